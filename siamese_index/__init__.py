@@ -1,0 +1,17 @@
+"""Answer "who or what is this?" from one example per identity.
+
+`Gallery` holds enrolled identities in one file, `Tower` turns pictures into vectors. Training lives
+in `siamese_index.training`, which alone needs TensorFlow.
+"""
+
+from .decision import Candidate, Decision, Evidence
+from .errors import BadInput, Damaged, Locked, Missing, NotInstalled, SiameseIndexError, Unreadable
+from .gallery import Calibration, Enrollment, Gallery, Refusal, Verification
+from .tower import Cohort, Tower, TowerFile
+
+__version__ = "0.1.0"
+__all__ = [
+    "BadInput", "Calibration", "Candidate", "Cohort", "Damaged", "Decision", "Enrollment", "Evidence", "Gallery",
+    "Locked", "Missing", "NotInstalled", "Refusal", "SiameseIndexError", "Tower", "TowerFile", "Unreadable",
+    "Verification",
+]  # fmt: skip

@@ -1,0 +1,61 @@
+"""Every error that a user can meet: what happened, why, and what to do about it.
+
+    SiameseIndexError        2  base; itself never raised
+    ├─ BadInput              2  a name, option, vector or table that cannot be accepted
+    ├─ Unreadable            3  a picture or vector file that cannot be read
+    ├─ Missing               4  no such gallery, tower, identity or file, or no right to use it
+    ├─ Locked                5  another process is writing
+    ├─ Damaged               6  a gallery or tower whose content contradicts itself
+    └─ NotInstalled          7  an optional part is not installed
+"""
+
+from __future__ import annotations
+
+
+class SiameseIndexError(Exception):
+    """Says `what` happened, `why`, and the `remedy`: three lines for the person who must act."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
+        self.what, self.why, self.remedy = what, why, remedy
+        super().__init__(what, why, remedy)
+
+    def __str__(self) -> str:
+        return "\n".join(line for line in (self.what, self.why, self.remedy) if line)
+
+
+class BadInput(SiameseIndexError):
+    """The request itself must change."""
+
+    exit_code = 2
+
+
+class Unreadable(SiameseIndexError):
+    """A picture or vector that came in cannot be used."""
+
+    exit_code = 3
+
+
+class Missing(SiameseIndexError):
+    """Something that the request names is not there, or may not be read or written."""
+
+    exit_code = 4
+
+
+class Locked(SiameseIndexError):
+    """Another process holds the gallery; trying again later helps."""
+
+    exit_code = 5
+
+
+class Damaged(SiameseIndexError):
+    """Stored content fails its own checks."""
+
+    exit_code = 6
+
+
+class NotInstalled(SiameseIndexError):
+    """An optional part is missing; the remedy is a pip command."""
+
+    exit_code = 7

@@ -1,0 +1,180 @@
+"""Bytes to pixels: refuse from the header, decode, orient, and fit to a tower's input."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+MAX_PIXELS = 64_000_000  # a 64-megapixel photograph; beyond it a header is more likely a bomb
+MIN_SIDE = 8
+KEPT_SIDE = 1024  # the longer side of a picture as a gallery keeps it
+KEPT_BYTES = 2_000_000
+SUFFIXES = frozenset(".avif .bmp .gif .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
+
+# OpenCV reads both once, at import.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+
+import cv2  # noqa: E402
+import imagesize  # noqa: E402
+import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+from .errors import BadInput, Missing, SiameseIndexError, Unreadable  # noqa: E402
+
+Pixels = NDArray[np.uint8]  # (height, width, channels); channels 1 (grey) or 3 (RGB)
+
+_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or PGM/PPM"
+_ROTATIONS = {  # EXIF orientation: (flip left-right first, clockwise quarter turns)
+    2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 3), 6: (False, 1), 7: (True, 1), 8: (False, 3),
+}  # fmt: skip
+
+
+def read(path: str | Path) -> bytes:
+    """Return the bytes of a file. Raises Missing, or Unreadable when it is empty."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise Missing(f"{path}: no such file.") from None
+    except OSError as error:
+        raise Missing(f"{path}: cannot be read.", f"{error.strerror}.") from None
+    if not data:
+        raise Unreadable(f"{path}: the file is empty.")
+    return data
+
+
+def listing(folder: Path) -> list[Path]:
+    """Return all picture files below `folder`, sorted. Raises BadInput when there are none."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise BadInput(f"{folder}: no pictures in this folder.", f"Looked for {_FORMATS} by file ending.")
+    return found
+
+
+def decode(data: bytes, channels: int) -> Pixels:
+    """Return the picture as uint8 (height, width, channels).
+
+    EXIF orientation is applied, transparency is laid over white, 16 bits become 8, the first frame
+    of an animation is taken. Raises Unreadable; a picture of more than MAX_PIXELS is refused from
+    its header, before memory is taken for it.
+    """
+    _refuse_from_header(data)
+    picture = _oriented(data)
+    if picture.dtype == np.uint16:
+        picture = (picture.astype(np.float32) / 257 + 0.5).astype(np.uint8)
+    elif picture.dtype != np.uint8:
+        raise Unreadable(f"The picture has {picture.dtype} pixels.", remedy="Save it with 8 or 16 bits per channel.")
+    if picture.ndim == 3 and picture.shape[2] == 4:
+        alpha = picture[:, :, 3:].astype(np.float32) / 255
+        picture = (picture[:, :, :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+    if channels == 1:
+        grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        return np.asarray(grey, dtype=np.uint8)[:, :, None]
+    code = cv2.COLOR_GRAY2RGB if picture.ndim == 2 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(picture, code), dtype=np.uint8)
+
+
+def fit(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Resize to (height, width, channels), by area when shrinking."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    shrinks = height * width < pixels.shape[0] * pixels.shape[1]
+    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.uint8).reshape(height, width, pixels.shape[2])
+
+
+def bounded(data: bytes) -> bytes:
+    """Return the picture as a gallery keeps it: as it came, or scaled down to KEPT_SIDE.
+
+    Raises Unreadable, as `decode`.
+    """
+    width, height = _refuse_from_header(data)
+    if max(width, height) <= KEPT_SIDE and len(data) <= KEPT_BYTES:
+        return data
+    pixels = decode(data, 3)
+    scale = min(1.0, KEPT_SIDE / max(pixels.shape[:2]))
+    small = fit(pixels, max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale)))
+    return encode(small, ".jpg")
+
+
+def encode(pixels: Pixels, suffix: str = ".png") -> bytes:
+    """Return the pixels as a picture file of the kind that `suffix` names."""
+    bgr = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, buffer = cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix == ".jpg" else [])
+    if not done:
+        raise BadInput(f"Cannot write a picture as {suffix}.")
+    return bytes(buffer.tobytes())
+
+
+def load(data: bytes, height: int, width: int, channels: int) -> Pixels:
+    """Decode and fit: the picture as a tower of that input takes it."""
+    return fit(decode(data, channels), height, width)
+
+
+def named(path: str | Path, error: SiameseIndexError) -> SiameseIndexError:
+    """Return the same error with the file's name in front, unless it is there already."""
+    if error.what.startswith(str(path)):
+        return error
+    return type(error)(f"{path}: {error.what[:1].lower()}{error.what[1:]}", error.why, error.remedy)
+
+
+def _refuse_from_header(data: bytes) -> tuple[int, int]:
+    """Return (width, height) as the header says. Raises Unreadable."""
+    try:
+        width, height = imagesize.get(io.BytesIO(data))
+    except Exception as error:  # noqa: BLE001  # a header parser fed with arbitrary bytes may raise anything
+        raise Unreadable("The picture's header is damaged.", str(error)) from None
+    if width < 0 or height < 0:
+        raise Unreadable("This is not a picture.", f"Expected {_FORMATS}.")
+    if width * height > MAX_PIXELS:
+        raise Unreadable(
+            f"The picture says it is {width} x {height} pixels.",
+            f"More than {MAX_PIXELS:,} pixels are not decoded.",
+            "Scale it down first.",
+        )
+    if min(width, height) < MIN_SIDE:
+        raise Unreadable(f"The picture is {width} x {height} pixels.", f"At least {MIN_SIDE} x {MIN_SIDE} are needed.")
+    # Entropy-coded JPEG data hold no markers, so a whole picture ends after its last scan began.
+    # libjpeg would fill the missing part with grey and say nothing.
+    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise Unreadable("The picture is cut short.", "The JPEG has no end.", "Copy it again from its source.")
+    return width, height
+
+
+def _oriented(data: bytes) -> NDArray[np.generic]:
+    """Decode to (h, w) or (h, w, 3 or 4), upright. OpenCV turns pictures by EXIF only when it drops alpha."""
+    buffer = np.frombuffer(data, np.uint8)
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+    try:
+        if data[:2] == b"\xff\xd8":  # JPEG has no alpha
+            picture = cv2.imdecode(buffer, flags)
+        else:
+            picture, kinds, chunks = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+            exif = dict(zip(np.ravel(kinds).tolist(), chunks, strict=False)).get(cv2.IMAGE_METADATA_EXIF)
+            if picture is not None and exif is not None:
+                flip, turns = _ROTATIONS.get(_orientation(bytes(np.asarray(exif, np.uint8))), (False, 0))
+                picture = np.ascontiguousarray(np.rot90(picture[:, ::-1] if flip else picture, -turns))
+    except cv2.error as error:
+        raise Unreadable("The picture cannot be decoded.", str(error.err)) from None
+    if picture is None or picture.size == 0:
+        raise Unreadable("The picture cannot be decoded.", "It is cut short or damaged.", "Copy it again.")
+    return np.asarray(picture)
+
+
+def _orientation(exif: bytes) -> int:
+    """Return tag 0x0112 of the first directory of a TIFF-format EXIF block, 1 (upright) when absent."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "little", b"MM": "big"}.get(exif[:2])
+    if order is None:
+        return 1
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(exif[at : at + size], order)  # type: ignore[arg-type]
+
+    directory = number(4, 4)
+    for entry in range(min(number(directory, 2), 512)):
+        at = directory + 2 + 12 * entry
+        if number(at, 2) == 0x0112:
+            return number(at + 8, 2)
+    return 1

@@ -1,0 +1,207 @@
+"""Nearest templates, exactly: a cached, memory-mapped FAISS base and a fresh tail.
+
+The base is a file that can be deleted at any time. The tail is what was enrolled since, read from
+SQLite. What was removed since is still in the base, so whoever asks must look up which answers are
+still enrolled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from .errors import SiameseIndexError
+from .files import leftovers, replacing, sweep
+from .store import Store
+from .vectors import Vectors, distances
+
+BASE_MINIMUM = 4096  # below this many templates reading them from SQLite is as fast as a cache
+_MAGIC = b"SIDXBASE"
+_DIGEST = 16  # bytes of XXH3-128 at the very end, over everything before them
+
+# FAISS turns a batch of probes into one matrix product only above this many nq * d (128,000 in 1.15):
+# far too late on flat indexes. The knob's meaning has changed before, so it is set where it is known.
+if hasattr(faiss.cvar, "distance_compute_blas_threshold") and faiss.cvar.distance_compute_blas_threshold > 1024:
+    faiss.cvar.distance_compute_blas_threshold = 1024
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """What a base was made from."""
+
+    tower: str
+    revision: int
+    token: str
+    dimension: int
+    count: int
+    last: int  # highest template id
+    index_bytes: int
+
+
+class Index:
+    """The templates of one tower in one gallery, kept up with its revision."""
+
+    def __init__(self, gallery: Path, tower_row: int, tower: str, dimension: int) -> None:
+        self.folder = cache_folder(gallery)
+        self._file = self.folder / f"{tower[:16]}.faiss"
+        self._row, self._tower, self._dimension = tower_row, tower, dimension
+        self._seen: tuple[int, bytes] | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._base: faiss.IndexFlatL2 | None = None
+        self._base_ids = np.zeros(0, np.int64)
+        self._base_rows: Vectors = np.zeros((0, self._dimension), np.float32)
+        self._last = 0
+        self._tail: list[tuple[NDArray[np.int64], Vectors]] = []
+        self._tail_index = faiss.IndexFlatL2(self._dimension)
+
+    def __len__(self) -> int:
+        return len(self._base_ids) + int(self._tail_index.ntotal)
+
+    def refresh(self, store: Store) -> None:
+        """Catch up with the gallery's revision. Call it inside `store.reading()`."""
+        revision = store.revision()
+        if revision == self._seen:
+            return
+        if self._seen is None or (self._seen[0] and store.token_of(self._seen[0]) != self._seen[1]):
+            self._clear()  # first use, or another history: a backup was restored
+            self._open_base(store)
+        ids, vectors = store.templates_after(self._row, self._dimension, self._last)
+        if len(ids):
+            self._tail.append((ids, vectors))
+            self._tail_index.add(vectors)
+            self._last = int(ids[-1])
+        self._seen = revision
+        if self._tail_index.ntotal > max(BASE_MINIMUM, len(self._base_ids) // 4):
+            self._rebase(store)
+
+    def search(self, probes: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return (template ids (n, k), distances (n, k)), nearest first, equals by id; k at most `len(self)`."""
+        found_ids, found_rows = [], []
+        if self._base is not None:
+            at = self._base.search(probes, min(k, len(self._base_ids)))[1]
+            found_ids.append(self._base_ids[at])
+            found_rows.append(self._base_rows[at])
+        if self._tail_index.ntotal:
+            if len(self._tail) > 1:  # joined when first searched, not at each enrollment
+                self._tail = [(np.concatenate([i for i, _ in self._tail]), np.concatenate([v for _, v in self._tail]))]
+            ids, rows = self._tail[0]
+            at = self._tail_index.search(probes, min(k, len(ids)))[1]
+            found_ids.append(ids[at])
+            found_rows.append(rows[at])
+        if not found_ids:
+            return np.zeros((len(probes), 0), np.int64), np.zeros((len(probes), 0))
+        ids, rows = np.concatenate(found_ids, axis=1), np.concatenate(found_rows, axis=1)
+        exact = distances(rows, probes[:, None, :])
+        order = np.lexsort((ids, exact), axis=1)[:, :k]
+        return np.take_along_axis(ids, order, axis=1), np.take_along_axis(exact, order, axis=1)
+
+    # -- the cached base ----------------------------------------------------------------------
+
+    def problem(self, store: Store) -> str | None:
+        """Return why the cached base cannot be used, or None (also when there is none)."""
+        if not self._file.exists():
+            return None
+        return None if self._read_stamp(store) else f"{self._file.name} is torn, stale or of another gallery"
+
+    def _open_base(self, store: Store) -> None:
+        sweep(self._file)
+        before = _inode(self._file)
+        stamp = self._read_stamp(store)
+        if stamp is None:
+            return
+        try:
+            base = faiss.read_index(str(self._file), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError:
+            return
+        if _inode(self._file) != before or (base.ntotal, base.d) != (stamp.count, stamp.dimension):
+            return  # replaced while we looked: the tail will hold everything
+        self._base, self._last = base, stamp.last
+        self._base_ids = np.memmap(self._file, np.int64, "r", stamp.index_bytes, (stamp.count,))
+        self._base_rows = faiss.rev_swig_ptr(base.get_xb(), stamp.count * stamp.dimension).reshape(stamp.count, -1)
+
+    def _read_stamp(self, store: Store) -> _Stamp | None:
+        """Return the stamp of a base that is whole and of this gallery and tower, else None."""
+        try:
+            content = np.memmap(self._file, np.uint8, "r")
+            end = len(content) - _DIGEST
+            if bytes(content[end - 8 : end]) != _MAGIC:
+                return None
+            if xxhash.xxh3_128(content[:end]).digest() != bytes(content[end:]):
+                return None
+            length = int.from_bytes(bytes(content[end - 16 : end - 8]), "little")
+            stamp = _Stamp(**json.loads(bytes(content[end - 16 - length : end - 16])))
+        except (OSError, ValueError, TypeError):
+            return None
+        ours = (stamp.tower, stamp.dimension) == (self._tower, self._dimension)
+        token = store.token_of(stamp.revision)
+        whole = stamp.index_bytes + 8 * stamp.count == end - 16 - length
+        return stamp if ours and whole and token is not None and token.hex() == stamp.token else None
+
+    def _rebase(self, store: Store) -> None:
+        """Write a new base of everything enrolled. A cache that cannot be written is done without."""
+        revision, token = store.revision()
+        ids, vectors = store.templates_after(self._row, self._dimension, 0)
+        with contextlib.suppress(OSError, SiameseIndexError):
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            write_base(self._file, self._tower, revision, token, ids, vectors)
+            self._clear()
+            self._open_base(store)
+        if self._base is None:
+            self._clear()
+            self._tail = [(ids, vectors)]
+            self._tail_index.add(vectors)
+            self._last = int(ids[-1]) if len(ids) else 0
+
+
+def write_base(
+    path: Path, tower: str, revision: int, token: bytes, ids: NDArray[np.int64], vectors: Vectors
+) -> None:
+    """Replace the base file durably: FAISS index, ids (int64), stamp (JSON), its length, magic, digest."""
+    flat = faiss.IndexFlatL2(vectors.shape[1])
+    flat.add(vectors)
+    with replacing(path) as temporary:
+        faiss.write_index(flat, str(temporary))
+        size = temporary.stat().st_size
+        stamp = _Stamp(tower, revision, token.hex(), vectors.shape[1], len(ids), int(ids[-1]), size)
+        footer = json.dumps(asdict(stamp)).encode()
+        with temporary.open("ab") as file:
+            file.write(ids.tobytes() + footer + len(footer).to_bytes(8, "little") + _MAGIC)
+        digest = xxhash.xxh3_128(np.memmap(temporary, np.uint8, "r")).digest()
+        with temporary.open("ab") as file:
+            file.write(digest)
+
+
+def cache_folder(gallery: Path) -> Path:
+    return gallery.with_name(f"{gallery.name}.cache")
+
+
+def drop_cache(gallery: Path) -> None:
+    """Delete the cache; the next search rebuilds what it needs."""
+    shutil.rmtree(cache_folder(gallery), ignore_errors=True)
+
+
+def cache_leftovers(gallery: Path) -> Iterator[Path]:
+    """Yield what killed writes left in the cache."""
+    folder = cache_folder(gallery)
+    if folder.is_dir():
+        for target in {p.name.split(".faiss")[0].lstrip(".") for p in folder.glob(".*.partial*")}:
+            yield from leftovers(folder / f"{target}.faiss")
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None

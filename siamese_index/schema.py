@@ -1,0 +1,66 @@
+"""The tables of a gallery file and their numbered migrations."""
+
+from __future__ import annotations
+
+import sqlite3
+
+APPLICATION_ID = 0x53494458  # "SIDX", in the file's header
+VERSION = 1  # the newest migration, kept in PRAGMA user_version
+
+_FIRST = (
+    # Every mutation is one row here; its id is the gallery's revision. The token tells apart two
+    # histories of the same length: a restored backup that was enrolled into again.
+    """CREATE TABLE event (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT NULL, detail TEXT NOT NULL,
+        at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')), token BLOB NOT NULL DEFAULT (randomblob(8)))""",
+    """CREATE TABLE identity (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,
+        enrolled INTEGER NOT NULL REFERENCES event(id), removed INTEGER REFERENCES event(id))""",
+    "CREATE UNIQUE INDEX identity_name ON identity(name) WHERE removed IS NULL",
+    """CREATE TABLE sample (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, identity_id INTEGER NOT NULL REFERENCES identity(id),
+        digest BLOB NOT NULL, source TEXT NOT NULL, enrolled INTEGER NOT NULL REFERENCES event(id), picture BLOB)""",
+    "CREATE INDEX sample_identity ON sample(identity_id)",
+    "CREATE INDEX sample_digest ON sample(digest)",
+    # The large columns stand last: SQLite reads a row only as far as it must.
+    """CREATE TABLE tower (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL UNIQUE, dimension INTEGER NOT NULL,
+        added INTEGER NOT NULL REFERENCES event(id), report TEXT, card TEXT NOT NULL, false_matches BLOB NOT NULL,
+        onnx BLOB, keras BLOB)""",
+    """CREATE TABLE template (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tower_id INTEGER NOT NULL REFERENCES tower(id),
+        sample_id INTEGER NOT NULL REFERENCES sample(id), vector BLOB NOT NULL)""",
+    "CREATE UNIQUE INDEX template_sample ON template(sample_id, tower_id)",
+    """CREATE TABLE stranger (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,
+        added INTEGER NOT NULL REFERENCES event(id), picture BLOB)""",
+    # own: the enrolled identity that this stranger is; it is then searched among the others.
+    """CREATE TABLE stranger_search (
+        stranger_id INTEGER NOT NULL REFERENCES stranger(id), tower_id INTEGER NOT NULL REFERENCES tower(id),
+        vector BLOB NOT NULL, own INTEGER REFERENCES identity(id), nearest INTEGER REFERENCES template(id),
+        distance REAL, PRIMARY KEY (stranger_id, tower_id)) WITHOUT ROWID""",
+    """CREATE TABLE generation (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tower_id INTEGER NOT NULL REFERENCES tower(id),
+        before INTEGER REFERENCES generation(id), begun INTEGER NOT NULL REFERENCES event(id))""",
+    """CREATE TABLE setting (
+        id INTEGER PRIMARY KEY CHECK (id = 1), generation_id INTEGER REFERENCES generation(id),
+        target_fpir REAL NOT NULL, keep_pictures INTEGER NOT NULL)""",
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the gallery to VERSION, each migration in a transaction of its own."""
+    # Imported here: it costs as much as an identification, and an up-to-date gallery needs none of it.
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+    migrations = Migrations("siamese_index")
+
+    @migrations(name="1")
+    def first(db: Database) -> None:
+        for statement in _FIRST:
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+
+    migrations.apply(Database(connection))

@@ -1,0 +1,587 @@
+"""The gallery file: one SQLite database, and every SQL statement that touches it after its creation.
+
+Reads see one committed state; writes are one transaction and one event each, acknowledged when durable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
+from .files import replacing, sweep
+from .schema import APPLICATION_ID, VERSION, migrate
+from .vectors import Vectors
+
+WAIT_SECONDS = 10.0  # how long a second writer waits for the first
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRow:
+    id: int
+    name: str
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    id: int
+    identity: str
+    source: str
+    digest: str  # SHA-256 of the sample as it came in, hexadecimal
+    kept: bool  # whether the gallery holds the picture
+    enrolled: str  # UTC time, for people; order comes from ids
+
+
+@dataclass(frozen=True, slots=True)
+class TowerRow:
+    id: int
+    sha256: str
+    dimension: int
+    card: dict[str, Any]
+    report: dict[str, Any] | None  # the comparison with the tower that was active when this one was made
+    has_network: bool  # False: vectors of an embedder outside
+
+
+@dataclass(frozen=True)
+class StrangerRows:
+    """Stranger searches of one tower, as columns."""
+
+    ids: NDArray[np.int64]
+    names: tuple[str, ...]
+    digests: tuple[bytes, ...]
+    sources: tuple[str, ...]
+    vectors: Vectors
+    own: NDArray[np.int64]  # identity id, -1 for none
+    distances: NDArray[np.float64]  # inf while nobody else is enrolled
+
+
+def wal_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
+    """Say whether this SQLite keeps commits when two connections checkpoint a WAL at once."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+def create(path: Path, target_fpir: float, keep_pictures: bool) -> None:
+    """Create an empty gallery: wholly there or not at all. Raises BadInput when `path` exists."""
+    if path.exists():
+        raise BadInput(f"{path}: exists already.", remedy="Choose another name, or use the gallery as it is.")
+    with replacing(path, exclusive=True) as temporary, _explained(path):
+        connection = sqlite3.connect(temporary, isolation_level=None)
+        with contextlib.closing(connection):
+            _set(connection)
+            migrate(connection)
+            connection.execute(
+                "INSERT INTO setting (id, target_fpir, keep_pictures) VALUES (1, ?, ?)", (target_fpir, keep_pictures)
+            )
+
+
+class Store:
+    """An open gallery file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise Missing(f"{path}: no such gallery.", remedy=f"Make one: sidx init -g {path} --tower faces.tower")
+        sweep(path)
+        writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        uri = f"{path.resolve().as_uri()}?mode={'rw' if writable else 'ro'}"
+        with _explained(path):
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)
+            try:
+                self._check()
+                _set(self._db)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _check(self) -> None:
+        found, version = (self._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+        if found != APPLICATION_ID:
+            raise Damaged(f"{self.path}: this is not a gallery.", "It is an SQLite file of another program, or empty.")
+        if version > VERSION:
+            raise BadInput(
+                f"{self.path}: made by a newer siamese-index.",
+                f"Its schema is {version}, this program knows {VERSION}.",
+                "pip install -U siamese-index",
+            )
+        if version < VERSION:
+            migrate(self._db)
+
+    def close(self) -> None:
+        self._db.close()
+
+    # -- transactions -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """One consistent state for everything that is read inside."""
+        with _explained(self.path):
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def writing(self, verb: str) -> Iterator[None]:
+        """One transaction, durable on leaving; what changes something calls `record` in it.
+
+        Raises Locked when another writer does not finish in WAIT_SECONDS.
+        """
+        with self._sole_writer(verb), _explained(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def record(self, verb: str, **detail: Any) -> int:
+        """Add the event of this transaction; return its id, the new revision."""
+        row = self._db.execute("INSERT INTO event (verb, detail) VALUES (?, ?)", (verb, json.dumps(detail)))
+        return row.lastrowid or 0
+
+    @contextlib.contextmanager
+    def _sole_writer(self, verb: str) -> Iterator[None]:
+        # SQLite's own lock decides; this file only lets the one who waits say for whom.
+        from filelock import FileLock, Timeout
+
+        holder = self.path.with_name(f"{self.path.name}.lock")
+        try:
+            lock = FileLock(holder, timeout=WAIT_SECONDS, mode=0o600)
+            lock.acquire()
+        except Timeout:
+            with contextlib.suppress(OSError):
+                who = holder.read_text().strip()
+            raise Locked(
+                f"{self.path}: another process is writing.",
+                f"Waited {WAIT_SECONDS:.0f} s for {who or 'it'}.",
+                "Try again when it is done.",
+            ) from None
+        except OSError as error:
+            raise Missing(f"{self.path}: cannot be written.", f"{error.strerror or error}.") from None
+        try:
+            with contextlib.suppress(OSError):  # a full disk must not stop a removal
+                holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {verb})\n")
+            yield
+        finally:
+            lock.release()
+
+    # -- state --------------------------------------------------------------------------------
+
+    def revision(self) -> tuple[int, bytes]:
+        """Return the id and token of the newest event; (0, b"") for a new gallery."""
+        row = self._db.execute("SELECT id, token FROM event ORDER BY id DESC LIMIT 1").fetchone()
+        return (row[0], row[1]) if row else (0, b"")
+
+    def token_of(self, revision: int) -> bytes | None:
+        row = self._db.execute("SELECT token FROM event WHERE id = ?", (revision,)).fetchone()
+        return row[0] if row else None
+
+    def settings(self) -> tuple[int | None, float, bool]:
+        """Return (active tower's row id, target FPIR, whether pictures are kept)."""
+        row = self._db.execute(
+            "SELECT g.tower_id, s.target_fpir, s.keep_pictures FROM setting s"
+            " LEFT JOIN generation g ON g.id = s.generation_id"
+        ).fetchone()
+        return row[0], row[1], bool(row[2])
+
+    def set_target(self, target_fpir: float) -> None:
+        self._db.execute("UPDATE setting SET target_fpir = ?", (target_fpir,))
+
+    def counts(self, tower: int) -> tuple[int, int]:
+        """Return (identities, templates of this tower) that are enrolled now."""
+        identities = self._db.execute("SELECT count(*) FROM identity WHERE removed IS NULL").fetchone()[0]
+        templates = self._db.execute(
+            "SELECT count(*) FROM template t JOIN sample s ON s.id = t.sample_id JOIN identity i ON i.id = s.identity_id"
+            " WHERE t.tower_id = ? AND i.removed IS NULL",
+            (tower,),
+        ).fetchone()[0]
+        return identities, templates
+
+    def identity_count(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM identity WHERE removed IS NULL").fetchone()[0])
+
+    # -- identities and samples ---------------------------------------------------------------
+
+    def identities(self) -> list[IdentityRow]:
+        rows = self._db.execute(
+            "SELECT i.id, i.name, count(s.id) FROM identity i LEFT JOIN sample s ON s.identity_id = i.id"
+            " WHERE i.removed IS NULL GROUP BY i.id ORDER BY i.name"
+        )
+        return [IdentityRow(*row) for row in rows]
+
+    def identity(self, name: str) -> int | None:
+        row = self._db.execute("SELECT id FROM identity WHERE name = ? AND removed IS NULL", (name,)).fetchone()
+        return row[0] if row else None
+
+    def rename(self, identity: int, name: str) -> None:
+        self._db.execute("UPDATE identity SET name = ? WHERE id = ?", (name, identity))
+
+    def remove(self, identity: int, event: int) -> None:
+        self._db.execute("UPDATE identity SET removed = ? WHERE id = ?", (event, identity))
+
+    def samples(self, name: str | None = None) -> list[SampleRow]:
+        rows = self._db.execute(
+            "SELECT s.id, i.name, s.source, s.digest, s.picture IS NOT NULL, e.at FROM sample s"
+            " JOIN identity i ON i.id = s.identity_id JOIN event e ON e.id = s.enrolled"
+            " WHERE i.removed IS NULL AND (? IS NULL OR i.name = ?) ORDER BY s.id",
+            (name, name),
+        )
+        return [SampleRow(r[0], r[1], r[2], r[3].hex(), bool(r[4]), r[5]) for r in rows]
+
+    def holders(self, digests: Sequence[bytes]) -> dict[bytes, str]:
+        """Return which of these samples are enrolled already, and as whom."""
+        if len(digests) > 500:  # one look-up each is slower than one pass
+            wanted = set(digests)
+            rows = self._db.execute(
+                "SELECT s.digest, i.name FROM sample s JOIN identity i ON i.id = s.identity_id WHERE i.removed IS NULL"
+            )
+            return {digest: name for digest, name in rows if digest in wanted}
+        rows = self._db.execute(
+            "SELECT s.digest, i.name FROM sample s JOIN identity i ON i.id = s.identity_id"
+            f" WHERE i.removed IS NULL AND s.digest IN ({_marks(digests)})",
+            list(digests),
+        )
+        return dict(rows.fetchall())
+
+    def add_samples(
+        self,
+        event: int,
+        tower: int,
+        rows: Sequence[tuple[str, bytes, str, bytes | None]],
+        vectors: Vectors,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Insert (name, digest, source, picture) rows and their templates; return (identity ids, template ids)."""
+        names = {row[0] for row in rows}
+        known = self.identity_ids() if len(names) > 500 else {n: i for n in names if (i := self.identity(n))}
+        new = [name for name in dict.fromkeys(row[0] for row in rows) if name not in known]
+        # The one writer may count ids by itself; asking for each would halve the speed.
+        at = self._last("identity")
+        known.update(zip(new, range(at + 1, at + 1 + len(new)), strict=True))
+        self._db.executemany(
+            "INSERT INTO identity (id, name, enrolled) VALUES (?, ?, ?)", ((known[n], n, event) for n in new)
+        )
+        sample, template = self._last("sample") + 1, self._last("template") + 1
+        self._db.executemany(
+            "INSERT INTO sample (id, identity_id, digest, source, enrolled, picture) VALUES (?, ?, ?, ?, ?, ?)",
+            ((sample + i, known[r[0]], r[1], r[2], event, r[3]) for i, r in enumerate(rows)),
+        )
+        self._db.executemany(
+            "INSERT INTO template (id, tower_id, sample_id, vector) VALUES (?, ?, ?, ?)",
+            ((template + i, tower, sample + i, vectors[i].tobytes()) for i in range(len(rows))),
+        )
+        identities = np.fromiter((known[r[0]] for r in rows), np.int64, len(rows))
+        return identities, np.arange(template, template + len(rows))
+
+    def identity_ids(self) -> dict[str, int]:
+        return dict(self._db.execute("SELECT name, id FROM identity WHERE removed IS NULL").fetchall())
+
+    def pictures(self) -> list[tuple[str, int, bytes | None, bytes]]:
+        """Return (identity name, sample id, picture, digest) of every enrolled sample, by id."""
+        return self._db.execute(
+            "SELECT i.name, s.id, s.picture, s.digest FROM sample s JOIN identity i ON i.id = s.identity_id"
+            " WHERE i.removed IS NULL ORDER BY s.id"
+        ).fetchall()
+
+    # -- templates ----------------------------------------------------------------------------
+
+    def templates_after(self, tower: int, dimension: int, after: int) -> tuple[NDArray[np.int64], Vectors]:
+        """Return (ids, vectors) of the tower's enrolled templates with ids above `after`, by id."""
+        rows = self._db.execute(
+            "SELECT t.id, t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
+            " JOIN identity i ON i.id = s.identity_id"
+            " WHERE t.tower_id = ? AND t.id > ? AND i.removed IS NULL ORDER BY t.id",
+            (tower, after),
+        ).fetchall()
+        return np.array([r[0] for r in rows], np.int64), self._matrix([r[1] for r in rows], dimension)
+
+    def all_templates(self, tower: int, dimension: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
+        """Return (template ids, identity ids, vectors) of everything enrolled, by template id."""
+        rows = self._db.execute(
+            "SELECT t.id, s.identity_id, t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
+            " JOIN identity i ON i.id = s.identity_id WHERE t.tower_id = ? AND i.removed IS NULL ORDER BY t.id",
+            (tower,),
+        ).fetchall()
+        ids = np.array([r[0] for r in rows], np.int64)
+        return ids, np.array([r[1] for r in rows], np.int64), self._matrix([r[2] for r in rows], dimension)
+
+    def templates_of(self, tower: int, dimension: int, identity: int) -> Vectors:
+        """Return the vectors of one identity's templates."""
+        rows = self._db.execute(
+            "SELECT t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
+            " WHERE t.tower_id = ? AND s.identity_id = ?",
+            (tower, identity),
+        ).fetchall()
+        return self._matrix([r[0] for r in rows], dimension)
+
+    def owners(self, templates: Sequence[int]) -> dict[int, tuple[str, int]]:
+        """Return template id -> (identity name, sample id), without templates that are no longer enrolled."""
+        rows = self._db.execute(
+            "SELECT t.id, i.name, s.id FROM template t JOIN sample s ON s.id = t.sample_id"
+            " JOIN identity i ON i.id = s.identity_id"
+            f" WHERE i.removed IS NULL AND t.id IN ({','.join(map(str, templates))})"
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def without_template(self, tower: int, limit: int) -> list[tuple[int, bytes | None]]:
+        """Return (sample id, picture) of enrolled samples that this tower has not embedded yet."""
+        return self._db.execute(
+            "SELECT s.id, s.picture FROM sample s JOIN identity i ON i.id = s.identity_id WHERE i.removed IS NULL"
+            " AND NOT EXISTS (SELECT 1 FROM template t WHERE t.sample_id = s.id AND t.tower_id = ?)"
+            " ORDER BY s.id LIMIT ?",
+            (tower, limit),
+        ).fetchall()
+
+    def add_templates(self, tower: int, samples: Sequence[int], vectors: Vectors) -> None:
+        self._db.executemany(
+            "INSERT OR IGNORE INTO template (tower_id, sample_id, vector) VALUES (?, ?, ?)",
+            ((tower, sample, vector.tobytes()) for sample, vector in zip(samples, vectors, strict=True)),
+        )
+
+    # -- towers and generations ---------------------------------------------------------------
+
+    def towers(self) -> list[TowerRow]:
+        rows = self._db.execute(
+            "SELECT id, sha256, dimension, card, report, onnx IS NOT NULL FROM tower ORDER BY id"
+        ).fetchall()
+        return [self._tower_row(row) for row in rows]
+
+    def tower(self, tower: int) -> TowerRow:
+        row = self._db.execute(
+            "SELECT id, sha256, dimension, card, report, onnx IS NOT NULL FROM tower WHERE id = ?", (tower,)
+        ).fetchone()
+        return self._tower_row(row)
+
+    def _tower_row(self, row: Any) -> TowerRow:
+        try:
+            card, report = json.loads(row[3]), json.loads(row[4]) if row[4] else None
+        except ValueError:
+            raise Damaged(f"{self.path}: the card of tower {row[1][:12]} is damaged.") from None
+        return TowerRow(row[0], row[1], row[2], card, report, bool(row[5]))
+
+    def network(self, tower: int) -> tuple[bytes, bytes | None]:
+        """Return (ONNX graph, Keras model) of a tower."""
+        row: tuple[bytes, bytes | None] = self._db.execute(
+            "SELECT onnx, keras FROM tower WHERE id = ?", (tower,)
+        ).fetchone()
+        return row
+
+    def onnx(self, tower: int) -> bytes:
+        graph: bytes = self._db.execute("SELECT onnx FROM tower WHERE id = ?", (tower,)).fetchone()[0]
+        return graph
+
+    def add_tower(
+        self,
+        event: int,
+        sha256: str,
+        dimension: int,
+        card: dict[str, Any],
+        false_matches: NDArray[np.float32],
+        onnx: bytes | None,
+        keras: bytes | None,
+        report: dict[str, Any] | None,
+    ) -> int:
+        row = self._db.execute(
+            "INSERT INTO tower (sha256, dimension, added, report, card, false_matches, onnx, keras)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (sha256, dimension, event, json.dumps(report) if report else None, json.dumps(card),
+             false_matches.tobytes(), onnx, keras),
+        )  # fmt: skip
+        return row.lastrowid or 0
+
+    def false_matches(self, tower: int) -> NDArray[np.float32]:
+        """Return `calibration.false_match_table` of this tower's strangers: (2, p)."""
+        blob = self._db.execute("SELECT false_matches FROM tower WHERE id = ?", (tower,)).fetchone()[0]
+        return np.frombuffer(blob, np.float32).reshape(2, -1)
+
+    def set_false_matches(self, tower: int, table: NDArray[np.float32]) -> None:
+        self._db.execute("UPDATE tower SET false_matches = ? WHERE id = ?", (table.tobytes(), tower))
+
+    def active_generation(self) -> tuple[int, int | None] | None:
+        """Return (generation id, the generation before it)."""
+        row = self._db.execute(
+            "SELECT g.id, g.before FROM setting s JOIN generation g ON g.id = s.generation_id"
+        ).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def generation_tower(self, generation: int) -> int:
+        return int(self._db.execute("SELECT tower_id FROM generation WHERE id = ?", (generation,)).fetchone()[0])
+
+    def begin_generation(self, event: int, tower: int) -> None:
+        """Make a new generation of `tower`, after the active one, and activate it."""
+        active = self.active_generation()
+        row = self._db.execute(
+            "INSERT INTO generation (tower_id, before, begun) VALUES (?, ?, ?)",
+            (tower, active[0] if active else None, event),
+        )
+        self.activate(row.lastrowid or 0)
+
+    def activate(self, generation: int) -> None:
+        self._db.execute("UPDATE setting SET generation_id = ?", (generation,))
+
+    # -- strangers ----------------------------------------------------------------------------
+
+    def add_strangers(
+        self, event: int, source: str, rows: Sequence[tuple[str, bytes, bytes | None]]
+    ) -> NDArray[np.int64]:
+        """Insert (name, digest, picture) rows; return their ids."""
+        at = self._last("stranger") + 1
+        self._db.executemany(
+            "INSERT INTO stranger (id, source, name, digest, added, picture) VALUES (?, ?, ?, ?, ?, ?)",
+            ((at + i, source, name, digest, event, picture) for i, (name, digest, picture) in enumerate(rows)),
+        )
+        return np.arange(at, at + len(rows))
+
+    def stranger_digests(self, tower: int) -> set[bytes]:
+        rows = self._db.execute(
+            "SELECT digest FROM stranger JOIN stranger_search ON stranger_id = id WHERE tower_id = ?", (tower,)
+        )
+        return {row[0] for row in rows}
+
+    def strangers_to_embed(self, tower: int) -> list[tuple[int, bytes]]:
+        """Return (id, picture) of strangers that the user gave and this tower has not embedded."""
+        return self._db.execute(
+            "SELECT id, picture FROM stranger WHERE picture IS NOT NULL AND NOT EXISTS"
+            " (SELECT 1 FROM stranger_search WHERE stranger_id = id AND tower_id = ?) ORDER BY id",
+            (tower,),
+        ).fetchall()
+
+    def add_searches(self, tower: int, strangers: Iterable[int], vectors: Vectors) -> None:
+        self._db.executemany(
+            "INSERT INTO stranger_search (stranger_id, tower_id, vector) VALUES (?, ?, ?)",
+            ((int(s), tower, vector.tobytes()) for s, vector in zip(strangers, vectors, strict=True)),
+        )
+
+    def strangers(self, tower: int, dimension: int) -> StrangerRows:
+        rows = self._db.execute(
+            "SELECT id, name, digest, source, vector, own, distance FROM stranger_search JOIN stranger"
+            " ON id = stranger_id WHERE tower_id = ? ORDER BY id",
+            (tower,),
+        ).fetchall()
+        return StrangerRows(
+            np.array([r[0] for r in rows], np.int64),
+            tuple(r[1] for r in rows), tuple(r[2] for r in rows), tuple(r[3] for r in rows),
+            self._matrix([r[4] for r in rows], dimension),
+            np.array([-1 if r[5] is None else r[5] for r in rows], np.int64),
+            np.array([np.inf if r[6] is None else r[6] for r in rows], np.float64),
+        )  # fmt: skip
+
+    def stranger_distances(self, tower: int) -> tuple[NDArray[np.float64], list[str]]:
+        """Return nearest distances (n,) of all searches that met somebody, and whose each was."""
+        rows = self._db.execute(
+            "SELECT distance, name FROM stranger_search JOIN stranger ON id = stranger_id"
+            " WHERE tower_id = ? AND distance IS NOT NULL",
+            (tower,),
+        ).fetchall()
+        return np.array([r[0] for r in rows], np.float64), [r[1] for r in rows]
+
+    def set_nearest(
+        self,
+        tower: int,
+        strangers: NDArray[np.int64],
+        own: NDArray[np.int64],
+        nearest: NDArray[np.int64],
+        distances: NDArray[np.float64],
+    ) -> None:
+        """Record each stranger's own identity (-1: none), nearest template and distance (inf: nobody)."""
+        self._db.executemany(
+            "UPDATE stranger_search SET own = ?, nearest = ?, distance = ? WHERE stranger_id = ? AND tower_id = ?",
+            (
+                (o if o >= 0 else None, n if d < np.inf else None, d if d < np.inf else None, s, tower)
+                for s, o, n, d in zip(
+                    strangers.tolist(), own.tolist(), nearest.tolist(), distances.tolist(), strict=True
+                )
+            ),
+        )
+
+    def owners_by_digest(self) -> dict[bytes, int]:
+        return dict(
+            self._db.execute(
+                "SELECT s.digest, s.identity_id FROM sample s JOIN identity i ON i.id = s.identity_id"
+                " WHERE i.removed IS NULL"
+            ).fetchall()
+        )
+
+    # -- whole files --------------------------------------------------------------------------
+
+    def backup(self, path: Path) -> None:
+        """Write a complete copy to `path`, durably. Raises Missing."""
+        with replacing(path) as temporary, _explained(self.path):
+            with contextlib.closing(sqlite3.connect(temporary)) as copy:
+                self._db.backup(copy)
+
+    def restore(self, backup: Store) -> None:
+        """Replace the whole content by that of `backup`, in one transaction of SQLite's own."""
+        with self._sole_writer("restore"), _explained(self.path):
+            backup._db.backup(self._db)
+
+    def problems(self) -> list[str]:
+        """Return what SQLite itself finds wrong with the file."""
+        try:
+            with _explained(self.path):
+                found = [row[0] for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+                found += [f"{r[0]} row {r[1]} refers to a missing {r[2]}" for r in self._db.execute("PRAGMA foreign_key_check")]
+        except SiameseIndexError as error:
+            return [str(error).replace("\n", " ")]
+        return found
+
+    def journal_mode(self) -> str:
+        return str(self._db.execute("PRAGMA journal_mode").fetchone()[0])
+
+    def _last(self, table: str) -> int:
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        return row[0] if row else 0
+
+    def _matrix(self, blobs: Sequence[bytes], dimension: int) -> Vectors:
+        if any(len(blob) != 4 * dimension for blob in blobs):
+            raise Damaged(f"{self.path}: a template has the wrong length.", remedy="Run: sidx doctor")
+        return np.frombuffer(b"".join(blobs), np.float32).reshape(-1, dimension)
+
+
+def _set(connection: sqlite3.Connection) -> None:
+    """Set what durability and safety rest on, and make sure that it took."""
+    if wal_is_safe() and connection.execute("PRAGMA query_only").fetchone()[0] == 0:
+        connection.execute("PRAGMA journal_mode = WAL")
+    wanted = {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "trusted_schema": 0}
+    for name, value in wanted.items():
+        connection.execute(f"PRAGMA {name} = {value}")
+        if connection.execute(f"PRAGMA {name}").fetchone()[0] != value:
+            raise Damaged(f"This SQLite does not support {name} = {value}.", remedy="Use a Python with its own SQLite.")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise Locked(f"{path}: another process is using it.", remedy="Try again when it is done.") from error
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise Missing(f"{path}: cannot be written.", f"{error}.", "Make room on the disk; nothing is lost.") from error
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            raise Missing(f"{path}: cannot be written.", f"{error}.", "Check the rights of the file and its folder.") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise Damaged(f"{path}: this is not a gallery, or it is damaged.", f"{error}.", "Restore a backup: sidx restore FILE") from error
+        raise
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))

@@ -1,0 +1,164 @@
+"""A tower: the trained embedder with its card, served by ONNX Runtime. Pictures in, unit vectors out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import images
+from .errors import BadInput, Damaged, Missing
+from .files import replace_file
+from .vectors import Vectors, unit
+
+BATCH = 64  # pictures per run: more only costs memory
+FORMAT = 1
+_MEMBER_LIMIT = 2 << 30
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Searches by identities that a tower was not trained on: one row per sample."""
+
+    names: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()  # SHA-256 of the sample as it came in, hexadecimal
+    vectors: Vectors = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class TowerFile:
+    """The content of a `.tower` file: everything of a tower, as bytes. Reading it runs nothing."""
+
+    onnx: bytes
+    keras: bytes | None
+    card: dict[str, Any]
+    cohort: Cohort = field(default_factory=Cohort)
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 of the ONNX graph, hexadecimal."""
+        return hashlib.sha256(self.onnx).hexdigest()
+
+    def write(self, path: str | Path) -> None:
+        """Replace `path` durably: beside, fsync, rename."""
+        buffer, vectors = io.BytesIO(), io.BytesIO()
+        np.savez(
+            vectors,
+            names=np.asarray(self.cohort.names, dtype=np.str_),
+            digests=np.asarray(self.cohort.digests, dtype=np.str_),
+            vectors=self.cohort.vectors,
+        )
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr("card.json", json.dumps(self.card, indent=1, ensure_ascii=False))
+            archive.writestr("tower.onnx", self.onnx)
+            if self.keras is not None:
+                archive.writestr("tower.keras", self.keras)
+            archive.writestr("calibration.npz", vectors.getvalue())
+        replace_file(Path(path), buffer.getvalue())
+
+    @classmethod
+    def read(cls, path: str | Path) -> TowerFile:
+        """Read a tower file. Raises Missing, or Damaged for anything that is not a tower."""
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = {info.filename: info for info in archive.infolist()}
+                # Stored members only: their size on disk bounds the memory they take.
+                if any(i.compress_type != zipfile.ZIP_STORED or i.file_size > _MEMBER_LIMIT for i in members.values()):
+                    raise ValueError("it holds compressed or oversized parts")
+                card = json.loads(archive.read("card.json"))
+                if not isinstance(card, dict):
+                    raise ValueError("its card is not an object")
+                if card.get("format", 0) > FORMAT:
+                    raise BadInput(f"{path}: made by a newer siamese-index.", remedy="pip install -U siamese-index")
+                keras = archive.read("tower.keras") if "tower.keras" in members else None
+                return cls(archive.read("tower.onnx"), keras, card, _read_cohort(archive.read("calibration.npz")))
+        except FileNotFoundError:
+            raise Missing(f"{path}: no such tower.", remedy="Make one: sidx train DATA -o faces.tower") from None
+        except OSError as error:
+            raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
+            raise Damaged(
+                f"{path}: this is not a tower file.", f"{error}".strip("'\""), "Make one: sidx train DATA -o faces.tower"
+            ) from None
+
+
+def _read_cohort(data: bytes) -> Cohort:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        names, digests, vectors = arrays["names"], arrays["digests"], arrays["vectors"]
+    if vectors.ndim != 2 or not len(names) == len(digests) == len(vectors):
+        raise ValueError("its calibration's rows do not match")
+    rows = unit(vectors) if len(vectors) else vectors.astype(np.float32)
+    return Cohort(tuple(map(str, names.tolist())), tuple(map(str, digests.tolist())), rows)
+
+
+class Tower:
+    """An open tower: `embed` turns pictures into templates.
+
+    `card` says what it was trained on and how good it is; `height`, `width`, `channels` are the
+    pixels it takes, `dimension` is the length of its vectors.
+    """
+
+    def __init__(self, onnx: bytes, card: dict[str, Any], tower_id: str) -> None:
+        self.id, self.card = tower_id, card
+        try:
+            shape = card["input"]
+            self.height, self.width = int(shape["height"]), int(shape["width"])
+            self.channels, self.dimension = int(shape["channels"]), int(card["dimension"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise Damaged("The tower's card is incomplete.", f"No {error}.") from None
+        if self.channels not in (1, 3) or not (0 < self.height <= 4096 and 0 < self.width <= 4096):
+            raise Damaged("The tower's card asks for an impossible input.", f"{self.height} x {self.width} pixels.")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = min(4, os.cpu_count() or 1)
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads burn the other core
+        try:
+            self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no public base class
+            raise Damaged("The tower's network cannot be opened.", str(error).splitlines()[0]) from None
+        self._input = self._session.get_inputs()[0].name
+
+    @classmethod
+    def open(cls, path: str | Path) -> Tower:
+        """Open a `.tower` file. Raises Missing or Damaged."""
+        content = TowerFile.read(path)
+        return cls(content.onnx, content.card, content.id)
+
+    def prepare(self, picture: bytes) -> images.Pixels:
+        """Decode one picture to what this tower takes: uint8 (height, width, channels). Raises Unreadable."""
+        return images.load(picture, self.height, self.width, self.channels)
+
+    def embed(self, pixels: Sequence[images.Pixels] | NDArray[np.uint8]) -> Vectors:
+        """Return float32 (n, dimension) unit vectors of uint8 (n, height, width, channels).
+
+        Raises BadInput for another shape, Damaged when the network yields no unit vectors.
+        """
+        expected = (self.height, self.width, self.channels)
+        if any(p.shape != expected for p in pixels):
+            raise BadInput(f"This tower takes pictures of shape {expected}.")
+        out = np.empty((len(pixels), self.dimension), np.float32)
+        for start in range(0, len(pixels), BATCH):
+            batch = np.stack(list(pixels[start : start + BATCH])).astype(np.float32)
+            rows = self._session.run(None, {self._input: batch})[0]
+            if rows.shape != (len(batch), self.dimension):
+                raise Damaged(f"The tower yields shape {rows.shape[1:]}, its card says ({self.dimension},).")
+            out[start : start + len(batch)] = rows
+        norms = np.linalg.norm(out, axis=1)
+        if not np.all(np.abs(norms - 1) < 1e-3):  # also false for NaN
+            raise Damaged("The tower yields vectors that are not of unit length.", remedy="Train it again.")
+        return out

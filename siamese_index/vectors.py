@@ -1,0 +1,52 @@
+"""What a template is: a finite float32 vector of unit length, and the distance between two of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BadInput
+
+Vectors = NDArray[np.float32]  # (n, d), C-contiguous; rows of unit length unless said otherwise
+
+
+def unit(vectors: Any, dimension: int | None = None) -> Vectors:
+    """Return `vectors` as float32 (n, d) rows of unit length.
+
+    Raises BadInput for a wrong shape or dimension, for non-numbers, NaN, infinity and zero vectors.
+    """
+    array = np.asarray(vectors)
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or array.shape[1] == 0:
+        raise BadInput(
+            f"These are not vectors: shape {array.shape}, dtype {array.dtype}.",
+            "Expected numbers of shape (n, dimension).",
+        )
+    if dimension is not None and array.shape[1] != dimension:
+        raise BadInput(
+            f"The vectors have {array.shape[1]} dimensions; this gallery's templates have {dimension}.",
+            "Vectors of two embedders cannot be compared.",
+            "Use the embedder that the gallery was filled with, or start another gallery.",
+        )
+    wide = array.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1)
+    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 1e-12)))
+    if bad.size:
+        raise BadInput(
+            f"{bad.size} of {len(array)} vectors have no direction (first: row {bad[0]}).",
+            "They contain NaN or infinity, or are all zero.",
+            "Leave these rows out.",
+        )
+    return np.ascontiguousarray(wide / norms[:, None], dtype=np.float32)
+
+
+def distances(a: Vectors, b: Vectors) -> NDArray[np.float64]:
+    """Euclidean distance along the last axis, 0..2, by direct subtraction.
+
+    `|a|^2 + |b|^2 - 2ab` loses all digits near zero and depends on the batch; an answer at the
+    threshold must not.
+    """
+    return np.sqrt(np.sum((a.astype(np.float64) - b.astype(np.float64)) ** 2, axis=-1))
