@@ -1,0 +1,5 @@
+"""The command line: parse, call the library, print, exit."""
+
+from .app import run
+
+__all__ = ["run"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,13 @@ from . import calibration, images, strangers
 from .calibration import DEFAULT_FPIR, Threshold
 from .decision import Candidate, Decision, Evidence, decide
 from .errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
-from .index import Index
+
 from .store import IdentityRow, SampleRow, Store, TowerRow, create
 from .tower import Tower, TowerFile
 from .vectors import Vectors, distances, unit
+
+if TYPE_CHECKING:
+    from .index import Index
 
 NAME_LIMIT = 255
 CHUNK = 1024  # pictures per transaction when enrolling many
@@ -168,6 +171,8 @@ class Gallery:
             tower, target, _ = self._store.settings()
             row = self._store.tower(tower) if tower is not None else None
             if self._state is None or self._state.tower is None or row is None or row.sha256 != self._state.tower.sha256:
+                from .index import Index  # brings FAISS, which only searching needs
+
                 self._index = Index(self.path, row.id, row.sha256, row.dimension) if row else None
                 self._tower = None
             false_matches = self._store.false_matches(row.id) if row else np.zeros((2, 0), np.float32)
@@ -191,6 +196,11 @@ class Gallery:
         if self._tower is None or self._tower.id != row.sha256:
             self._tower = self._open_tower(row)
         return self._tower
+
+    @property
+    def holds_vectors(self) -> bool:
+        """Whether this gallery takes vectors of an outside embedder instead of pictures."""
+        return not self._active().has_network
 
     def _open_tower(self, row: TowerRow) -> Tower:
         if not row.has_network:
@@ -635,9 +645,15 @@ class Gallery:
             active = self._store.settings()[0]
             return [(row, row.id == active) for row in self._store.towers()]
 
+    def tower_record(self, tower: str | None = None) -> tuple[TowerRow, bool]:
+        """Return what is known of a tower (None: the active one), and whether it is active. Raises Missing."""
+        active = self._active()
+        row = active if tower is None else self._find_tower(tower)
+        return row, row.id == active.id
+
     def tower_file(self, tower: str | None = None) -> TowerFile:
         """Return a tower of this gallery as a tower file, without its strangers. None means the active one."""
-        row = self._active() if tower is None else self._find_tower(tower)
+        row, _ = self.tower_record(tower)
         if not row.has_network:
             raise BadInput(f"{self.path}: this gallery holds vectors; there is no tower to take out.")
         onnx, keras = self._store.network(row.id)
@@ -742,11 +758,11 @@ class Gallery:
 
     # -- whole galleries ----------------------------------------------------------------------
 
-    def training_samples(self) -> tuple[list[tuple[str, bytes, str]], int]:
-        """Return ((identity, picture, SHA-256 of the sample), ...) and how many samples have no picture kept."""
+    def kept_pictures(self) -> tuple[list[tuple[str, bytes]], int]:
+        """Return ((identity, picture), ...) in the order of enrollment, and how many samples have no picture."""
         with self._store.reading():
             rows = self._store.pictures()
-        kept = [(name, picture, digest.hex()) for name, _, picture, digest in rows if picture is not None]
+        kept = [(name, picture) for name, picture in rows if picture is not None]
         return kept, len(rows) - len(kept)
 
     def backup(self, path: str | Path) -> None:

@@ -292,10 +292,10 @@ class Store:
     def identity_ids(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT name, id FROM identity WHERE removed IS NULL").fetchall())
 
-    def pictures(self) -> list[tuple[str, int, bytes | None, bytes]]:
-        """Return (identity name, sample id, picture, digest) of every enrolled sample, by id."""
+    def pictures(self) -> list[tuple[str, bytes | None]]:
+        """Return (identity name, picture) of every enrolled sample, by id."""
         return self._db.execute(
-            "SELECT i.name, s.id, s.picture, s.digest FROM sample s JOIN identity i ON i.id = s.identity_id"
+            "SELECT i.name, s.picture FROM sample s JOIN identity i ON i.id = s.identity_id"
             " WHERE i.removed IS NULL ORDER BY s.id"
         ).fetchall()
 

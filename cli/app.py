@@ -1,0 +1,73 @@
+"""The program: options that all commands share, and what an error looks like."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from siamese_index.errors import SiameseIndexError
+
+GalleryOption = Annotated[
+    Path, typer.Option("--gallery", "-g", envvar="SIDX_GALLERY", help="The gallery file.", show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, also at a terminal.")]
+FpirOption = Annotated[
+    float | None, typer.Option("--fpir", help="Share of strangers that may be taken for somebody (0..1).")
+]
+DEFAULT_GALLERY = Path("main.gallery")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+@app.callback(epilog="Start here:  sidx demo")
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Who or what is this? Enroll one picture per identity, then ask."""
+    del debug  # `run` looks for it: it must also work when parsing fails
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("siamese-index"))
+        raise typer.Exit
+
+
+def run() -> None:
+    """Be the program `sidx`. Exit codes: README."""
+    from . import asking, demo, enrolling, galleries, towers  # noqa: F401  # each registers its commands
+
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except SiameseIndexError as error:
+        if debug:
+            raise
+        typer.echo(f"sidx: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("sidx: interrupted; what was acknowledged is kept.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001  # the last resort: a bug, told without a traceback
+        if debug:
+            raise
+        typer.echo(
+            f"sidx: this is a bug: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n"
+            "Nothing that was acknowledged is lost.\n"
+            "Run it again with sidx --debug and report what that prints.",
+            err=True,
+        )
+        sys.exit(1)

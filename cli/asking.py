@@ -1,0 +1,197 @@
+"""Commands that ask: identify, verify, calibrate, evaluate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal
+from siamese_index import sources
+
+from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, app
+from .output import emit, facts, note, percent, progress
+
+EXIT = {"match": 0, "unknown": 10, "ambiguous": 11}
+ThresholdOption = Annotated[
+    float | None, typer.Option("--threshold", help="A distance (0..2) to use instead of the learned one.")
+]
+
+
+@app.command(epilog="Example:  sidx identify probe.png -g people.gallery")
+def identify(
+    probes: Annotated[list[str], typer.Argument(help="Pictures, folders of them, or - for one picture from stdin.")],
+    k: Annotated[int, typer.Option("-k", help="How many candidates to list.")] = 5,
+    fpir: FpirOption = None,
+    threshold: ThresholdOption = None,
+    exit_worst: Annotated[bool, typer.Option("--exit-worst", help="Exit as the worst of several answers.")] = False,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Say who or what each picture shows, or that it is unknown.
+
+    For one picture: exit 0 match, 10 unknown, 11 ambiguous. For several: 0 when each was answered.
+    """
+    with Gallery.open(gallery) as opened:
+        answers: Iterator[Decision | Refusal]
+        if opened.holds_vectors:
+            arrays = [sources.vectors(path)[1] for path in probes]
+            answers = (d for a in arrays for d in opened.identify_vectors(a, k=k, fpir=fpir, threshold=threshold))
+            count = sum(len(array) for array in arrays)
+        else:
+            pictures: list[Path | bytes] = []
+            for probe in probes:
+                pictures += [sys.stdin.buffer.read()] if probe == "-" else sources.pictures([probe])
+            answers = opened.identify_many(pictures, k=k, fpir=fpir, threshold=threshold)
+            count = len(pictures)
+        codes: list[int] = []
+        evidence: list[Evidence] = []
+        with progress("identifying", count) as tick:
+            emit(_rows(answers, codes, evidence, tick), as_json, ["probe", "verdict", "identity", "distance", "threshold"])
+    if evidence:
+        note(in_words(evidence[0]))
+    if 3 in codes or count == 1 or exit_worst:
+        raise typer.Exit(3 if 3 in codes else max(codes))
+
+
+def _rows(answers: Iterator[Decision | Refusal], codes: list[int], evidence: list[Evidence], tick: Any) -> Iterator[dict[str, Any]]:
+    for answer in answers:
+        tick(1)
+        if isinstance(answer, Refusal):
+            codes.append(answer.error.exit_code if answer.error.exit_code == 4 else 3)
+            note(f"sidx: {answer.error}")
+            continue
+        codes.append(EXIT[answer.verdict])
+        evidence.append(answer.evidence)
+        yield answer.to_dict()
+
+
+def in_words(evidence: Evidence) -> str:
+    """Return what a threshold rests on, in a sentence or two."""
+    if evidence.source == "given":
+        return "The threshold was given, not learned: nothing is known of its error rates."
+    if not evidence.searches:
+        return (
+            "No stranger has been searched for, so there is no threshold and nobody is named.\n"
+            f"Give strangers (sidx calibrate --strangers DATA; about {evidence.missing} for this target), or --threshold."
+        )
+    found = f"{evidence.false_alarms} of {evidence.searches} stranger searches (worth {evidence.effective:.0f} independent ones)"
+    if evidence.missing:
+        return (
+            f"Threshold just below the nearest stranger: {found} match; that promises an FPIR of at most"
+            f" {percent(evidence.promise)} (95 %).\n{evidence.missing} more independent strangers are needed to promise"
+            f" {percent(evidence.target_fpir)}."
+        )
+    return f"Threshold for an FPIR of {percent(evidence.target_fpir)}: {found} match."
+
+
+@app.command(epilog="Example:  sidx verify ada.png probe.png -g people.gallery")
+def verify(
+    a: Annotated[Path, typer.Argument(help="A picture.")],
+    b: Annotated[Path | None, typer.Argument(help="Another one.")] = None,
+    name: Annotated[str | None, typer.Option("--as", help="Instead of another picture: an enrolled identity.")] = None,
+    fmr: Annotated[float | None, typer.Option(help="Share of comparisons between strangers that may match.")] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether two pictures, or a picture and an identity, are the same. Exit 0 match, 10 unknown."""
+    if (b is None) == (name is None):
+        raise BadInput("Verify needs a second picture or --as NAME.", remedy="See: sidx verify --help")
+    with Gallery.open(gallery) as opened:
+        answer = opened.verify_as(a, name, fmr=fmr) if name is not None else opened.verify(a, b or a, fmr=fmr)
+    facts(asdict(answer), as_json)
+    if answer.threshold is None:
+        note("Too few comparisons between strangers to say what is alike: sidx calibrate --strangers DATA")
+    raise typer.Exit(EXIT[answer.verdict])
+
+
+@app.command(epilog="Example:  sidx calibrate --fpir 0.02 -g people.gallery")
+def calibrate(
+    fpir: FpirOption = None,
+    strangers: Annotated[
+        str | None, typer.Option(help="Pictures of identities that are not enrolled: folder, .csv, .npz.")
+    ] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the threshold with its evidence and its cost; set its target; add strangers."""
+    with Gallery.open(gallery) as opened:
+        if opened.holds_vectors:
+            names, vectors = sources.vectors(strangers) if strangers else ([], None)
+            if names is None:
+                names = [f"{strangers} row {i}" for i in range(len(vectors if vectors is not None else []))]
+            result, refused = opened.calibrate_vectors(fpir=fpir, names=names, vectors=vectors), []
+        else:
+            items = sources.items(strangers) if strangers else []
+            with progress("embedding strangers", len(items)) as tick:
+                result, refused = opened.calibrate(fpir=fpir, strangers_given=items, progress=tick)
+    facts(
+        {
+            "threshold": result.threshold,
+            "target_fpir": result.evidence.target_fpir,
+            "fpir_interval": result.fpir_interval,
+            "promise": result.evidence.promise,
+            "stranger_searches": result.evidence.searches,
+            "effective_searches": round(result.evidence.effective, 1),
+            "false_alarms": result.evidence.false_alarms,
+            "missing_strangers": result.evidence.missing,
+            "sources": result.strangers,
+            "enrolled_strangers": result.enrolled_strangers,
+            "set_aside": result.set_aside,
+            "fnir": result.fnir,
+            "fnir_interval": result.fnir_interval,
+            "misses": result.misses,
+            "mated_searches": result.mated,
+            "identities": result.identities,
+            "revision": result.revision,
+        },
+        as_json,
+    )
+    note(in_words(result.evidence))
+    for refusal in refused:
+        note(f"sidx: {refusal.error}")
+    if refused:
+        raise typer.Exit(3)
+
+
+@app.command(epilog="Example:  sidx evaluate probes -g people.gallery")
+def evaluate(
+    probes: Annotated[str, typer.Argument(help="Folder per identity, .csv or .npz; who is not enrolled is a stranger.")],
+    k: Annotated[int, typer.Option("-k", help="Ranks of the cumulative match curve.")] = 5,
+    fpir: FpirOption = None,
+    threshold: ThresholdOption = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how good the answers are, with counts and intervals."""
+    from siamese_index import evaluation
+
+    with Gallery.open(gallery) as opened:
+        items = sources.items(probes)
+        with progress("identifying", len(items)) as tick:
+            result = evaluation.evaluate(opened, items, k=k, fpir=fpir, given=threshold, progress=tick)
+    if as_json or not sys.stdout.isatty():
+        facts(result.to_dict(), as_json)
+    else:
+        rates = {"rank-1": result.rank1, "FNIR": result.fnir, "wrong identity": result.wrong_identity, "FPIR": result.fpir}
+        emit(
+            [
+                {"figure": name, "share": percent(r.share), "count": r.count, "of": r.of,
+                 "95 % interval": f"{percent(r.low)} … {percent(r.high)}"}
+                for name, r in rates.items()
+            ],
+            as_json,
+        )  # fmt: skip
+    note(
+        f"{result.identities} enrolled; {result.mated} mated probes, {result.strangers} of"
+        f" {result.stranger_identities} strangers, {result.unreadable} unreadable."
+    )
+    note(in_words(result.evidence))
+    for refusal in result.refused:
+        note(f"sidx: {refusal.error}")
+    if result.refused:
+        raise typer.Exit(3)

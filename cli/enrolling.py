@@ -1,0 +1,117 @@
+"""Commands on what is enrolled: enroll, identities, samples."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from siamese_index import BadInput, Gallery
+from siamese_index import sources
+
+from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
+from .output import emit, note, progress
+
+identities = typer.Typer(help="Who is enrolled: list, show, rename, remove.", no_args_is_help=True)
+samples = typer.Typer(help="What is enrolled of them: list.", no_args_is_help=True)
+app.add_typer(identities, name="identities")
+app.add_typer(samples, name="samples")
+
+NameArgument = Annotated[str, typer.Argument(help="The identity's name.")]
+
+
+@app.command(epilog="Example:  sidx enroll ada ada.png -g people.gallery")
+def enroll(
+    name: Annotated[str | None, typer.Argument(help="The identity's name.")] = None,
+    pictures: Annotated[list[Path] | None, typer.Argument(help="Its pictures, or folders of them.")] = None,
+    data: Annotated[str | None, typer.Option("--from", help="Many at once: folder, .csv, .npz, keras:NAME.")] = None,
+    tower: Annotated[Path | None, typer.Option(help="Makes the gallery with this tower if there is none.")] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Enroll an identity: NAME and its pictures, or everything in --from DATA."""
+    if (data is None) == (name is None) or (name is not None and not pictures):
+        raise BadInput("Enroll needs NAME and pictures, or --from DATA.", remedy="See: sidx enroll --help")
+    if tower is not None and not gallery.exists():
+        Gallery.create(gallery, tower).close()
+        note(f"Made {gallery}.")
+    with Gallery.open(gallery) as opened:
+        if name is not None:
+            done = opened.enroll(name, sources.pictures(pictures or []))
+        elif opened.holds_vectors:
+            names, vectors = sources.vectors(data or "")
+            if names is None:
+                raise BadInput(f"{data}: vectors without names.", remedy="Save an .npz with vectors and names.")
+            done = opened.enroll_vectors(names, vectors)
+        else:
+            items = sources.items(data or "")
+            with progress("enrolling", len(items)) as tick:
+                done = opened.enroll_many(items, tick)
+        count = len(opened.identities())
+    rows: list[dict[str, Any]] = [{"identity": n, "sample": s, "result": "enrolled"} for n, s in done.enrolled]
+    rows += [{"identity": n, "sample": s, "result": "already enrolled"} for n, s in done.already]
+    rows += [{"identity": None, "sample": r.source, "result": str(r.error).replace("\n", " ")} for r in done.refused]
+    emit(rows, as_json)
+    note(
+        f"{len(done.enrolled)} enrolled, {len(done.already)} were already, {len(done.refused)} refused;"
+        f" {gallery} holds {count} identities."
+    )
+    if done.refused:
+        raise typer.Exit(3)
+    note(f"Next:  sidx identify PICTURE -g {gallery}")
+
+
+app.command("enrol", hidden=True, epilog="Example:  sidx enrol ada ada.png -g people.gallery")(enroll)
+
+
+@identities.command("list", epilog="Example:  sidx identities list -g people.gallery")
+def list_identities(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+    """List who is enrolled, by name."""
+    with Gallery.open(gallery) as opened:
+        rows = [{"identity": row.name, "samples": row.samples} for row in opened.identities()]
+    emit(rows, as_json)
+    note(f"{len(rows)} identities.")
+
+
+@identities.command("show", epilog="Example:  sidx identities show bob -g people.gallery")
+def show_identity(name: NameArgument, gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+    """Show one identity's samples."""
+    _list_samples(gallery, name, as_json)
+
+
+@identities.command("rename", epilog="Example:  sidx identities rename bob robert -g people.gallery")
+def rename_identity(
+    name: NameArgument,
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    gallery: GalleryOption = DEFAULT_GALLERY,
+) -> None:
+    """Give an identity another name."""
+    with Gallery.open(gallery) as opened:
+        opened.rename(name, new)
+    note(f"{name} is now {new}.")
+
+
+@identities.command("remove", epilog="Example:  sidx identities remove carol -g people.gallery")
+def remove_identity(name: NameArgument, gallery: GalleryOption = DEFAULT_GALLERY) -> None:
+    """Take an identity out of the gallery. Its samples stay in the file, out of use."""
+    with Gallery.open(gallery) as opened:
+        count = opened.remove(name)
+    note(f"{name} and its {count} samples are no longer found.")
+
+
+@samples.command("list", epilog="Example:  sidx samples list -g people.gallery")
+def list_samples(
+    identity: Annotated[str | None, typer.Option(help="Only this identity's.")] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """List the enrolled samples in the order of their enrollment."""
+    _list_samples(gallery, identity, as_json)
+
+
+def _list_samples(gallery: Path, name: str | None, as_json: bool) -> None:
+    with Gallery.open(gallery) as opened:
+        rows = [asdict(row) for row in opened.samples(name)]
+    emit(rows, as_json, ["id", "identity", "source", "kept", "enrolled"])

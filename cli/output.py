@@ -1,0 +1,79 @@
+"""Results to stdout, all else to stderr: tables for a person, one JSON object a line for a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import typer
+
+Row = Mapping[str, Any]
+
+
+def emit(rows: Iterable[Row], as_json: bool, columns: Sequence[str] | None = None) -> None:
+    """Print result rows; a table of `columns` for a person, whole objects otherwise."""
+    if as_json or not sys.stdout.isatty():
+        for row in rows:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+            sys.stdout.flush()
+        return
+    table([dict(row) for row in rows], columns)
+
+
+def table(rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
+    """Print aligned columns: text to the left, numbers to the right."""
+    if not rows:
+        return
+    names = list(columns or rows[0])
+    cells = [[_text(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    right = [all(isinstance(row.get(name), (int, float, type(None))) for row in rows) for name in names]
+    for line in [[name.replace("_", " ") for name in names], *cells]:
+        padded = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
+        typer.echo("  ".join(padded).rstrip())
+
+
+def facts(pairs: Row, as_json: bool) -> None:
+    """Print one object: a fact a line for a person."""
+    if as_json or not sys.stdout.isatty():
+        typer.echo(json.dumps(pairs, ensure_ascii=False))
+        return
+    width = max(len(name) for name in pairs)
+    for name, value in pairs.items():
+        typer.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
+
+
+def note(text: str) -> None:
+    """Say something that is not a result."""
+    typer.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
+    """Yield what to call with how many more are done; draws a bar on a terminal."""
+    if not sys.stderr.isatty() or length < 2:
+        yield lambda _: None
+        return
+    with typer.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{share * 100:.3g} %"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(v) for v in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_text(v)}" for k, v in value.items())
+    return str(value)

@@ -1,0 +1,170 @@
+"""Commands on towers: train, retrain, towers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from siamese_index import BadInput, Gallery
+
+from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
+from .output import emit, facts, note, percent, progress
+from .telling import Teller, held_out
+
+towers = typer.Typer(help="The gallery's towers: list, show, promote, rollback.", no_args_is_help=True)
+app.add_typer(towers, name="towers")
+
+
+class Kind(StrEnum):
+    auto = "auto"
+    drawings = "drawings"
+    photos = "photos"
+
+
+class Promote(StrEnum):
+    auto = "auto"
+    ask = "ask"
+    never = "never"
+
+
+StepsOption = Annotated[int | None, typer.Option(help="How many batches to learn from; default: from the data.", min=1)]
+SeedOption = Annotated[int, typer.Option(help="Chooses the held-out identities and all randomness.", min=0)]
+TowerArgument = Annotated[str, typer.Argument(help="A tower's id, or the beginning of it.")]
+
+
+@app.command(epilog="Example:  sidx train faces -o faces.tower --steps 20")
+def train(
+    data: Annotated[str, typer.Argument(help="Folder per identity, .csv (path,label), .npz, or keras:NAME.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The tower file to write.")],
+    kind: Annotated[Kind, typer.Option(help="What the pictures are.")] = Kind.auto,
+    size: Annotated[int | None, typer.Option(help="Longer side in pixels; default: from the data.", min=16, max=512)] = None,
+    dimension: Annotated[int, typer.Option(help="Length of the vectors.", min=8, max=1024)] = 128,
+    holdout: Annotated[float, typer.Option(help="Share of identities to measure with, unseen.", min=0, max=0.9)] = 0.2,
+    steps: StepsOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a tower on your pictures. Needs Keras: pip install "siamese-index[train-cpu]"."""
+    from siamese_index import sources
+    from siamese_index.training import train as train_tower
+
+    if not out.parent.is_dir():
+        raise BadInput(f"{out}: there is no folder {out.parent}.", remedy="Make it first.")
+    sources.items(data)  # what is wrong with the data is said before Keras starts
+    made = train_tower(
+        data, Teller(), kind=kind.value, size=size, dimension=dimension, holdout=holdout, steps=steps, seed=seed
+    )
+    made.write(out)
+    note(held_out(made.card["held_out"]))
+    facts({"tower": made.id, "file": str(out), **made.card["held_out"]}, as_json)
+    note(f"Next:  sidx enroll NAME PICTURE --tower {out} -g people.gallery")
+
+
+@app.command(epilog="Example:  sidx retrain -g people.gallery --data faces --steps 20 --promote never")
+def retrain(
+    data: Annotated[str | None, typer.Option(help="More pictures to learn from, as for train.")] = None,
+    promote: Annotated[Promote, typer.Option(help="auto: swap it in when it is proved to be better.")] = Promote.ask,
+    steps: StepsOption = None,
+    seed: SeedOption = 0,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a better tower from what is enrolled, and compare it with the active one."""
+    from siamese_index.training import retrain as retrain_gallery
+
+    result = retrain_gallery(gallery, data, Teller(), steps=steps, seed=seed)
+    print_comparison(result.tower, result.report, as_json)
+    wanted = promote is Promote.auto and result.better
+    if promote is Promote.ask:
+        import sys
+
+        wanted = sys.stdin.isatty() and typer.confirm("Swap it in?", default=result.better, err=True)
+    if wanted:
+        _promote(gallery, result.tower)
+    else:
+        note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {gallery}")
+
+
+def print_comparison(tower: str, report: dict[str, Any], as_json: bool) -> None:
+    """Print a candidate's figures beside the active tower's."""
+    import sys
+
+    if as_json or not sys.stdout.isatty():
+        facts({"tower": tower, **report}, as_json)
+    elif "fnir_change" in report:
+        rows = []
+        for name in ("rank1", "fnir", "eer"):
+            low, high = report.get(f"{name}_interval", (None, None))
+            rows.append(
+                {
+                    "figure": name, "active": percent(report["champion"][name]),
+                    "candidate": percent(report["challenger"][name]),
+                    "95 % interval of the change": "–" if low is None else f"{percent(low)} … {percent(high)}",
+                }
+            )  # fmt: skip
+        emit(rows, as_json)
+    figures = report["challenger"]
+    if figures["searches"]:
+        note(
+            f"{figures['searches']} searches by {figures['identities']} identities that the candidate never saw"
+            f" ({report['champion_has_seen']} of them the active tower was trained on): {report['verdict']}."
+        )
+    else:
+        note("No enrolled identity with two pictures was held out: the two cannot be compared.")
+
+
+@towers.command("list", epilog="Example:  sidx towers list -g people.gallery")
+def list_towers(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+    """List the gallery's towers in the order they came."""
+    with Gallery.open(gallery) as opened:
+        rows = [
+            {
+                "tower": row.sha256[:12],
+                "active": active,
+                "made": row.card.get("made"),
+                "identities": len(row.card.get("training", {}).get("identities", [])),
+                "rank1": row.card.get("held_out", {}).get("rank1"),
+                "fnir": row.card.get("held_out", {}).get("fnir"),
+                "verdict": (row.report or {}).get("verdict"),
+            }
+            for row, active in opened.towers()
+        ]
+    emit(rows, as_json)
+
+
+@towers.command("show", epilog="Example:  sidx towers show -g people.gallery")
+def show_tower(
+    tower: Annotated[str | None, typer.Argument(help="A tower's id, or its beginning; default: the active one.")] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a tower's card, and the figures it was judged by."""
+    with Gallery.open(gallery) as opened:
+        row, active = opened.tower_record(tower)
+    facts({"tower": row.sha256, "active": active, **row.card, "comparison": row.report}, as_json)
+
+
+@towers.command("promote", epilog="Example:  sidx towers promote CANDIDATE -g people.gallery")
+def promote(tower: TowerArgument, gallery: GalleryOption = DEFAULT_GALLERY) -> None:
+    """Swap a candidate in. Searches go on with the active tower until one transaction switches."""
+    _promote(gallery, tower)
+
+
+def _promote(gallery: Path, tower: str) -> None:
+    with Gallery.open(gallery) as opened:
+        with progress("embedding", len(opened.samples())) as tick:
+            embedded = opened.promote(tower, tick)
+    note(f"Tower {tower[:12]} is active; {embedded} samples were embedded.")
+    note(f"If that was wrong:  sidx towers rollback -g {gallery}")
+
+
+@towers.command("rollback", epilog="Example:  sidx towers rollback -g people.gallery")
+def rollback(gallery: GalleryOption = DEFAULT_GALLERY) -> None:
+    """Go back to the tower before the active one. Nothing enrolled since is lost."""
+    with Gallery.open(gallery) as opened:
+        with progress("embedding", len(opened.samples())) as tick:
+            tower = opened.rollback(tick)
+    note(f"Tower {tower[:12]} is active again.")

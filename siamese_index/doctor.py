@@ -1,0 +1,134 @@
+"""Is this gallery what it should be? Checks only read; `mend` repairs what can be derived anew."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import strangers
+from .errors import SiameseIndexError
+from .files import leftovers
+from .index import Index, cache_leftovers, drop_cache
+from .store import Store, wal_is_safe
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be; `mendable` if `doctor --fix` can put it right without loss."""
+
+    what: str
+    mendable: bool
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found, and the facts that a report of a problem should name."""
+
+    findings: tuple[Finding, ...]
+    facts: dict[str, str]
+
+
+def examine(path: str | Path) -> Examination:
+    """Check a gallery from the file's bytes to its threshold. Raises Missing or Damaged if it cannot be opened."""
+    gallery = Path(path)
+    # Before it is opened: opening sweeps them.
+    found = [Finding(f"{p.name}: left behind by a killed write", True) for p in _leftovers(gallery)]
+    if stat.S_IMODE(gallery.stat().st_mode) & 0o077 if gallery.exists() else False:
+        found.append(Finding("other users may read the gallery", True))
+    store = Store(gallery)
+    try:
+        found += [Finding(f"SQLite: {problem}", False) for problem in store.problems()]
+        facts = {
+            "SQLite": sqlite3.sqlite_version,
+            "journal": f"{store.journal_mode()} ({'safe here' if wal_is_safe() else 'WAL can lose commits below 3.51.3'})",
+        }
+        if not found or all(f.mendable for f in found):
+            with store.reading():
+                found += _content(store)
+                facts["revision"] = str(store.revision()[0])
+    finally:
+        store.close()
+    return Examination(tuple(found), facts)
+
+
+def mend(path: str | Path) -> None:
+    """Repair what is derived: rights, leftovers, cache, strangers' distances."""
+    gallery = Path(path)
+    for leftover in _leftovers(gallery):
+        leftover.unlink(missing_ok=True)
+    os.chmod(gallery, 0o600)  # noqa: PTH101
+    drop_cache(gallery)
+    store = Store(gallery)
+    try:
+        with store.writing("mend"):
+            active = store.settings()[0]
+            if active is not None and strangers.stale(store, active, store.tower(active).dimension):
+                store.record("mend")
+                strangers.recompute(store, active, store.tower(active).dimension)
+    finally:
+        store.close()
+
+
+def _leftovers(gallery: Path) -> list[Path]:
+    return [*leftovers(gallery), *cache_leftovers(gallery)]
+
+
+def _content(store: Store) -> list[Finding]:
+    checks: list[Callable[[Store], list[Finding]]] = [_towers, _templates, _strangers, _cache]
+    found = []
+    for check in checks:
+        try:
+            found += check(store)
+        except SiameseIndexError as error:
+            found.append(Finding(str(error).replace("\n", " "), False))
+    return found
+
+
+def _towers(store: Store) -> list[Finding]:
+    if store.settings()[0] is None:
+        return [Finding("there is no active tower: the gallery's making was interrupted", False)]
+    found = []
+    for row in store.towers():
+        if row.has_network and hashlib.sha256(store.onnx(row.id)).hexdigest() != row.sha256:
+            found.append(Finding(f"tower {row.sha256[:12]} is not what was stored", False))
+    return found
+
+
+def _templates(store: Store) -> list[Finding]:
+    active = store.settings()[0]
+    if active is None:
+        return []
+    found = []
+    row = store.tower(active)
+    _, _, vectors = store.all_templates(active, row.dimension)
+    bad = int(np.sum(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3)))
+    if bad:
+        found.append(Finding(f"{bad} templates are not unit vectors", False))
+    missing = len(store.without_template(active, -1))
+    if missing:
+        found.append(Finding(f"{missing} samples have no template of the active tower", False))
+    return found
+
+
+def _strangers(store: Store) -> list[Finding]:
+    active = store.settings()[0]
+    if active is None:
+        return []
+    wrong = strangers.stale(store, active, store.tower(active).dimension)
+    return [Finding(f"{wrong} strangers' nearest distances are not up to date", True)] if wrong else []
+
+
+def _cache(store: Store) -> list[Finding]:
+    active = store.settings()[0]
+    if active is None:
+        return []
+    row = store.tower(active)
+    problem = Index(store.path, active, row.sha256, row.dimension).problem(store)
+    return [Finding(f"cache: {problem}; searches do without it", True)] if problem else []

@@ -1,0 +1,5 @@
+"""The child process of `siamese_index.training.child`."""
+
+from .child import serve
+
+serve()
