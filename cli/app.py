@@ -61,7 +61,7 @@ def run() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001  # the last resort: a bug, told without a traceback
+    except Exception as error:  # the last resort: a bug, told without a traceback
         if debug:
             raise
         typer.echo(

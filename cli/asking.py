@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal
-from siamese_index import sources
+from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal, sources
 
 from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, app
 from .output import emit, facts, note, percent, progress
@@ -51,14 +50,20 @@ def identify(
         codes: list[int] = []
         evidence: list[Evidence] = []
         with progress("identifying", count) as tick:
-            emit(_rows(answers, codes, evidence, tick), as_json, ["probe", "verdict", "identity", "distance", "threshold"])
+            emit(
+                _rows(answers, codes, evidence, tick),
+                as_json,
+                ["probe", "verdict", "identity", "distance", "threshold"],
+            )
     if evidence:
         note(in_words(evidence[0]))
     if 3 in codes or count == 1 or exit_worst:
         raise typer.Exit(3 if 3 in codes else max(codes))
 
 
-def _rows(answers: Iterator[Decision | Refusal], codes: list[int], evidence: list[Evidence], tick: Any) -> Iterator[dict[str, Any]]:
+def _rows(
+    answers: Iterator[Decision | Refusal], codes: list[int], evidence: list[Evidence], tick: Any
+) -> Iterator[dict[str, Any]]:
     for answer in answers:
         tick(1)
         if isinstance(answer, Refusal):
@@ -77,9 +82,12 @@ def in_words(evidence: Evidence) -> str:
     if not evidence.searches:
         return (
             "No stranger has been searched for, so there is no threshold and nobody is named.\n"
-            f"Give strangers (sidx calibrate --strangers DATA; about {evidence.missing} for this target), or --threshold."
+            f"Give strangers (sidx calibrate --strangers DATA; about {evidence.missing}), or --threshold."
         )
-    found = f"{evidence.false_alarms} of {evidence.searches} stranger searches (worth {evidence.effective:.0f} independent ones)"
+    found = (
+        f"{evidence.false_alarms} of {evidence.searches} stranger searches"
+        f" (worth {evidence.effective:.0f} independent ones)"
+    )
     if evidence.missing:
         return (
             f"Threshold just below the nearest stranger: {found} match; that promises an FPIR of at most"
@@ -124,7 +132,8 @@ def calibrate(
             names, vectors = sources.vectors(strangers) if strangers else ([], None)
             if names is None:
                 names = [f"{strangers} row {i}" for i in range(len(vectors if vectors is not None else []))]
-            result, refused = opened.calibrate_vectors(fpir=fpir, names=names, vectors=vectors), []
+            result = opened.calibrate_vectors(fpir=fpir, names=names, vectors=vectors)
+            refused: list[Refusal] = []
         else:
             items = sources.items(strangers) if strangers else []
             with progress("embedding strangers", len(items)) as tick:
@@ -160,7 +169,9 @@ def calibrate(
 
 @app.command(epilog="Example:  sidx evaluate probes -g people.gallery")
 def evaluate(
-    probes: Annotated[str, typer.Argument(help="Folder per identity, .csv or .npz; who is not enrolled is a stranger.")],
+    probes: Annotated[
+        str, typer.Argument(help="Folder per identity, .csv or .npz; who is not enrolled is a stranger.")
+    ],
     k: Annotated[int, typer.Option("-k", help="Ranks of the cumulative match curve.")] = 5,
     fpir: FpirOption = None,
     threshold: ThresholdOption = None,
@@ -177,7 +188,12 @@ def evaluate(
     if as_json or not sys.stdout.isatty():
         facts(result.to_dict(), as_json)
     else:
-        rates = {"rank-1": result.rank1, "FNIR": result.fnir, "wrong identity": result.wrong_identity, "FPIR": result.fpir}
+        rates = {
+            "rank-1": result.rank1,
+            "FNIR": result.fnir,
+            "wrong identity": result.wrong_identity,
+            "FPIR": result.fpir,
+        }
         emit(
             [
                 {"figure": name, "share": percent(r.share), "count": r.count, "of": r.of,

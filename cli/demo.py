@@ -22,7 +22,9 @@ LEARNED, ENROLLED, STRANGERS = range(0, 40), range(100, 140), range(200, 240)
 @app.command(epilog="Example:  sidx demo --folder demo --steps 40")
 def demo(
     folder: Annotated[Path, typer.Option(help="Where its pictures, tower and gallery go.")] = Path("demo"),
-    steps: Annotated[int, typer.Option(help="Batches for the first tower; retraining takes as many again.", min=10)] = 250,
+    steps: Annotated[
+        int, typer.Option(help="Batches for the first tower; retraining takes as many again.", min=10)
+    ] = 250,
 ) -> None:
     """Show everything once, in under three minutes, and leave a gallery to play with."""
     from siamese_index.evaluation import Evaluation, evaluate
@@ -134,10 +136,10 @@ def _sheet(folder: Path, answers: list[Decision]) -> Path:
             tile[6:130, 8:132] = images.load(path.read_bytes(), 124, 124, 3)
             cv2.putText(tile, text, (8, 147), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
             tiles.append(tile)
-        text = np.full((150, 300, 3), 255, np.uint8)
+        answered = np.full((150, 300, 3), 255, np.uint8)
         says = answer.identity or answer.verdict
-        cv2.putText(text, says, (12, 80), cv2.FONT_HERSHEY_SIMPLEX, 0.8, colours[answer.verdict], 2, cv2.LINE_AA)
-        rows.append(np.hstack([*tiles, text]))
+        cv2.putText(answered, says, (12, 80), cv2.FONT_HERSHEY_SIMPLEX, 0.8, colours[answer.verdict], 2, cv2.LINE_AA)
+        rows.append(np.hstack([*tiles, answered]))
     out = folder / "answers.png"
     out.write_bytes(images.encode(np.vstack(rows)))
     return out

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Gallery
-from siamese_index import sources
+from siamese_index import BadInput, Gallery, sources
 
 from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
 from .output import emit, note, progress

@@ -10,7 +10,7 @@ import typer
 from siamese_index import BadInput, Gallery
 
 from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
-from .output import emit, facts, note
+from .output import facts, note
 
 
 @app.command(epilog="Example:  sidx init --tower faces.tower -g people.gallery")

@@ -54,5 +54,6 @@ def held_out(figures: dict[str, Any]) -> str:
         return "No identities were held out: nothing is known of how good it is, and it brings no strangers."
     return (
         f"On {figures['searches']} searches by {figures['identities']} identities it never saw:"
-        f" rank-1 {figures['rank1']:.3f}, FNIR {figures['fnir']:.3f} at FPIR {figures['target_fpir']:g}, EER {figures['eer']:.3f}."
+        f" rank-1 {figures['rank1']:.3f}, FNIR {figures['fnir']:.3f} at FPIR {figures['target_fpir']:g},"
+        f" EER {figures['eer']:.3f}."
     )

@@ -40,7 +40,9 @@ def train(
     data: Annotated[str, typer.Argument(help="Folder per identity, .csv (path,label), .npz, or keras:NAME.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The tower file to write.")],
     kind: Annotated[Kind, typer.Option(help="What the pictures are.")] = Kind.auto,
-    size: Annotated[int | None, typer.Option(help="Longer side in pixels; default: from the data.", min=16, max=512)] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Longer side in pixels; default: from the data.", min=16, max=512)
+    ] = None,
     dimension: Annotated[int, typer.Option(help="Length of the vectors.", min=8, max=1024)] = 128,
     holdout: Annotated[float, typer.Option(help="Share of identities to measure with, unseen.", min=0, max=0.9)] = 0.2,
     steps: StepsOption = None,
@@ -137,7 +139,9 @@ def list_towers(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = 
 
 @towers.command("show", epilog="Example:  sidx towers show -g people.gallery")
 def show_tower(
-    tower: Annotated[str | None, typer.Argument(help="A tower's id, or its beginning; default: the active one.")] = None,
+    tower: Annotated[
+        str | None, typer.Argument(help="A tower's id, or its beginning; default: the active one.")
+    ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = False,
 ) -> None:
@@ -154,9 +158,8 @@ def promote(tower: TowerArgument, gallery: GalleryOption = DEFAULT_GALLERY) -> N
 
 
 def _promote(gallery: Path, tower: str) -> None:
-    with Gallery.open(gallery) as opened:
-        with progress("embedding", len(opened.samples())) as tick:
-            embedded = opened.promote(tower, tick)
+    with Gallery.open(gallery) as opened, progress("embedding", len(opened.samples())) as tick:
+        embedded = opened.promote(tower, tick)
     note(f"Tower {tower[:12]} is active; {embedded} samples were embedded.")
     note(f"If that was wrong:  sidx towers rollback -g {gallery}")
 
@@ -164,7 +167,6 @@ def _promote(gallery: Path, tower: str) -> None:
 @towers.command("rollback", epilog="Example:  sidx towers rollback -g people.gallery")
 def rollback(gallery: GalleryOption = DEFAULT_GALLERY) -> None:
     """Go back to the tower before the active one. Nothing enrolled since is lost."""
-    with Gallery.open(gallery) as opened:
-        with progress("embedding", len(opened.samples())) as tick:
-            tower = opened.rollback(tick)
+    with Gallery.open(gallery) as opened, progress("embedding", len(opened.samples())) as tick:
+        tower = opened.rollback(tick)
     note(f"Tower {tower[:12]} is active again.")

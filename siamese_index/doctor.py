@@ -47,7 +47,7 @@ def examine(path: str | Path) -> Examination:
         found += [Finding(f"SQLite: {problem}", False) for problem in store.problems()]
         facts = {
             "SQLite": sqlite3.sqlite_version,
-            "journal": f"{store.journal_mode()} ({'safe here' if wal_is_safe() else 'WAL can lose commits below 3.51.3'})",
+            "journal": store.journal_mode() + ("" if wal_is_safe() else " (WAL can lose commits below SQLite 3.51.3)"),
         }
         if not found or all(f.mendable for f in found):
             with store.reading():

@@ -1,12 +1,12 @@
 """Every error that a user can meet: what happened, why, and what to do about it.
 
-    SiameseIndexError        2  base; itself never raised
-    ├─ BadInput              2  a name, option, vector or table that cannot be accepted
-    ├─ Unreadable            3  a picture or vector file that cannot be read
-    ├─ Missing               4  no such gallery, tower, identity or file, or no right to use it
-    ├─ Locked                5  another process is writing
-    ├─ Damaged               6  a gallery or tower whose content contradicts itself
-    └─ NotInstalled          7  an optional part is not installed
+SiameseIndexError        2  base; itself never raised
+├─ BadInput              2  a name, option, vector or table that cannot be accepted
+├─ Unreadable            3  a picture or vector file that cannot be read
+├─ Missing               4  no such gallery, tower, identity or file, or no right to use it
+├─ Locked                5  another process is writing
+├─ Damaged               6  a gallery or tower whose content contradicts itself
+└─ NotInstalled          7  an optional part is not installed
 """
 
 from __future__ import annotations

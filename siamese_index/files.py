@@ -33,7 +33,10 @@ def replacing(path: Path, exclusive: bool = False) -> Iterator[Path]:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            os.link(temporary, path) if exclusive else os.replace(temporary, path)
+            if exclusive:
+                path.hardlink_to(temporary)
+            else:
+                temporary.replace(path)
             sync_folder(path.parent)
         except OSError as error:
             raise Missing(f"{path}: cannot be written.", f"{error.strerror or error}.") from error

@@ -18,7 +18,6 @@ from . import calibration, images, strangers
 from .calibration import DEFAULT_FPIR, Threshold
 from .decision import Candidate, Decision, Evidence, decide
 from .errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
-
 from .store import IdentityRow, SampleRow, Store, TowerRow, create
 from .tower import Tower, TowerFile
 from .vectors import Vectors, distances, unit
@@ -170,7 +169,12 @@ class Gallery:
         if self._state is None or self._state.revision != revision:
             tower, target, _ = self._store.settings()
             row = self._store.tower(tower) if tower is not None else None
-            if self._state is None or self._state.tower is None or row is None or row.sha256 != self._state.tower.sha256:
+            if (
+                self._state is None
+                or self._state.tower is None
+                or row is None
+                or row.sha256 != self._state.tower.sha256
+            ):
                 from .index import Index  # brings FAISS, which only searching needs
 
                 self._index = Index(self.path, row.id, row.sha256, row.dimension) if row else None
@@ -219,7 +223,9 @@ class Gallery:
         """
         return self._enroll([(name, picture) for picture in pictures], strict=True)
 
-    def enroll_many(self, items: Iterable[tuple[str, str | Path | bytes]], progress: Progress | None = None) -> Enrollment:
+    def enroll_many(
+        self, items: Iterable[tuple[str, str | Path | bytes]], progress: Progress | None = None
+    ) -> Enrollment:
         """Enroll (name, picture) items; the good ones are enrolled, the others listed in `refused`.
 
         Durable after every CHUNK pictures, so an interrupted run can simply be repeated.
@@ -284,7 +290,7 @@ class Gallery:
     def _write(
         self,
         tower: TowerRow,
-        samples: list[tuple[str, bytes, str, bytes | None]],
+        samples: Sequence[tuple[str, bytes, str, bytes | None]],
         vectors: Vectors,
         strict: bool,
         total: Enrollment,
@@ -786,7 +792,9 @@ class Gallery:
                 source.backup(target)
                 return None
             if not replace:
-                raise BadInput(f"{path}: exists already.", remedy="Add --replace; its present content is put beside it.")
+                raise BadInput(
+                    f"{path}: exists already.", remedy="Add --replace; its present content is put beside it."
+                )
             gallery = Store(target)
             try:
                 former = target.with_name(f"{target.name}.before-restore-{gallery.revision()[0]}")

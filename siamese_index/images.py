@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 MAX_PIXELS = 64_000_000  # a 64-megapixel photograph; beyond it a header is more likely a bomb
 MIN_SIDE = 8
 KEPT_SIDE = 1024  # the longer side of a picture as a gallery keeps it
 KEPT_BYTES = 2_000_000
-SUFFIXES = frozenset(".avif .bmp .gif .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
+SUFFIXES = frozenset(f".{s}" for s in "avif bmp gif jpeg jpg pbm pgm png pnm ppm tif tiff webp".split())  # noqa: SIM905
 
 # OpenCV reads both once, at import.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
@@ -142,7 +143,7 @@ def _refuse_from_header(data: bytes) -> tuple[int, int]:
     return width, height
 
 
-def _oriented(data: bytes) -> NDArray[np.generic]:
+def _oriented(data: bytes) -> NDArray[np.integer[Any] | np.floating[Any]]:
     """Decode to (h, w) or (h, w, 3 or 4), upright. OpenCV turns pictures by EXIF only when it drops alpha."""
     buffer = np.frombuffer(data, np.uint8)
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH

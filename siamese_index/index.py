@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -59,7 +59,7 @@ class Index:
         self._clear()
 
     def _clear(self) -> None:
-        self._base: faiss.IndexFlatL2 | None = None
+        self._base: Any = None  # faiss.IndexFlatL2, memory-mapped
         self._base_ids = np.zeros(0, np.int64)
         self._base_rows: Vectors = np.zeros((0, self._dimension), np.float32)
         self._last = 0
@@ -122,7 +122,7 @@ class Index:
         if stamp is None:
             return
         try:
-            base = faiss.read_index(str(self._file), faiss.IO_FLAG_MMAP_IFC)
+            base: Any = faiss.read_index(str(self._file), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError:
             return
         if _inode(self._file) != before or (base.ntotal, base.d) != (stamp.count, stamp.dimension):
@@ -138,7 +138,7 @@ class Index:
             end = len(content) - _DIGEST
             if bytes(content[end - 8 : end]) != _MAGIC:
                 return None
-            if xxhash.xxh3_128(content[:end]).digest() != bytes(content[end:]):
+            if xxhash.xxh3_128(content[:end].data).digest() != bytes(content[end:]):
                 return None
             length = int.from_bytes(bytes(content[end - 16 : end - 8]), "little")
             stamp = _Stamp(**json.loads(bytes(content[end - 16 - length : end - 16])))
@@ -165,9 +165,7 @@ class Index:
             self._last = int(ids[-1]) if len(ids) else 0
 
 
-def write_base(
-    path: Path, tower: str, revision: int, token: bytes, ids: NDArray[np.int64], vectors: Vectors
-) -> None:
+def write_base(path: Path, tower: str, revision: int, token: bytes, ids: NDArray[np.int64], vectors: Vectors) -> None:
     """Replace the base file durably: FAISS index, ids (int64), stamp (JSON), its length, magic, digest."""
     flat = faiss.IndexFlatL2(vectors.shape[1])
     flat.add(vectors)
@@ -178,7 +176,7 @@ def write_base(
         footer = json.dumps(asdict(stamp)).encode()
         with temporary.open("ab") as file:
             file.write(ids.tobytes() + footer + len(footer).to_bytes(8, "little") + _MAGIC)
-        digest = xxhash.xxh3_128(np.memmap(temporary, np.uint8, "r")).digest()
+        digest = xxhash.xxh3_128(np.memmap(temporary, np.uint8, "r").data).digest()
         with temporary.open("ab") as file:
             file.write(digest)
 
@@ -202,6 +200,6 @@ def cache_leftovers(gallery: Path) -> Iterator[Path]:
 
 def _inode(path: Path) -> int | None:
     try:
-        return os.stat(path).st_ino
+        return path.stat().st_ino
     except OSError:
         return None

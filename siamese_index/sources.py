@@ -85,7 +85,9 @@ def _table(path: Path) -> list[Item]:
             missing = [c for c in ("path", "label") if c not in columns]
             if missing:
                 found = ", ".join(columns) or "none"
-                raise BadInput(f"{path}: no column {missing[0]!r}.", f"Found: {found}.", "The first line names them: path,label")
+                raise BadInput(
+                    f"{path}: no column {missing[0]!r}.", f"Found: {found}.", "The first line names them: path,label"
+                )
             listed = [(row["label"], row["path"], number) for number, row in enumerate(rows, 2)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path}: not a table of text.", str(error)) from None
@@ -114,12 +116,16 @@ def _arrays(path: Path) -> list[Item]:
         with np.load(path, allow_pickle=False) as arrays:
             keys = next((k for k in (("x_train", "y_train"), ("x", "y")) if set(k) <= set(arrays)), None)
             if keys is None:
-                raise BadInput(f"{path}: no pictures with labels.", f"Found {', '.join(arrays)}; expected x_train, y_train.")
+                raise BadInput(
+                    f"{path}: no pictures with labels.", f"Found {', '.join(arrays)}; expected x_train, y_train."
+                )
             x, y = (arrays[key] for key in keys)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: not an .npz of plain arrays.", str(error)) from None
     if x.ndim not in (3, 4) or x.dtype != np.uint8 or (x.ndim == 4 and x.shape[3] not in (1, 3)):
-        raise BadInput(f"{path}: shape {x.shape} of {x.dtype} is no pictures.", "Expected uint8 (n, height, width[, 3]).")
+        raise BadInput(
+            f"{path}: shape {x.shape} of {x.dtype} is no pictures.", "Expected uint8 (n, height, width[, 3])."
+        )
     labels = y.reshape(len(y), -1)
     if len(x) != len(y) or labels.shape[1] != 1:
         raise BadInput(f"{path}: {len(x)} pictures, labels of shape {y.shape}.", "Each picture needs one label.")

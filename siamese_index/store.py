@@ -204,16 +204,6 @@ class Store:
     def set_target(self, target_fpir: float) -> None:
         self._db.execute("UPDATE setting SET target_fpir = ?", (target_fpir,))
 
-    def counts(self, tower: int) -> tuple[int, int]:
-        """Return (identities, templates of this tower) that are enrolled now."""
-        identities = self._db.execute("SELECT count(*) FROM identity WHERE removed IS NULL").fetchone()[0]
-        templates = self._db.execute(
-            "SELECT count(*) FROM template t JOIN sample s ON s.id = t.sample_id JOIN identity i ON i.id = s.identity_id"
-            " WHERE t.tower_id = ? AND i.removed IS NULL",
-            (tower,),
-        ).fetchone()[0]
-        return identities, templates
-
     def identity_count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM identity WHERE removed IS NULL").fetchone()[0])
 
@@ -522,9 +512,12 @@ class Store:
 
     def backup(self, path: Path) -> None:
         """Write a complete copy to `path`, durably. Raises Missing."""
-        with replacing(path) as temporary, _explained(self.path):
-            with contextlib.closing(sqlite3.connect(temporary)) as copy:
-                self._db.backup(copy)
+        with (
+            replacing(path) as temporary,
+            _explained(self.path),
+            contextlib.closing(sqlite3.connect(temporary)) as copy,
+        ):
+            self._db.backup(copy)
 
     def restore(self, backup: Store) -> None:
         """Replace the whole content by that of `backup`, in one transaction of SQLite's own."""
@@ -536,7 +529,10 @@ class Store:
         try:
             with _explained(self.path):
                 found = [row[0] for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-                found += [f"{r[0]} row {r[1]} refers to a missing {r[2]}" for r in self._db.execute("PRAGMA foreign_key_check")]
+                found += [
+                    f"{r[0]} row {r[1]} refers to a missing {r[2]}"
+                    for r in self._db.execute("PRAGMA foreign_key_check")
+                ]
         except SiameseIndexError as error:
             return [str(error).replace("\n", " ")]
         return found
@@ -575,11 +571,17 @@ def _explained(path: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise Locked(f"{path}: another process is using it.", remedy="Try again when it is done.") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise Missing(f"{path}: cannot be written.", f"{error}.", "Make room on the disk; nothing is lost.") from error
+            raise Missing(
+                f"{path}: cannot be written.", f"{error}.", "Make room on the disk; nothing is lost."
+            ) from error
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            raise Missing(f"{path}: cannot be written.", f"{error}.", "Check the rights of the file and its folder.") from error
+            raise Missing(
+                f"{path}: cannot be written.", f"{error}.", "Check the rights of the file and its folder."
+            ) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise Damaged(f"{path}: this is not a gallery, or it is damaged.", f"{error}.", "Restore a backup: sidx restore FILE") from error
+            raise Damaged(
+                f"{path}: this is not a gallery, or it is damaged.", f"{error}.", "Restore a backup: sidx restore FILE"
+            ) from error
         raise
 
 

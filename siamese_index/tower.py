@@ -91,7 +91,9 @@ class TowerFile:
             raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
             raise Damaged(
-                f"{path}: this is not a tower file.", f"{error}".strip("'\""), "Make one: sidx train DATA -o faces.tower"
+                f"{path}: this is not a tower file.",
+                f"{error}".strip("'\""),
+                "Make one: sidx train DATA -o faces.tower",
             ) from None
 
 

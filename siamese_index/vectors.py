@@ -49,4 +49,5 @@ def distances(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     `|a|^2 + |b|^2 - 2ab` loses all digits near zero and depends on the batch; an answer at the
     threshold must not.
     """
-    return np.sqrt(np.sum((a.astype(np.float64) - b.astype(np.float64)) ** 2, axis=-1))
+    squared = np.sum((a.astype(np.float64) - b.astype(np.float64)) ** 2, axis=-1)
+    return np.asarray(np.sqrt(squared), np.float64)

@@ -44,7 +44,7 @@ def jittered(pixels: NDArray[np.uint8], jitter: Jitter, rng: np.random.Generator
         bend = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         y, x = np.mgrid[:height, :width].astype(np.float32)
         at = np.stack([x, y], axis=-1) @ affine[:, :2].T.astype(np.float32) + affine[:, 2].astype(np.float32) + bend
-        moved = cv2.remap(pixels, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.remap(pixels, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     else:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         moved = cv2.warpAffine(pixels, affine, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)

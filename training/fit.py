@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index import BadInput, Cohort, SiameseIndexError, TowerFile, Unreadable
+from siamese_index import BadInput, Cohort, SiameseIndexError, TowerFile, Unreadable, images
 from siamese_index import __version__ as version
-from siamese_index import images
 from siamese_index.evaluation import tower_figures
 from siamese_index.sources import Item
 
@@ -108,7 +107,9 @@ def fit(items: Sequence[Item], settings: Settings, report: Report, start: bytes 
     vectors = np.asarray(tower.predict(data.pixels[watched].astype(np.float32), verbose=0)) if len(watched) else None
     names = [data.names[i] for i in watched]
     cohort = Cohort(tuple(names), tuple(data.digests[i] for i in watched), vectors) if vectors is not None else Cohort()
-    figures = tower_figures(cohort.vectors, names, held_out, settings.fpir) if names else {"searches": 0, "identities": 0}
+    figures = (
+        tower_figures(cohort.vectors, names, held_out, settings.fpir) if names else {"searches": 0, "identities": 0}
+    )
     card = {
         "format": 1,
         "input": {"height": height, "width": width, "channels": channels},
@@ -137,9 +138,7 @@ def _look(items: Sequence[Item], settings: Settings) -> tuple[str, int, int, int
     """Choose (kind, height, width, channels) from a sample of the pictures."""
     names = {name for name, _ in items}
     if len(names) < MINIMUM_IDENTITIES:
-        raise BadInput(
-            f"{len(names)} identities cannot train a tower.", f"At least {MINIMUM_IDENTITIES} are needed."
-        )
+        raise BadInput(f"{len(names)} identities cannot train a tower.", f"At least {MINIMUM_IDENTITIES} are needed.")
     looked = []
     for _, picture in items[:: max(1, len(items) // 200)]:
         try:
@@ -165,7 +164,9 @@ def _look(items: Sequence[Item], settings: Settings) -> tuple[str, int, int, int
 
 def _decode(items: Sequence[Item], height: int, width: int, channels: int, report: Report) -> Data:
     pixels = np.empty((len(items), height, width, channels), np.uint8)
-    names, digests, left_out = [], [], []
+    names: list[str] = []
+    digests: list[str] = []
+    left_out: list[str] = []
     whose: dict[str, str] = {}
     for number, (name, picture) in enumerate(items):
         try:
@@ -230,13 +231,19 @@ def _continued(start: bytes | None, shape: tuple[int, int, int], dimension: int)
 
 
 def _feed(
-    keras: Any, pixels: NDArray[np.uint8], labels: NDArray[np.int64], turns: int, kind: str, settings: Settings, steps: int
+    keras: Any,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    turns: int,
+    kind: str,
+    settings: Settings,
+    steps: int,
 ) -> Any:
     """Return a Keras data set of `steps` batches: as many pictures of rare identities as of frequent ones."""
     jitter = DRAWINGS if kind == "drawings" else PHOTOS
     members = [np.flatnonzero(labels == c) for c in range(int(labels.max()) + 1)]
 
-    class Feed(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
+    class Feed(keras.utils.PyDataset):  # type: ignore[misc]
         def __len__(self) -> int:
             return steps
 
@@ -269,7 +276,7 @@ def _run(
     names = [data.names[i] for i in probes]
     began = time.monotonic()
 
-    class Progress(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+    class Progress(keras.callbacks.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.told = 0.0

@@ -29,7 +29,9 @@ class Retraining:
         return bool(self.report["verdict"] == "better")
 
 
-def retrain(gallery: str | Path, data: str | Path | None = None, report: Report | None = None, **settings: Any) -> Retraining:
+def retrain(
+    gallery: str | Path, data: str | Path | None = None, report: Report | None = None, **settings: Any
+) -> Retraining:
     """Train a candidate on the gallery's pictures (and `data`), compare it with the active tower, and store it.
 
     Nothing is switched: `Gallery.promote` does that. `settings` as for `train`. Raises BadInput,

@@ -1,0 +1,36 @@
+# Everything runs from a fresh clone with python3 and make; .venv is made once.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= demo
+
+.PHONY: test check demo bench torture clean
+
+test: check
+	$(BIN)/python -m pytest
+
+# The type checker gets one package, laid out as it is installed (see pyproject.toml).
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf .typings && mkdir -p .typings/siamese_index
+	ln -s $(CURDIR)/siamese_index/* $(CURDIR)/cli $(CURDIR)/training .typings/siamese_index/
+	cd .typings && ../$(BIN)/mypy --config-file ../pyproject.toml -p siamese_index
+
+demo: .venv/installed
+	rm -rf $(DEMO)
+	$(BIN)/sidx demo --folder $(DEMO)
+
+# Slow proofs; their figures stand in the README.
+bench: .venv/installed
+	$(BIN)/python benchmarks/speed.py
+
+torture: .venv/installed
+	$(BIN)/python -m tests.torture --all
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train-cpu,dev]"
+	touch $@
+
+clean:
+	rm -rf .venv .typings build dist *.egg-info
