@@ -49,10 +49,9 @@ def examine(path: str | Path) -> Examination:
             "SQLite": sqlite3.sqlite_version,
             "journal": store.journal_mode() + ("" if wal_is_safe() else " (WAL can lose commits below SQLite 3.51.3)"),
         }
-        if not found or all(f.mendable for f in found):
-            with store.reading():
-                found += _content(store)
-                facts["revision"] = str(store.revision()[0])
+        with store.reading():
+            found += _content(store)
+            facts["revision"] = str(store.revision()[0])
     finally:
         store.close()
     return Examination(tuple(found), facts)

@@ -12,39 +12,39 @@ _FIRST = (
     # histories of the same length: a restored backup that was enrolled into again.
     """CREATE TABLE event (
         id INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT NULL, detail TEXT NOT NULL,
-        at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')), token BLOB NOT NULL DEFAULT (randomblob(8)))""",
+        at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')), token BLOB NOT NULL DEFAULT (randomblob(8))) STRICT""",
     """CREATE TABLE identity (
         id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,
-        enrolled INTEGER NOT NULL REFERENCES event(id), removed INTEGER REFERENCES event(id))""",
+        enrolled INTEGER NOT NULL REFERENCES event(id), removed INTEGER REFERENCES event(id)) STRICT""",
     "CREATE UNIQUE INDEX identity_name ON identity(name) WHERE removed IS NULL",
     """CREATE TABLE sample (
         id INTEGER PRIMARY KEY AUTOINCREMENT, identity_id INTEGER NOT NULL REFERENCES identity(id),
-        digest BLOB NOT NULL, source TEXT NOT NULL, enrolled INTEGER NOT NULL REFERENCES event(id), picture BLOB)""",
+        digest BLOB NOT NULL, source TEXT NOT NULL, enrolled INTEGER NOT NULL REFERENCES event(id), picture BLOB) STRICT""",
     "CREATE INDEX sample_identity ON sample(identity_id)",
     "CREATE INDEX sample_digest ON sample(digest)",
     # The large columns stand last: SQLite reads a row only as far as it must.
     """CREATE TABLE tower (
         id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL UNIQUE, dimension INTEGER NOT NULL,
         added INTEGER NOT NULL REFERENCES event(id), report TEXT, card TEXT NOT NULL, false_matches BLOB NOT NULL,
-        onnx BLOB, keras BLOB)""",
+        onnx BLOB, keras BLOB) STRICT""",
     """CREATE TABLE template (
         id INTEGER PRIMARY KEY AUTOINCREMENT, tower_id INTEGER NOT NULL REFERENCES tower(id),
-        sample_id INTEGER NOT NULL REFERENCES sample(id), vector BLOB NOT NULL)""",
+        sample_id INTEGER NOT NULL REFERENCES sample(id), vector BLOB NOT NULL) STRICT""",
     "CREATE UNIQUE INDEX template_sample ON template(sample_id, tower_id)",
     """CREATE TABLE stranger (
         id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,
-        added INTEGER NOT NULL REFERENCES event(id), picture BLOB)""",
+        added INTEGER NOT NULL REFERENCES event(id), picture BLOB) STRICT""",
     # own: the enrolled identity that this stranger is; it is then searched among the others.
     """CREATE TABLE stranger_search (
         stranger_id INTEGER NOT NULL REFERENCES stranger(id), tower_id INTEGER NOT NULL REFERENCES tower(id),
         vector BLOB NOT NULL, own INTEGER REFERENCES identity(id), nearest INTEGER REFERENCES template(id),
-        distance REAL, PRIMARY KEY (stranger_id, tower_id)) WITHOUT ROWID""",
+        distance REAL, PRIMARY KEY (stranger_id, tower_id)) WITHOUT ROWID, STRICT""",
     """CREATE TABLE generation (
         id INTEGER PRIMARY KEY AUTOINCREMENT, tower_id INTEGER NOT NULL REFERENCES tower(id),
-        before INTEGER REFERENCES generation(id), begun INTEGER NOT NULL REFERENCES event(id))""",
+        before INTEGER REFERENCES generation(id), begun INTEGER NOT NULL REFERENCES event(id)) STRICT""",
     """CREATE TABLE setting (
         id INTEGER PRIMARY KEY CHECK (id = 1), generation_id INTEGER REFERENCES generation(id),
-        target_fpir REAL NOT NULL, keep_pictures INTEGER NOT NULL)""",
+        target_fpir REAL NOT NULL, keep_pictures INTEGER NOT NULL) STRICT""",
 )
 
 

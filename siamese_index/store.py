@@ -578,7 +578,7 @@ def _explained(path: Path) -> Iterator[None]:
             raise Missing(
                 f"{path}: cannot be written.", f"{error}.", "Check the rights of the file and its folder."
             ) from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
             raise Damaged(
                 f"{path}: this is not a gallery, or it is damaged.", f"{error}.", "Restore a backup: sidx restore FILE"
             ) from error
