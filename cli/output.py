@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,12 +54,27 @@ def note(text: str) -> None:
 
 @contextlib.contextmanager
 def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
-    """Yield what to call with how many more are done; draws a bar on a terminal."""
-    if not sys.stderr.isatty() or length < 2:
-        yield lambda _: None
-        return
-    with typer.progressbar(length=length, label=label, file=sys.stderr) as bar:
-        yield bar.update
+    """Yield what to call with how many more are done: says how far it is, on work of over two seconds.
+
+    On a terminal it is one living line that goes when all is done; elsewhere a line every ten seconds.
+    """
+    began = time.monotonic()
+    alive = sys.stderr.isatty()
+    done, told = 0, began
+
+    def tick(more: int) -> None:
+        nonlocal done, told
+        done += more
+        now = time.monotonic()
+        if now - began > 2 and now - told > (0.2 if alive else 10):
+            told = now
+            left = (now - began) / max(1, done) * (length - done)
+            line = f"{label}: {done:,} of {length:,}, {left:.0f} s left"
+            typer.echo(f"\r\x1b[K{line}" if alive else line, err=True, nl=not alive)
+        if alive and told > began and done >= length:
+            typer.echo("\r\x1b[K", err=True, nl=False)
+
+    yield tick
 
 
 def percent(share: float | None) -> str:

@@ -65,7 +65,7 @@ def train(
     note(f"Next:  sidx enroll NAME PICTURE --tower {out} -g people.gallery")
 
 
-@app.command(epilog="Example:  sidx retrain -g people.gallery --data faces --steps 20 --promote never")
+@app.command(epilog="Example:  sidx retrain -g people.gallery --data faces --steps 20")
 def retrain(
     data: Annotated[str | None, typer.Option(help="More pictures to learn from, as for train.")] = None,
     promote: Annotated[Promote, typer.Option(help="auto: swap it in when it is proved to be better.")] = Promote.ask,

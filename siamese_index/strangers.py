@@ -55,7 +55,7 @@ def stale(store: Store, tower: int, dimension: int) -> int:
     if not len(rows.ids):
         return 0
     own, _, distance = _searched(store, tower, dimension)
-    same = (distance == rows.distances) | (np.abs(distance - rows.distances) < 1e-6)
+    same = np.isclose(distance, rows.distances, rtol=0, atol=1e-6)
     return int(np.sum(~same | (own != rows.own)))
 
 

@@ -1,0 +1,260 @@
+"""The program as its user meets it: streams, exit codes, NDJSON, errors; each run a process of its own."""
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from siamese_index import Gallery
+
+G = ("-g", "people.gallery")
+
+
+@pytest.fixture
+def people(tower_path, world, tmp_path, person):
+    """people.gallery with six people, beside ada.png (another picture of person 0) and stranger.png."""
+    with Gallery.create(tmp_path / "people.gallery", tower_path) as gallery:
+        gallery.enroll_many([(f"person {n}", person(n, 0)) for n in range(6)])
+    shutil.copy(person(0, 0), tmp_path / "known.png")
+    shutil.copy(world / "strangers" / "glyph-200" / "hand-00.png", tmp_path / "stranger.png")
+    return tmp_path
+
+
+def lines(done):
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_enroll_makes_the_gallery_when_given_a_tower_and_says_what_comes_next(sidx, tower_path, person, tmp_path):
+    done = sidx("enroll", "ada", person(0, 0), person(0, 1), "--tower", tower_path, *G)
+    assert done.returncode == 0, done.stderr
+    assert [row["result"] for row in lines(done)] == ["enrolled", "enrolled"]
+    assert "Next:  sidx identify" in done.stderr
+    with sqlite3.connect(tmp_path / "people.gallery") as db:
+        assert db.execute("SELECT count(*) FROM sample WHERE picture IS NOT NULL").fetchone() == (2,)
+
+
+def test_identify_opens_the_door_only_to_a_match(sidx, people):
+    known, stranger = sidx("identify", "known.png", *G), sidx("identify", "stranger.png", *G)
+    assert (known.returncode, stranger.returncode) == (0, 10)
+    answer = lines(known)[0]
+    assert (answer["verdict"], answer["identity"], answer["probe"]) == ("match", "person 0", "known.png")
+    assert lines(stranger)[0]["identity"] is None
+    assert "more independent strangers are needed" in stranger.stderr
+
+
+def test_ambiguous_has_an_exit_code_of_its_own(sidx, tmp_path, angles):
+    with Gallery.create(tmp_path / "v.gallery", dimension=8) as gallery:
+        gallery.enroll_vectors(["ada", "bob"], angles(-20, 20))
+    np.save(tmp_path / "probe.npy", angles(0))
+    assert sidx("identify", "probe.npy", "--threshold", "1", "-g", "v.gallery").returncode == 11
+
+
+def test_several_probes_exit_with_0_when_each_was_answered(sidx, people):
+    done = sidx("identify", "known.png", "stranger.png", *G)
+    assert done.returncode == 0
+    assert [row["verdict"] for row in lines(done)] == ["match", "unknown"]
+    assert sidx("identify", "known.png", "stranger.png", "--exit-worst", *G).returncode == 10
+
+
+def test_unreadable_probes_are_named_on_stderr_and_the_others_answered(sidx, people):
+    (people / "bad.png").write_bytes(b"no picture")
+    done = sidx("identify", "known.png", "bad.png", *G)
+    assert done.returncode == 3
+    assert len(lines(done)) == 1
+    assert "bad.png: this is not a picture" in done.stderr
+    alone = sidx("identify", "bad.png", *G)
+    assert (alone.returncode, alone.stdout) == (3, "")
+
+
+def test_a_picture_may_come_through_a_pipe(sidx, people):
+    done = sidx("identify", "-", *G, stdin=(people / "known.png").read_bytes())
+    assert (done.returncode, lines(done)[0]["identity"]) == (0, "person 0")
+    assert sidx("identify", "-", *G, stdin=b"").returncode == 3
+
+
+def test_fpir_and_threshold_change_the_answer(sidx, people):
+    assert sidx("identify", "known.png", "--threshold", "0", *G).returncode in (0, 10)
+    assert sidx("identify", "stranger.png", "--threshold", "2", *G).returncode == 0
+    strict = lines(sidx("identify", "known.png", "--fpir", "0.001", *G))[0]
+    assert strict["evidence"]["target_fpir"] == 0.001
+    assert strict["evidence"]["missing"] > 2900
+
+
+def test_the_gallery_may_come_from_the_environment(sidx, people):
+    assert sidx("identities", "list", SIDX_GALLERY="people.gallery").returncode == 0
+    assert sidx("identities", "list").returncode == 4  # ./main.gallery is not there
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["identify", "nobody.png", *G], 4, "no such file"),
+        (["identify", "known.png", "-g", "none.gallery"], 4, "sidx init"),
+        (["identify", "known.png", "-g", "known.png"], 6, "not a gallery"),
+        (["identify", "known.png", "--fpir", "0.1", "--threshold", "1", *G], 2, "exclude each other"),
+        (["identify", "known.png", "-k", "0", *G], 2, "1 to 1000"),
+        (["identify", "known.png", "--no-such-option", *G], 2, "No such option"),
+        (["identify", *G], 2, "Missing"),
+        (["nonsense"], 2, "No such command"),
+        (["enroll", "ada", *G], 2, "NAME and pictures"),
+        (["enroll", "bob", "known.png", *G], 2, "already enrolled as 'person 0'"),
+        (["enroll", "two\nlines", "stranger.png", *G], 2, "control characters"),
+        (["enroll", "--from", "nowhere", *G], 4, "no such file or folder"),
+        (["verify", "known.png", *G], 2, "--as NAME"),
+        (["identities", "show", "nobody", *G], 4, "not enrolled"),
+        (["identities", "rename", "person 0", "person 1", *G], 2, "enrolled already"),
+        (["towers", "promote", "ffff", *G], 4, "sidx towers list"),
+        (["towers", "rollback", *G], 2, "no generation to go back to"),
+        (["restore", "known.png", "-g", "new.gallery"], 6, "not a gallery"),
+        (["init", "--tower", "known.png", "-g", "new.gallery"], 6, "not a tower file"),
+        (["init", "-g", "new.gallery"], 2, "--tower FILE"),
+        (["train", "known.png", "-o", "x.tower"], 2, "cannot be read as data"),
+        (["retrain", *G], 2, "retraining needs 10"),
+    ],
+)
+def test_what_goes_wrong_is_told_in_plain_words_with_its_exit_code(sidx, people, arguments, code, says):
+    before = (people / "people.gallery").read_bytes()
+    done = sidx(*arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (people / "people.gallery").read_bytes() == before
+
+
+def test_debug_shows_where_an_error_came_from(sidx, people):
+    assert "Traceback" in sidx("--debug", "identities", "show", "nobody", *G).stderr
+
+
+def test_identities_are_listed_renamed_and_removed(sidx, people):
+    assert [row["identity"] for row in lines(sidx("identities", "list", *G))] == [f"person {n}" for n in range(6)]
+    assert sidx("identities", "rename", "person 0", "ada", *G).returncode == 0
+    shown = lines(sidx("identities", "show", "ada", *G))
+    assert [(row["identity"], row["kept"]) for row in shown] == [("ada", True)]
+    assert lines(sidx("identify", "known.png", *G))[0]["identity"] == "ada"
+    assert sidx("identities", "remove", "ada", *G).returncode == 0
+    assert sidx("identify", "known.png", *G).returncode == 10
+    assert len(lines(sidx("samples", "list", *G))) == 5
+
+
+def test_a_folder_is_enrolled_and_its_bad_pictures_listed(sidx, people, world):
+    shutil.copytree(world / "people", people / "more")
+    (people / "more" / "glyph-100" / "bad.png").write_bytes(b"")
+    done = sidx("enroll", "--from", "more", *G)
+    assert done.returncode == 3
+    results = [row["result"] for row in lines(done)]
+    assert results.count("enrolled") == 42
+    assert sum("already enrolled as 'person" in result for result in results) == 6
+    assert sum("the file is empty" in result for result in results) == 1
+    assert "42 enrolled, 0 were already, 7 refused" in done.stderr
+
+
+def test_calibrate_shows_the_threshold_with_its_interval_and_takes_strangers(sidx, people, world):
+    before = lines(sidx("calibrate", *G))[0]
+    assert before["fpir_interval"][0] == 0 and before["missing_strangers"] > 0
+    after = lines(sidx("calibrate", "--strangers", world / "strangers", "--fpir", "0.05", *G))[0]
+    assert after["stranger_searches"] == before["stranger_searches"] + 16
+    assert after["target_fpir"] == 0.05
+    assert lines(sidx("calibrate", *G))[0]["target_fpir"] == 0.05
+
+
+def test_evaluate_counts_mated_probes_and_strangers(sidx, people, world):
+    for number in range(6):
+        sidx("identities", "rename", f"person {number}", f"glyph-{100 + number}", *G)
+    shutil.copytree(world / "people", people / "probes")
+    result = lines(sidx("evaluate", "probes", *G))[0]
+    assert (result["mated"], result["strangers"], result["stranger_identities"]) == (24, 24, 6)
+    assert result["rank1"]["count"] >= 18
+    assert result["fpir"]["low"] <= result["fpir"]["share"] <= result["fpir"]["high"]
+
+
+def test_verify_says_whether_two_are_the_same(sidx, people):
+    assert sidx("verify", "known.png", "known.png", *G).returncode == 0
+    assert sidx("verify", "known.png", "--as", "person 0", *G).returncode == 0
+    done = sidx("verify", "known.png", "stranger.png", *G)
+    assert (done.returncode, lines(done)[0]["verdict"]) == (10, "unknown")
+
+
+def test_doctor_backup_and_restore(sidx, people):
+    assert sidx("backup", "copy", *G).returncode == 0
+    assert sidx("identities", "remove", "person 0", *G).returncode == 0
+    assert sidx("restore", "copy", *G).returncode == 2
+    assert sidx("restore", "copy", "--replace", *G).returncode == 0
+    assert sidx("identify", "known.png", *G).returncode == 0
+    done = sidx("doctor", *G)
+    assert (done.returncode, lines(done)[0]["problems"]) == (0, [])
+    (people / "people.gallery").chmod(0o644)
+    assert sidx("doctor", *G).returncode == 6
+    assert sidx("doctor", "--fix", *G).returncode == 0
+
+
+def test_vectors_from_elsewhere_go_the_same_way(sidx, tmp_path, angles):
+    np.savez(tmp_path / "v.npz", vectors=angles(0, 90), names=np.array(["ada", "bob"]))
+    np.savez(tmp_path / "s.npz", vectors=angles(*range(180, 260)), names=np.array([f"s{i}" for i in range(80)]))
+    np.save(tmp_path / "p.npy", angles(1, 200))
+    assert sidx("init", "--dimension", "8", "-g", "v.gallery").returncode == 0
+    assert sidx("enroll", "--from", "v.npz", "-g", "v.gallery").returncode == 0
+    assert sidx("calibrate", "--strangers", "s.npz", "--fpir", "0.05", "-g", "v.gallery").returncode == 0
+    done = sidx("identify", "p.npy", "-g", "v.gallery")
+    assert [row["identity"] for row in lines(done)] == ["ada", None]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["identify", "known.png", *G], ["identities", "list", *G], ["calibrate", *G]])
+def test_nothing_but_training_loads_tensorflow(people, arguments):
+    script = (
+        "import sys; from siamese_index.cli import run\n"
+        "try: run()\n"
+        "except SystemExit: pass\n"
+        "loaded = {m.split('.')[0] for m in sys.modules}\n"
+        "assert not loaded & {'tensorflow', 'keras', 'tf2onnx', 'sqlite_utils', 'rich', 'pydantic'}, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=people, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_keras_training_says_what_to_install(people, world):
+    # A real interpreter that cannot find Keras: the finder is asked before any other.
+    script = (
+        "import sys, importlib.util; found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda n, *a: None if n in ('keras', 'tensorflow') else found(n, *a)\n"
+        "from siamese_index.cli import run; run()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "train", str(world / "learn"), "-o", "x.tower"],
+        cwd=people, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 7
+    assert 'pip install "siamese-index[train-cpu]"' in done.stderr
+
+
+def test_a_closed_pipe_ends_quietly(people):
+    command = f"{sys.executable} -c 'from siamese_index.cli import run; run()' samples list -g people.gallery | head -1"
+    done = subprocess.run(command, shell=True, cwd=people, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_at_a_terminal_answers_are_a_table(people):
+    """A real pseudo-terminal: no JSON, aligned columns."""
+    import pty
+
+    leader, follower = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", "from siamese_index.cli import run; run()", "identify", "known.png", "stranger.png", *G],
+        cwd=people, stdout=follower, stderr=follower,
+    )  # fmt: skip
+    os.close(follower)
+    shown = ""
+    with contextlib.suppress(OSError):  # how a terminal says that its last user is gone
+        while True:
+            shown += os.read(leader, 65536).decode()
+    assert child.wait(60) == 0
+    assert "{" not in shown
+    header = next(line for line in shown.splitlines() if line.startswith("probe"))
+    match = next(line for line in shown.splitlines() if line.startswith("known.png"))
+    assert match.index("match") == header.index("verdict")
+    os.close(leader)

@@ -1,0 +1,79 @@
+"""Every command's --help ends with an example, and every example works as it stands."""
+
+import shlex
+import shutil
+
+import pytest
+import typer
+
+from siamese_index import Gallery, TowerFile
+from siamese_index.cli import asking, demo, enrolling, galleries, towers  # noqa: F401  # they register the commands
+from siamese_index.cli.app import app
+
+SLOW = {"train", "retrain", "demo"}
+
+
+def commands():
+    """All (words, command) pairs of the program, hidden ones too."""
+
+    def walk(group, words):
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from walk(command, [*words, name])
+            else:
+                yield [*words, name], command
+
+    return list(walk(typer.main.get_command(app), []))
+
+
+ALL = commands()
+
+
+def example(command):
+    assert command.epilog and command.epilog.startswith("Example:  sidx "), command.name
+    return command.epilog.removeprefix("Example:  ")
+
+
+@pytest.fixture
+def prepared(tmp_path, tower_path, person, world):
+    """A folder in which the examples make sense."""
+    shutil.copytree(world / "learn", tmp_path / "faces")
+    shutil.copytree(world / "people", tmp_path / "probes")
+    shutil.copy(tower_path, tmp_path / "faces.tower")
+    shutil.copy(person(0, 0), tmp_path / "ada.png")
+    shutil.copy(person(1, 0), tmp_path / "probe.png")
+    with Gallery.create(tmp_path / "people.gallery", tower_path) as gallery:
+        gallery.enroll_many([(name, person(n, 0)) for n, name in ((1, "bob"), (2, "carol"), (3, "dan"))])
+        gallery.backup(tmp_path / "people.backup")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("words", "command"), ALL, ids=[" ".join(words) for words, _ in ALL])
+def test_the_example_in_the_help_works_as_it_stands(sidx, prepared, world, words, command):
+    said = sidx(*words, "--help")
+    assert said.returncode == 0
+    assert said.stdout.rstrip().endswith(example(command).rstrip()[-20:])
+    line = shlex.split(example(command))[1:]
+    if words == ["init"]:
+        (prepared / "people.gallery").unlink()
+    if words[0] == "towers" and words[1] in ("promote", "rollback"):
+        other = TowerFile.read(prepared / "faces.tower")
+        renamed = TowerFile(other.onnx + b"\x72\x00", other.keras, other.card, other.cohort)  # one more, empty, field
+        with Gallery.open(prepared / "people.gallery") as gallery:
+            candidate = gallery.add_tower(renamed)
+            if words[1] == "rollback":
+                gallery.promote(candidate)
+        line = [candidate[:12] if word == "CANDIDATE" else word for word in line]
+    done = sidx(*line)
+    assert done.returncode in ((0, 10, 11) if words[0] in ("identify", "verify") else (0,)), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_command_of_the_design_is_there():
+    there = {" ".join(words) for words, _ in ALL}
+    wanted = {
+        "demo", "train", "init", "enroll", "enrol", "identify", "verify", "retrain", "towers list", "towers show",
+        "towers promote", "towers rollback", "identities list", "identities show", "identities rename",
+        "identities remove", "samples list", "calibrate", "evaluate", "doctor", "backup", "restore",
+    }  # fmt: skip
+    assert there == wanted

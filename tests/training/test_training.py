@@ -1,0 +1,176 @@
+"""Trainings that really run, in their child process: what comes out, and what goes wrong."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from siamese_index import BadInput, Gallery, Missing, Tower, TowerFile, Unreadable, images, sources
+from siamese_index.training import retrain, train
+from siamese_index.training.glyphs import draw, glyph
+
+pytestmark = pytest.mark.keras
+
+
+def test_a_tower_says_what_it_was_trained_on_and_how_good_it_is(tower_file):
+    card = tower_file.card
+    assert card["input"] == {"height": 32, "width": 32, "channels": 1}
+    assert (card["dimension"], card["kind"]) == (32, "drawings")
+    assert len(card["training"]["identities"]) == 10 and card["training"]["samples"] == 60
+    assert card["held_out"]["identities"] == 6 and card["held_out"]["searches"] == 36
+    assert card["held_out"]["rank1"] >= 0.8  # chance: 5 of 35
+    assert set(card["versions"]) == {"siamese-index", "keras"}
+    assert [point["step"] for point in card["training"]["history"]][-1] == 60
+
+
+def test_held_out_identities_are_its_strangers_and_nobody_else(tower_file, world):
+    trained, strangers = set(tower_file.card["training"]["identities"]), set(tower_file.cohort.names)
+    assert trained | strangers == {name for name, _ in sources.items(world / "learn")}
+    assert not trained & strangers
+
+
+def test_the_exported_graph_gives_the_cohort_its_vectors(tower_file, tower_path, world):
+    tower = Tower.open(tower_path)
+    name = tower_file.cohort.names[0]
+    pixels = [tower.prepare(p.read_bytes()) for p in sorted((world / "learn" / name).iterdir())]
+    assert tower.embed(pixels) == pytest.approx(tower_file.cohort.vectors[:6], abs=1e-4)
+
+
+def test_what_cannot_be_read_is_left_out_and_listed(world, tmp_path):
+    shutil.copytree(world / "learn", tmp_path / "learn")
+    (tmp_path / "learn" / "glyph-000" / "bad.png").write_bytes(b"no picture")
+    said = []
+    train(tmp_path / "learn", said.append, steps=2, size=16, dimension=8)
+    data = next(s for s in said if s.get("stage") == "data")
+    assert len(data["left_out"]) == 1 and "bad.png" in data["left_out"][0]
+    assert data["samples"] + data["held_out_samples"] == 96
+
+
+def test_the_same_picture_under_two_names_cannot_be_learned_from(world, tmp_path):
+    shutil.copytree(world / "learn", tmp_path / "learn")
+    shutil.copy(tmp_path / "learn/glyph-000/hand-00.png", tmp_path / "learn/glyph-001/copy.png")
+    with pytest.raises(BadInput, match="glyph-000' and 'glyph-001"):
+        train(tmp_path / "learn", steps=2)
+
+
+def test_data_that_cannot_train_a_tower_say_why(tmp_path):
+    draw(tmp_path / "one", range(1), range(5))
+    with pytest.raises(BadInput, match="1 identities cannot train"):
+        train(tmp_path / "one", steps=2)
+    for number in range(5):
+        (tmp_path / "bad" / str(number)).mkdir(parents=True)
+        (tmp_path / "bad" / str(number) / "x.png").write_bytes(b"no")
+    with pytest.raises(Unreadable, match="None of the pictures"):
+        train(tmp_path / "bad", steps=2)
+    with pytest.raises(Missing):
+        train(tmp_path / "nowhere", steps=2)
+
+
+def test_a_killed_training_is_told_and_leaves_nothing(world, tmp_path, monkeypatch):
+    import os
+    import signal
+    import subprocess
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def kill(said):
+        if "step" in said:
+            mine = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+            for line in mine.stdout.splitlines():
+                if "siamese_index.training" in line:
+                    os.kill(int(line.split()[0]), signal.SIGKILL)
+
+    with pytest.raises(Exception, match="The training was killed"):
+        train(world / "learn", kill, steps=500, size=16)
+    assert list(tmp_path.glob("sidx-*")) == []
+
+
+@pytest.fixture(scope="module")
+def retrained(world, tower_path, tmp_path_factory):
+    """A gallery of 24 glyphs by 4 hands, retrained from a tower that hardly learned."""
+    folder = tmp_path_factory.mktemp("retrained")
+    draw(folder / "people", range(300, 324), range(4))
+    poor = train(world / "learn", steps=3, size=32, dimension=32, holdout=0.4)
+    with Gallery.create(folder / "g.gallery", poor) as gallery:
+        gallery.enroll_many(sources.items(folder / "people"))
+    result = retrain(folder / "g.gallery", world / "learn", steps=150)
+    return folder / "g.gallery", poor, result
+
+
+def test_retraining_proves_its_candidate_on_identities_it_never_saw(retrained):
+    path, poor, result = retrained
+    made = next(row for row, _ in Gallery.open(path).towers() if row.sha256 == result.tower)
+    held_out = result.report["challenger"]
+    assert held_out["identities"] >= 2 and held_out["searches"] == 4 * held_out["identities"]
+    assert held_out["rank1"] >= result.report["champion"]["rank1"]
+    assert result.report["champion_has_seen"] == 0
+    assert made.report == result.report
+    assert made.card["training"]["continued"] is True
+
+
+def test_a_candidate_waits_until_it_is_promoted_and_can_be_taken_back(retrained):
+    path, poor, result = retrained
+    with Gallery.open(path) as gallery:
+        assert gallery.tower.id == poor.id
+        assert gallery.promote(result.tower) == 96
+        evidence = gallery.threshold().evidence
+        assert evidence.searches > 0
+        # Held-out identities of this gallery are enrolled: searched among the others, not against themselves.
+        assert gallery.calibrate()[0].enrolled_strangers >= 8
+        assert gallery.identify(images.encode(glyph(300, 9)), threshold=2).candidates[0].identity == "glyph-300"
+        assert gallery.rollback() == poor.id
+
+
+def test_a_gallery_that_cannot_train_is_told_what_is_missing(gallery, person):
+    gallery.enroll_many([(f"person {n}", person(n, hand)) for n in range(7) for hand in range(2)])
+    gallery.enroll("single", [person(9, 0)])
+    with pytest.raises(BadInput) as caught:
+        retrain(gallery.path)
+    assert "7 identities have 2 or more pictures in this gallery; retraining needs 10" in caught.value.what
+    assert "15 pictures of 8 identities" in caught.value.why
+    assert "3 identities" in caught.value.remedy
+
+
+def test_searches_go_on_while_a_gallery_is_retrained(gallery, person, world):
+    gallery.enroll_many([(f"person {n}", person(n, hand)) for n in range(10) for hand in range(3)])
+    asked = []
+
+    def ask(said):
+        if "step" in said:
+            asked.append(gallery.identify(person(0, 0)).identity)
+            gallery.enroll(f"late {len(asked)}", [images.encode(glyph(700, len(asked)))])
+
+    retrain(gallery.path, report=ask, steps=20)
+    assert asked and set(asked) == {"person 0"}
+    assert len(gallery.identities()) == 10 + len(asked)
+
+
+def test_importing_training_is_light():
+    import subprocess
+    import sys
+
+    script = "import sys, siamese_index.training; assert not {'tensorflow', 'keras', 'faiss'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_a_tower_without_held_out_identities_promises_nothing(world, tmp_path):
+    made = train(world / "learn", steps=2, size=16, dimension=8, holdout=0.0)
+    assert made.card["held_out"] == {"searches": 0, "identities": 0}
+    made.write(tmp_path / "t.tower")
+    assert len(TowerFile.read(tmp_path / "t.tower").cohort) == 0
+    with Gallery.create(tmp_path / "g.gallery", tmp_path / "t.tower") as gallery:
+        assert gallery.threshold().tau is None
+
+
+def test_colour_pictures_train_a_colour_tower(tmp_path):
+    rng = np.random.default_rng(0)
+    for identity in range(6):
+        (tmp_path / str(identity)).mkdir()
+        base = rng.integers(0, 256, (8, 8, 3)).astype(float)
+        for number in range(4):
+            small = np.clip(base + rng.normal(0, 10, base.shape), 0, 255).astype(np.uint8)
+            (tmp_path / str(identity) / f"{number}.png").write_bytes(images.encode(images.fit(small, 48, 64)))
+    made = train(tmp_path, steps=5, size=32, dimension=16)
+    assert made.card["input"] == {"height": 24, "width": 32, "channels": 3}
+    assert made.card["kind"] == "photos"
