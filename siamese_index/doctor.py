@@ -14,8 +14,8 @@ import numpy as np
 
 from . import strangers
 from .errors import SiameseIndexError
-from .files import leftovers
-from .index import Index, cache_leftovers, drop_cache
+from .files import drop_cache, leftovers
+from .index import Index
 from .store import Store, wal_is_safe
 
 
@@ -39,7 +39,7 @@ def examine(path: str | Path) -> Examination:
     """Check a gallery from the file's bytes to its threshold. Raises Missing or Damaged if it cannot be opened."""
     gallery = Path(path)
     # Before it is opened: opening sweeps them.
-    found = [Finding(f"{p.name}: left behind by a killed write", True) for p in _leftovers(gallery)]
+    found = [Finding(f"{p.name}: left behind by a killed write", True) for p in leftovers(gallery)]
     if stat.S_IMODE(gallery.stat().st_mode) & 0o077 if gallery.exists() else False:
         found.append(Finding("other users may read the gallery", True))
     store = Store(gallery)
@@ -60,7 +60,7 @@ def examine(path: str | Path) -> Examination:
 def mend(path: str | Path) -> None:
     """Repair what is derived: rights, leftovers, cache, strangers' distances."""
     gallery = Path(path)
-    for leftover in _leftovers(gallery):
+    for leftover in leftovers(gallery):
         leftover.unlink(missing_ok=True)
     os.chmod(gallery, 0o600)  # noqa: PTH101
     drop_cache(gallery)
@@ -73,10 +73,6 @@ def mend(path: str | Path) -> None:
                 strangers.recompute(store, active, store.tower(active).dimension)
     finally:
         store.close()
-
-
-def _leftovers(gallery: Path) -> list[Path]:
-    return [*leftovers(gallery), *cache_leftovers(gallery)]
 
 
 def _content(store: Store) -> list[Finding]:
@@ -92,7 +88,7 @@ def _content(store: Store) -> list[Finding]:
 
 def _towers(store: Store) -> list[Finding]:
     if store.settings()[0] is None:
-        return [Finding("there is no active tower: the gallery's making was interrupted", False)]
+        return [Finding("there is no active tower", False)]
     found = []
     for row in store.towers():
         if row.has_network and hashlib.sha256(store.onnx(row.id)).hexdigest() != row.sha256:

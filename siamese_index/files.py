@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import Missing
+
+_LEFTOVER = re.compile(r"\..+\.(\d+)\.partial")
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -24,6 +28,7 @@ def replacing(path: Path, exclusive: bool = False) -> Iterator[Path]:
     `path` exists.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    sweep(path)
     try:
         try:
             os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
@@ -41,7 +46,8 @@ def replacing(path: Path, exclusive: bool = False) -> Iterator[Path]:
         except OSError as error:
             raise Missing(f"{path}: cannot be written.", f"{error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for part in path.parent.glob(f"{temporary.name}*"):  # SQLite may have put a journal or lock beside it
+            part.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -54,13 +60,23 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def cache_folder(gallery: Path) -> Path:
+    """Return the folder beside a gallery that holds what can be derived from it."""
+    return gallery.with_name(f"{gallery.name}.cache")
+
+
+def drop_cache(gallery: Path) -> None:
+    """Delete the cache; the next search rebuilds what it needs."""
+    shutil.rmtree(cache_folder(gallery), ignore_errors=True)
+
+
 def leftovers(path: Path) -> list[Path]:
-    """Return what killed writes of `path` left beside it: files of processes that are gone."""
+    """Return what killed writes of `path`, and of its cache, left behind: files of processes that are gone."""
     found = []
-    for candidate in path.parent.glob(f".{path.name}.*.partial*"):
-        owner = candidate.name.removeprefix(f".{path.name}.").split(".")[0]
-        if owner.isdigit() and not _alive(int(owner)):
-            found.append(candidate)
+    for part in [*path.parent.glob(f".{path.name}.*.partial*"), *cache_folder(path).glob(".*.partial*")]:
+        owner = _LEFTOVER.match(part.name)
+        if owner and not _alive(int(owner[1])):
+            found.append(part)
     return found
 
 
@@ -72,12 +88,10 @@ def sweep(path: Path) -> None:
 
 
 def _alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except OSError:  # somebody else's
         return True
     return True

@@ -18,7 +18,7 @@ from . import calibration, images, strangers
 from .calibration import DEFAULT_FPIR, Threshold
 from .decision import Candidate, Decision, Evidence, decide
 from .errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
-from .store import IdentityRow, SampleRow, Store, TowerRow, create
+from .store import IdentityRow, SampleRow, Store, TowerRow, creating
 from .tower import Tower, TowerFile
 from .vectors import Vectors, distances, unit
 
@@ -126,19 +126,15 @@ class Gallery:
         content = TowerFile.read(tower) if isinstance(tower, (str, Path)) else tower
         if content is not None:
             Tower(content.onnx, content.card, content.id)  # what cannot serve is not taken in
-        create(Path(path), _share(fpir), keep_pictures)
-        gallery = cls(Store(Path(path)))
-        with gallery._store.writing("init"):
-            event = gallery._store.record("init")
+        with creating(Path(path), _share(fpir), keep_pictures) as store, store.writing("init"):
+            event = store.record("init")
             if content is not None:
-                row = gallery._insert_tower(event, content, None)
+                row = _insert_tower(store, event, content, None)
             else:
                 nothing = np.zeros((2, 0), np.float32)
-                row = gallery._store.add_tower(
-                    event, f"vectors-{dimension}", dimension or 0, {}, nothing, None, None, None
-                )
-            gallery._store.begin_generation(event, row)
-        return gallery
+                row = store.add_tower(event, f"vectors-{dimension}", dimension or 0, {}, nothing, None, None, None)
+            store.begin_generation(event, row)
+        return cls.open(path)
 
     @classmethod
     def open(cls, path: str | Path) -> Gallery:
@@ -187,9 +183,8 @@ class Gallery:
         with self._store.reading():
             state = self._refresh()
         if state.tower is None:
-            raise Missing(
-                f"{self.path}: this gallery has no tower yet; its making was interrupted.",
-                remedy=f"Delete it and run: sidx init -g {self.path} --tower faces.tower",
+            raise Damaged(
+                f"{self.path}: this gallery has no active tower.", remedy="Restore a backup: sidx restore FILE"
             )
         return state.tower
 
@@ -671,7 +666,7 @@ class Gallery:
         Tower(content.onnx, content.card, content.id)
         with self._store.writing("add tower"):
             if all(row.sha256 != content.id for row in self._store.towers()):
-                self._insert_tower(self._store.record("add tower", tower=content.id), content, report)
+                _insert_tower(self._store, self._store.record("add tower", tower=content.id), content, report)
         return content.id
 
     def promote(self, tower: str, progress: Progress | None = None) -> int:
@@ -751,16 +746,6 @@ class Gallery:
             what = "is not in this gallery" if not found else f"is the beginning of {len(found)} towers"
             raise Missing(f"Tower {tower!r} {what}.", remedy="See them: sidx towers list")
         return found[0]
-
-    def _insert_tower(self, event: int, content: TowerFile, report: dict[str, Any] | None) -> int:
-        cohort = content.cohort
-        table = calibration.false_match_table(cohort.vectors, cohort.names)
-        row = self._store.add_tower(
-            event, content.id, int(content.card["dimension"]), content.card, table, content.onnx, content.keras, report
-        )
-        rows = [(n, bytes.fromhex(d), None) for n, d in zip(cohort.names, cohort.digests, strict=True)]
-        strangers.admit(self._store, event, row, "tower", rows, cohort.vectors)
-        return row
 
     # -- whole galleries ----------------------------------------------------------------------
 
@@ -842,6 +827,17 @@ def _first_of_each(
             if len(candidates) == wanted:
                 break
     return list(candidates.values())
+
+
+def _insert_tower(store: Store, event: int, content: TowerFile, report: dict[str, Any] | None) -> int:
+    cohort = content.cohort
+    table = calibration.false_match_table(cohort.vectors, cohort.names)
+    row = store.add_tower(
+        event, content.id, int(content.card["dimension"]), content.card, table, content.onnx, content.keras, report
+    )
+    rows = [(n, bytes.fromhex(d), None) for n, d in zip(cohort.names, cohort.digests, strict=True)]
+    strangers.admit(store, event, row, "tower", rows, cohort.vectors)
+    return row
 
 
 def _share(value: float) -> float:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from .errors import SiameseIndexError
-from .files import leftovers, replacing, sweep
+from .files import cache_folder, replacing
 from .store import Store
 from .vectors import Vectors, distances
 
@@ -116,7 +114,6 @@ class Index:
         return None if self._read_stamp(store) else f"{self._file.name} is torn, stale or of another gallery"
 
     def _open_base(self, store: Store) -> None:
-        sweep(self._file)
         before = _inode(self._file)
         stamp = self._read_stamp(store)
         if stamp is None:
@@ -179,23 +176,6 @@ def write_base(path: Path, tower: str, revision: int, token: bytes, ids: NDArray
         digest = xxhash.xxh3_128(np.memmap(temporary, np.uint8, "r").data).digest()
         with temporary.open("ab") as file:
             file.write(digest)
-
-
-def cache_folder(gallery: Path) -> Path:
-    return gallery.with_name(f"{gallery.name}.cache")
-
-
-def drop_cache(gallery: Path) -> None:
-    """Delete the cache; the next search rebuilds what it needs."""
-    shutil.rmtree(cache_folder(gallery), ignore_errors=True)
-
-
-def cache_leftovers(gallery: Path) -> Iterator[Path]:
-    """Yield what killed writes left in the cache."""
-    folder = cache_folder(gallery)
-    if folder.is_dir():
-        for target in {p.name.split(".faiss")[0].lstrip(".") for p in folder.glob(".*.partial*")}:
-            yield from leftovers(folder / f"{target}.faiss")
 
 
 def _inode(path: Path) -> int | None:

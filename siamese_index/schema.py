@@ -12,14 +12,16 @@ _FIRST = (
     # histories of the same length: a restored backup that was enrolled into again.
     """CREATE TABLE event (
         id INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT NULL, detail TEXT NOT NULL,
-        at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')), token BLOB NOT NULL DEFAULT (randomblob(8))) STRICT""",
+        at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')),
+        token BLOB NOT NULL DEFAULT (randomblob(8))) STRICT""",
     """CREATE TABLE identity (
         id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,
         enrolled INTEGER NOT NULL REFERENCES event(id), removed INTEGER REFERENCES event(id)) STRICT""",
     "CREATE UNIQUE INDEX identity_name ON identity(name) WHERE removed IS NULL",
     """CREATE TABLE sample (
         id INTEGER PRIMARY KEY AUTOINCREMENT, identity_id INTEGER NOT NULL REFERENCES identity(id),
-        digest BLOB NOT NULL, source TEXT NOT NULL, enrolled INTEGER NOT NULL REFERENCES event(id), picture BLOB) STRICT""",
+        digest BLOB NOT NULL, source TEXT NOT NULL,
+        enrolled INTEGER NOT NULL REFERENCES event(id), picture BLOB) STRICT""",
     "CREATE INDEX sample_identity ON sample(identity_id)",
     "CREATE INDEX sample_digest ON sample(digest)",
     # The large columns stand last: SQLite reads a row only as far as it must.

@@ -71,8 +71,12 @@ def wal_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
 
 
-def create(path: Path, target_fpir: float, keep_pictures: bool) -> None:
-    """Create an empty gallery: wholly there or not at all. Raises BadInput when `path` exists."""
+@contextlib.contextmanager
+def creating(path: Path, target_fpir: float, keep_pictures: bool) -> Iterator[Store]:
+    """Yield a new gallery to put its tower into; on leaving it is at `path`, wholly or not at all.
+
+    Raises BadInput when `path` exists.
+    """
     if path.exists():
         raise BadInput(f"{path}: exists already.", remedy="Choose another name, or use the gallery as it is.")
     with replacing(path, exclusive=True) as temporary, _explained(path):
@@ -83,6 +87,9 @@ def create(path: Path, target_fpir: float, keep_pictures: bool) -> None:
             connection.execute(
                 "INSERT INTO setting (id, target_fpir, keep_pictures) VALUES (1, ?, ?)", (target_fpir, keep_pictures)
             )
+        store = Store(temporary)
+        with contextlib.closing(store):
+            yield store
 
 
 class Store:

@@ -204,7 +204,9 @@ def test_vectors_from_elsewhere_go_the_same_way(sidx, tmp_path, angles):
     assert [row["identity"] for row in lines(done)] == ["ada", None]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["identify", "known.png", *G], ["identities", "list", *G], ["calibrate", *G]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["identify", "known.png", *G], ["identities", "list", *G], ["calibrate", *G]]
+)
 def test_nothing_but_training_loads_tensorflow(people, arguments):
     script = (
         "import sys; from siamese_index.cli import run\n"

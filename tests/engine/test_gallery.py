@@ -8,7 +8,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Damaged, Gallery, Locked, Missing, Refusal, Tower, TowerFile, Unreadable
+from siamese_index import BadInput, Damaged, Gallery, Locked, Missing, Refusal, TowerFile, Unreadable
 from siamese_index import store as store_module
 from siamese_index.doctor import examine
 
@@ -113,7 +113,9 @@ def test_pictures_may_be_bytes(gallery, person):
     assert gallery.identify(person(0, 0).read_bytes()).identity == "ada"
 
 
-@pytest.mark.parametrize("name", ["Ada Lovelace", "阿达", "🦉", "Greek/character01", "a" * 255, "../../etc/passwd", "'; --"])
+@pytest.mark.parametrize(
+    "name", ["Ada Lovelace", "阿达", "🦉", "Greek/character01", "a" * 255, "../../etc/passwd", "'; --"]
+)
 def test_names_may_be_anything_that_people_write(gallery, person, name):
     gallery.enroll(name, [person(0, 0)])
     assert gallery.identify(person(0, 0)).identity == name
@@ -462,7 +464,10 @@ def test_every_change_is_one_event(vector_gallery, angles):
 
 def test_durability_and_safety_are_set_on_every_connection(vector_gallery):
     db = vector_gallery._store._db
-    found = {p: db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("synchronous", "foreign_keys", "secure_delete", "trusted_schema")}
+    found = {
+        p: db.execute(f"PRAGMA {p}").fetchone()[0]
+        for p in ("synchronous", "foreign_keys", "secure_delete", "trusted_schema")
+    }
     assert found == {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "trusted_schema": 0}
     mode = db.execute("PRAGMA journal_mode").fetchone()[0]
     assert mode == ("wal" if store_module.wal_is_safe() else "delete")

@@ -7,7 +7,7 @@ import stat
 import numpy as np
 import pytest
 
-from siamese_index import Gallery, index
+from siamese_index import Gallery, files, index
 from siamese_index.doctor import examine, mend
 
 COUNT, DIMENSION = 5000, 16  # above BASE_MINIMUM: this gallery has a cache
@@ -32,18 +32,20 @@ def filled(tmp_path_factory, cloud):
 def big(filled, tmp_path):
     """A gallery of 5,000 vectors with its cache, free to be damaged."""
     shutil.copy(filled, tmp_path / "big.gallery")
-    shutil.copytree(index.cache_folder(filled), tmp_path / "big.gallery.cache")
+    shutil.copytree(files.cache_folder(filled), tmp_path / "big.gallery.cache")
     with Gallery.open(tmp_path / "big.gallery") as gallery:
         yield gallery
 
 
 def cache_file(gallery):
-    return next(index.cache_folder(gallery.path).glob("*.faiss"))
+    return next(files.cache_folder(gallery.path).glob("*.faiss"))
 
 
 def names_and_distances(gallery, probes, k=5):
     answers = gallery.identify_vectors(probes, k=k, threshold=2)
-    return [[c.identity for c in a.candidates] for a in answers], np.array([[c.distance for c in a.candidates] for a in answers])
+    return [[c.identity for c in a.candidates] for a in answers], np.array(
+        [[c.distance for c in a.candidates] for a in answers]
+    )
 
 
 def brute_force(cloud, enrolled, probes, k=5):
@@ -148,15 +150,15 @@ def test_a_cache_from_a_future_that_was_rolled_back_is_noticed(big, cloud, tmp_p
 
 
 def test_a_missing_cache_is_rebuilt(big, cloud):
-    index.drop_cache(big.path)
+    files.drop_cache(big.path)
     assert_exact(big, cloud, range(COUNT))
     assert cache_file(big).exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root writes everywhere")
 def test_a_cache_that_cannot_be_written_is_done_without(big, cloud):
-    index.drop_cache(big.path)
-    index.cache_folder(big.path).write_text("a file where the folder should be")
+    files.drop_cache(big.path)
+    files.cache_folder(big.path).write_text("a file where the folder should be")
     assert_exact(big, cloud, range(COUNT))
 
 

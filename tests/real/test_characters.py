@@ -21,7 +21,10 @@ def test_twenty_way_one_shot_on_alphabets_never_seen(real_data, tmp_path):
         folder = real_data("omniglot_small2.zip") / "images_background_small2" / alphabet
         # (characters, drawers, dimension): files are sorted by drawer
         vectors = np.stack(
-            [tower.embed([tower.prepare(p.read_bytes()) for p in sorted(c.iterdir())]) for c in sorted(folder.iterdir())]
+            [
+                tower.embed([tower.prepare(p.read_bytes()) for p in sorted(c.iterdir())])
+                for c in sorted(folder.iterdir())
+            ]
         )
         wrong = []
         for _ in range(400):

@@ -34,7 +34,9 @@ def test_one_picture_enrolled_the_other_nine_are_found(faces, tower, tmp_path, r
     for enrolled in range(5):
         with Gallery.create(tmp_path / f"{enrolled}.gallery", tower) as gallery:
             gallery.enroll_many([(f"s{p}", pictures(faces, p)[enrolled]) for p in range(31, 41)])
-            probes = [(f"s{p}", path) for p in range(31, 41) for i, path in enumerate(pictures(faces, p)) if i != enrolled]
+            probes = [
+                (f"s{p}", path) for p in range(31, 41) for i, path in enumerate(pictures(faces, p)) if i != enrolled
+            ]
             result = evaluate(gallery, probes)
         assert result.rank1.of == 90
         shares.append(result.rank1.share)

@@ -70,7 +70,12 @@ def test_kind_and_size_are_chosen_from_the_pictures(world, tmp_path):
     assert fit._look([("a", images.encode(glyph(i, 0))) for i in range(8)] + [("bcd"[i], images.encode(glyph(9, i))) for i in range(3)],
                      fit.Settings()) == ("drawings", 40, 40, 1)  # fmt: skip
     smooth = [np.clip(rng.normal(128, 30, (112, 92, 1)), 0, 255).astype(np.uint8) for _ in range(8)]
-    assert fit._look([(str(i), images.encode(p)) for i, p in enumerate(smooth)], fit.Settings()) == ("photos", 64, 53, 1)
+    assert fit._look([(str(i), images.encode(p)) for i, p in enumerate(smooth)], fit.Settings()) == (
+        "photos",
+        64,
+        53,
+        1,
+    )
     colour = [rng.integers(0, 256, (50, 100, 3), np.uint8) for _ in range(8)]
     items = [(str(i), images.encode(p)) for i, p in enumerate(colour)]
     assert fit._look(items, fit.Settings()) == ("photos", 32, 64, 3)

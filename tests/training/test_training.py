@@ -76,7 +76,9 @@ def test_a_killed_training_is_told_and_leaves_nothing(world, tmp_path, monkeypat
 
     def kill(said):
         if "step" in said:
-            mine = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+            mine = subprocess.run(
+                ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True
+            )
             for line in mine.stdout.splitlines():
                 if "siamese_index.training" in line:
                     os.kill(int(line.split()[0]), signal.SIGKILL)
