@@ -250,13 +250,26 @@ def torture(
 
 
 def make_material(folder: Path) -> Path:
-    """Train the two towers that a life needs."""
-    from siamese_index.training import train
-    from siamese_index.training.glyphs import draw
+    """Make the two towers that a life needs: real ones, but tiny, since every page written is a point."""
+    script = """
+import sys
+from pathlib import Path
+import keras, numpy as np
+from siamese_index import Cohort, images
+from siamese_index.training import network
+from siamese_index.training.export import export
+from siamese_index.training.glyphs import glyph
 
-    draw(folder / "learn", range(50, 60), range(4))
-    for seed, name in enumerate(("first", "second")):
-        train(folder / "learn", steps=3, size=16, dimension=8, holdout=0.3, seed=seed).write(folder / f"{name}.tower")
+pixels = np.stack([images.fit(glyph(n, 0), 16, 16) for n in range(50, 62)])
+for seed, name in enumerate(("first", "second")):
+    keras.utils.set_random_seed(seed)
+    tower = network.build(16, 16, 1, 8, stages=(2,))
+    card = {"format": 1, "input": {"height": 16, "width": 16, "channels": 1}, "dimension": 8}
+    vectors = np.asarray(tower.predict(pixels.astype("float32"), verbose=0))
+    cohort = Cohort(tuple(f"glyph {n}" for n in range(50, 62)), tuple(f"{n:064x}" for n in range(50, 62)), vectors)
+    export(tower, card, cohort, pixels).write(Path(sys.argv[1]) / f"{name}.tower")
+"""
+    subprocess.run([sys.executable, "-c", script, str(folder)], check=True, capture_output=True)
     return folder
 
 

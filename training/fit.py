@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Kind = Literal["auto", "drawings", "photos"]
 Report = Callable[[dict[str, Any]], None]
 MINIMUM_IDENTITIES = 4
+FEW_PICTURES = 100  # per identity; with more, turned drawings as further identities teach nothing
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def fit(items: Sequence[Item], settings: Settings, report: Report, start: bytes 
     from . import losses, network
 
     keras.utils.set_random_seed(settings.seed)
-    turns = 4 if kind == "drawings" and height == width else 1  # a turned character is another character
+    few = len(data.names) < FEW_PICTURES * len(set(data.names))
+    turns = 4 if kind == "drawings" and height == width and few else 1  # a turned character is another character
     tower = _continued(start, (height, width, channels), settings.dimension)
     if tower is None:
         tower = network.build(height, width, channels, settings.dimension, stages=(32, 64, 128))
