@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -408,7 +409,7 @@ class Gallery:
         fpir: float | None,
         threshold: float | None,
     ) -> Iterator[Decision | Refusal]:
-        tower = self.tower
+        tower = self._tower or self.tower  # if it was swapped meanwhile, _decide sees it
         begin = time.perf_counter()
         names, pixels, refusals = [], [], {}
         for i, picture in enumerate(pictures):
@@ -423,7 +424,12 @@ class Gallery:
         embedded = time.perf_counter()
         share = 1000 / max(1, len(names))
         ms = {"decode": (decoded - begin) * share, "embed": (embedded - decoded) * share}
-        answers = iter(self._decide(tower.id, names, vectors, k, fpir, threshold, ms))
+        decided = self._decide(tower.id, names, vectors, k, fpir, threshold, ms)
+        if decided is None:  # the tower was swapped meanwhile
+            self._tower = None
+            yield from self._identify_batch(pictures, number, k, fpir, threshold)
+            return
+        answers = iter(decided)
         for i in range(len(pictures)):
             yield refusals[i] if i in refusals else next(answers)
 
@@ -435,7 +441,7 @@ class Gallery:
         row = self._active()
         rows = unit(vectors, row.dimension)
         names = [f"row {i}" for i in range(len(rows))]
-        return self._decide(row.sha256, names, rows, k, fpir, threshold, {"decode": 0.0, "embed": 0.0})
+        return self._decide(row.sha256, names, rows, k, fpir, threshold, {"decode": 0.0, "embed": 0.0}) or []
 
     def _decide(
         self,
@@ -446,15 +452,16 @@ class Gallery:
         fpir: float | None,
         given: float | None,
         ms: dict[str, float],
-    ) -> list[Decision]:
+    ) -> list[Decision] | None:
+        """Answer for vectors of `tower`, or return None when another tower is active by now."""
         if not names:
             return []
         begin = time.perf_counter()
         with self._store.reading():
             state = self._refresh()
             if state.tower is None or state.tower.sha256 != tower or self._index is None:
-                raise Locked(f"{self.path}: the tower was swapped meanwhile.", remedy="Ask again.")
-            self._index.refresh(self._store)
+                return None
+            self._index.refresh(self._store, state.revision)
             found = self._candidates(vectors, k, state.identities)
             searched = time.perf_counter()
             learned = self._threshold(state, fpir) if given is None else Threshold(given, _GIVEN)
@@ -492,9 +499,10 @@ class Gallery:
         """Return the nearest identities per probe: k of them, at least two for the margin, or all there are."""
         assert self._index is not None  # _decide has seen to it
         wanted = min(max(k, 2), identities)
-        fetch = min(len(self._index), 4 * wanted)
+        each = len(self._index) / max(1, identities)  # templates per identity
+        fetch = min(len(self._index), math.ceil(wanted * each) + 3)
         ids, distance = self._index.search(vectors, fetch) if fetch else (np.zeros((len(vectors), 0), np.int64),) * 2
-        owners = self._store.owners(np.unique(ids).tolist())
+        owners = self._store.owners(set(ids.ravel().tolist()))
         found = []
         for i in range(len(vectors)):
             candidates = _first_of_each(ids[i], distance[i], owners, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,15 @@ from numpy.typing import NDArray  # noqa: E402
 from .errors import BadInput, Missing, SiameseIndexError, Unreadable  # noqa: E402
 
 Pixels = NDArray[np.uint8]  # (height, width, channels); channels 1 (grey) or 3 (RGB)
+Decoded = NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV gives it: (h, w[, 3 or 4]), BGR, any depth
 
 _FORMATS = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or PGM/PPM"
+_JPEG_FLAGS = {
+    (1, 1): cv2.IMREAD_GRAYSCALE, (1, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    (1, 4): cv2.IMREAD_REDUCED_GRAYSCALE_4, (1, 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    (3, 1): cv2.IMREAD_COLOR, (3, 2): cv2.IMREAD_REDUCED_COLOR_2,
+    (3, 4): cv2.IMREAD_REDUCED_COLOR_4, (3, 8): cv2.IMREAD_REDUCED_COLOR_8,
+}  # fmt: skip
 _ROTATIONS = {  # EXIF orientation: (flip left-right first, clockwise quarter turns)
     2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 3), 6: (False, 1), 7: (True, 1), 8: (False, 3),
 }  # fmt: skip
@@ -61,7 +69,11 @@ def decode(data: bytes, channels: int) -> Pixels:
     its header, before memory is taken for it.
     """
     _refuse_from_header(data)
-    picture = _oriented(data)
+    return _channels(_jpeg(data, channels, 1) if _is_jpeg(data) else _oriented(data), channels)
+
+
+def _channels(picture: Decoded, channels: int) -> Pixels:
+    """Return 8-bit grey or RGB of whatever OpenCV decoded."""
     if picture.dtype == np.uint16:
         picture = (picture.astype(np.float32) / 257 + 0.5).astype(np.uint8)
     elif picture.dtype != np.uint8:
@@ -109,8 +121,15 @@ def encode(pixels: Pixels, suffix: str = ".png") -> bytes:
 
 
 def load(data: bytes, height: int, width: int, channels: int) -> Pixels:
-    """Decode and fit: the picture as a tower of that input takes it."""
-    return fit(decode(data, channels), height, width)
+    """Decode and fit: the picture as a tower of that input takes it.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size when that leaves twice the pixels asked for.
+    """
+    if not _is_jpeg(data):
+        return fit(decode(data, channels), height, width)
+    shorter, longer = min(_refuse_from_header(data)), max(height, width)
+    part = next(part for part in (8, 4, 2, 1) if part == 1 or shorter >= 2 * longer * part)
+    return fit(_channels(_jpeg(data, channels, part), channels), height, width)
 
 
 def named(path: str | Path, error: SiameseIndexError) -> SiameseIndexError:
@@ -138,29 +157,45 @@ def _refuse_from_header(data: bytes) -> tuple[int, int]:
         raise Unreadable(f"The picture is {width} x {height} pixels.", f"At least {MIN_SIDE} x {MIN_SIDE} are needed.")
     # Entropy-coded JPEG data hold no markers, so a whole picture ends after its last scan began.
     # libjpeg would fill the missing part with grey and say nothing.
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    if _is_jpeg(data) and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise Unreadable("The picture is cut short.", "The JPEG has no end.", "Copy it again from its source.")
     return width, height
 
 
-def _oriented(data: bytes) -> NDArray[np.integer[Any] | np.floating[Any]]:
-    """Decode to (h, w) or (h, w, 3 or 4), upright. OpenCV turns pictures by EXIF only when it drops alpha."""
-    buffer = np.frombuffer(data, np.uint8)
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+def _is_jpeg(data: bytes) -> bool:
+    return data[:2] == b"\xff\xd8"
+
+
+def _jpeg(data: bytes, channels: int, part: int) -> Decoded:
+    """Decode a JPEG at 1/part of its size, upright, to (h, w) or (h, w, 3). It has no alpha to lose."""
+    return _decoded(lambda buffer: cv2.imdecode(buffer, _JPEG_FLAGS[channels, part]), data)
+
+
+def _oriented(data: bytes) -> Decoded:
+    """Decode any other format to (h, w) or (h, w, 3 or 4), upright.
+
+    OpenCV itself turns pictures by EXIF only when it drops their alpha.
+    """
+
+    def upright(buffer: Pixels) -> Decoded | None:
+        picture, kinds, chunks = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+        exif = dict(zip(np.ravel(kinds).tolist(), chunks, strict=False)).get(cv2.IMAGE_METADATA_EXIF)
+        if picture is None or exif is None:
+            return picture
+        flip, turns = _ROTATIONS.get(_orientation(bytes(np.asarray(exif, np.uint8))), (False, 0))
+        return np.ascontiguousarray(np.rot90(picture[:, ::-1] if flip else picture, -turns))
+
+    return _decoded(upright, data)
+
+
+def _decoded(decoder: Callable[[Pixels], Decoded | None], data: bytes) -> Decoded:
     try:
-        if data[:2] == b"\xff\xd8":  # JPEG has no alpha
-            picture = cv2.imdecode(buffer, flags)
-        else:
-            picture, kinds, chunks = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
-            exif = dict(zip(np.ravel(kinds).tolist(), chunks, strict=False)).get(cv2.IMAGE_METADATA_EXIF)
-            if picture is not None and exif is not None:
-                flip, turns = _ROTATIONS.get(_orientation(bytes(np.asarray(exif, np.uint8))), (False, 0))
-                picture = np.ascontiguousarray(np.rot90(picture[:, ::-1] if flip else picture, -turns))
+        picture = decoder(np.frombuffer(data, np.uint8))
     except cv2.error as error:
         raise Unreadable("The picture cannot be decoded.", str(error.err)) from None
     if picture is None or picture.size == 0:
         raise Unreadable("The picture cannot be decoded.", "It is cut short or damaged.", "Copy it again.")
-    return np.asarray(picture)
+    return picture
 
 
 def _orientation(exif: bytes) -> int:

@@ -24,6 +24,7 @@ from .store import Store
 from .vectors import Vectors, distances
 
 BASE_MINIMUM = 4096  # below this many templates reading them from SQLite is as fast as a cache
+_THREADS = faiss.omp_get_max_threads()  # for batches; one probe is answered sooner by one thread
 _MAGIC = b"SIDXBASE"
 _DIGEST = 16  # bytes of XXH3-128 at the very end, over everything before them
 
@@ -67,9 +68,8 @@ class Index:
     def __len__(self) -> int:
         return len(self._base_ids) + int(self._tail_index.ntotal)
 
-    def refresh(self, store: Store) -> None:
-        """Catch up with the gallery's revision. Call it inside `store.reading()`."""
-        revision = store.revision()
+    def refresh(self, store: Store, revision: tuple[int, bytes]) -> None:
+        """Catch up with the gallery's `revision`. Call it inside the `store.reading()` that found it."""
         if revision == self._seen:
             return
         if self._seen is None or (self._seen[0] and store.token_of(self._seen[0]) != self._seen[1]):
@@ -87,6 +87,7 @@ class Index:
     def search(self, probes: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return (template ids (n, k), distances (n, k)), nearest first, equals by id; k at most `len(self)`."""
         found_ids, found_rows = [], []
+        faiss.omp_set_num_threads(1 if len(probes) == 1 else _THREADS)
         if self._base is not None:
             at = self._base.search(probes, min(k, len(self._base_ids)))[1]
             found_ids.append(self._base_ids[at])
@@ -102,8 +103,10 @@ class Index:
             return np.zeros((len(probes), 0), np.int64), np.zeros((len(probes), 0))
         ids, rows = np.concatenate(found_ids, axis=1), np.concatenate(found_rows, axis=1)
         exact = distances(rows, probes[:, None, :])
-        order = np.lexsort((ids, exact), axis=1)[:, :k]
-        return np.take_along_axis(ids, order, axis=1), np.take_along_axis(exact, order, axis=1)
+        for i in range(len(probes)):
+            order = np.lexsort((ids[i], exact[i]))
+            ids[i], exact[i] = ids[i][order], exact[i][order]
+        return ids[:, :k], exact[:, :k]
 
     # -- the cached base ----------------------------------------------------------------------
 

@@ -327,12 +327,13 @@ class Store:
         ).fetchall()
         return self._matrix([r[0] for r in rows], dimension)
 
-    def owners(self, templates: Sequence[int]) -> dict[int, tuple[str, int]]:
+    def owners(self, templates: Iterable[int]) -> dict[int, tuple[str, int]]:
         """Return template id -> (identity name, sample id), without templates that are no longer enrolled."""
         rows = self._db.execute(
             "SELECT t.id, i.name, s.id FROM template t JOIN sample s ON s.id = t.sample_id"
             " JOIN identity i ON i.id = s.identity_id"
-            f" WHERE i.removed IS NULL AND t.id IN ({','.join(map(str, templates))})"
+            " WHERE i.removed IS NULL AND t.id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(templates)),),
         )
         return {row[0]: (row[1], row[2]) for row in rows}
 

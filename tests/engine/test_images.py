@@ -176,3 +176,14 @@ def test_fitting_averages_areas():
     stripes = np.zeros((8, 8, 1), np.uint8)
     stripes[:, ::2] = 200
     assert np.all(images.fit(stripes, 4, 4) == 100)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(scene, channels):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(scene.resize((1200, 800)), "JPEG", exif=exif, quality=95)
+    quick = images.load(data, 60, 40, channels).astype(int)
+    full = images.fit(images.decode(data, channels), 60, 40).astype(int)
+    assert quick.shape == (60, 40, channels)
+    assert np.abs(quick - full).mean() < 2
