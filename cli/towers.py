@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,9 +83,8 @@ def retrain(
     print_comparison(result.tower, result.report, as_json)
     wanted = promote is Promote.auto and result.better
     if promote is Promote.ask:
-        import sys
-
-        wanted = sys.stdin.isatty() and typer.confirm("Swap it in?", default=result.better, err=True)
+        with contextlib.suppress(typer.Abort):  # no answer is a no: the candidate is stored anyway
+            wanted = sys.stdin.isatty() and typer.confirm("Swap it in?", default=result.better, err=True)
     if wanted:
         _promote(gallery, result.tower)
     else:
@@ -92,8 +93,6 @@ def retrain(
 
 def print_comparison(tower: str, report: dict[str, Any], as_json: bool) -> None:
     """Print a candidate's figures beside the active tower's."""
-    import sys
-
     if as_json or not sys.stdout.isatty():
         facts({"tower": tower, **report}, as_json)
     elif "fnir_change" in report:

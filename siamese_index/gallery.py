@@ -143,6 +143,7 @@ class Gallery:
         return cls(Store(Path(path)))
 
     def close(self) -> None:
+        """Close the file. Nothing is written: what was acknowledged is on disk already."""
         self._store.close()
 
     def __enter__(self) -> Gallery:
