@@ -4,9 +4,11 @@
 in `siamese_index.training`, which alone needs TensorFlow.
 """
 
+from .answering import Verification
 from .decision import Candidate, Decision, Evidence
+from .enrollment import Enrollment, Refusal
 from .errors import BadInput, Damaged, Locked, Missing, NotInstalled, SiameseIndexError, Unreadable
-from .gallery import Calibration, Enrollment, Gallery, Refusal, Verification
+from .gallery import Calibration, Gallery
 from .tower import Cohort, Tower, TowerFile
 
 __version__ = "0.1.0"

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from .calibration import share_interval, threshold
 from .decision import Evidence
+from .enrollment import Progress, Refusal
 from .errors import BadInput
-from .gallery import Gallery, Progress, Refusal
+from .gallery import Gallery
 from .vectors import Vectors
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray  # noqa: E402
 
 from .errors import BadInput, Missing, SiameseIndexError, Unreadable  # noqa: E402
 
+Picture = str | Path | bytes  # a path, or the bytes of a picture file
 Pixels = NDArray[np.uint8]  # (height, width, channels); channels 1 (grey) or 3 (RGB)
 Decoded = NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV gives it: (h, w[, 3 or 4]), BGR, any depth
 
@@ -40,10 +41,13 @@ _ROTATIONS = {  # EXIF orientation: (flip left-right first, clockwise quarter tu
 }  # fmt: skip
 
 
-def read(path: str | Path) -> bytes:
-    """Return the bytes of a file. Raises Missing, or Unreadable when it is empty."""
+def read(picture: Picture) -> bytes:
+    """Return the bytes of a picture file. Raises Missing, or Unreadable when it is empty."""
+    if isinstance(picture, bytes):
+        return picture
+    path = Path(picture)
     try:
-        data = Path(path).read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         raise Missing(f"{path}: no such file.") from None
     except OSError as error:

@@ -208,6 +208,11 @@ class Store:
         ).fetchone()
         return row[0], row[1], bool(row[2])
 
+    def expect_active(self, tower: int) -> None:
+        """Raise Locked when another tower has become the active one: what was embedded is of no use."""
+        if self.settings()[0] != tower:
+            raise Locked(f"{self.path}: the tower was swapped meanwhile.", remedy="Run the same command again.")
+
     def set_target(self, target_fpir: float) -> None:
         self._db.execute("UPDATE setting SET target_fpir = ?", (target_fpir,))
 

@@ -144,7 +144,7 @@ def _look(items: Sequence[Item], settings: Settings) -> tuple[str, int, int, int
     looked = []
     for _, picture in items[:: max(1, len(items) // 200)]:
         try:
-            looked.append(images.decode(picture if isinstance(picture, bytes) else images.read(picture), 3))
+            looked.append(images.decode(images.read(picture), 3))
         except SiameseIndexError:
             continue  # counted and listed when all are decoded
     if not looked:
@@ -172,7 +172,7 @@ def _decode(items: Sequence[Item], height: int, width: int, channels: int, repor
     whose: dict[str, str] = {}
     for number, (name, picture) in enumerate(items):
         try:
-            data = picture if isinstance(picture, bytes) else images.read(picture)
+            data = images.read(picture)
             pixels[len(names)] = images.load(data, height, width, channels)
         except SiameseIndexError as error:
             left_out.append(str(images.named(str(picture), error)) if not isinstance(picture, bytes) else str(error))
