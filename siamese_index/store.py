@@ -82,7 +82,7 @@ def creating(path: Path, target_fpir: float, keep_pictures: bool) -> Iterator[St
     with replacing(path, exclusive=True) as temporary, _explained(path):
         connection = sqlite3.connect(temporary, isolation_level=None)
         with contextlib.closing(connection):
-            _set(connection)
+            _set(connection, writable=True)
             migrate(connection)
             connection.execute(
                 "INSERT INTO setting (id, target_fpir, keep_pictures) VALUES (1, ?, ?)", (target_fpir, keep_pictures)
@@ -101,12 +101,13 @@ class Store:
             raise Missing(f"{path}: no such gallery.", remedy=f"Make one: sidx init -g {path} --tower faces.tower")
         sweep(path)
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-        uri = f"{path.resolve().as_uri()}?mode={'rw' if writable else 'ro'}"
+        mode = "rw" if writable else _reading_mode(path)
+        uri = f"{path.resolve().as_uri()}?mode={mode}"
         with _explained(path):
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)
             try:
                 self._check()
-                _set(self._db)
+                _set(self._db, writable)
             except BaseException:
                 self._db.close()
                 raise
@@ -563,9 +564,19 @@ class Store:
         return np.frombuffer(b"".join(blobs), np.float32).reshape(-1, dimension)
 
 
-def _set(connection: sqlite3.Connection) -> None:
+def _reading_mode(path: Path) -> str:
+    """Return how to open a file in a place that cannot be written.
+
+    A WAL database without its log wants to make one, unless told that nothing will change.
+    """
+    with path.open("rb") as file:
+        is_wal = file.read(20)[18:19] == b"\x02"
+    return "ro&immutable=1" if is_wal and not path.with_name(f"{path.name}-wal").exists() else "ro"
+
+
+def _set(connection: sqlite3.Connection, writable: bool) -> None:
     """Set what durability and safety rest on, and make sure that it took."""
-    if wal_is_safe() and connection.execute("PRAGMA query_only").fetchone()[0] == 0:
+    if wal_is_safe() and writable:
         connection.execute("PRAGMA journal_mode = WAL")
     wanted = {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "trusted_schema": 0}
     for name, value in wanted.items():

@@ -43,12 +43,22 @@ def test_a_full_disk_is_told_and_costs_nothing(people):
     assert examine(people / "people.gallery").findings == ()
 
 
-@pytest.fixture
-def read_only(people):
-    """Run a command where the gallery's folder cannot be written."""
+WAL = "import siamese_index.store as s, sys; s.wal_is_safe = lambda *_: True; sys.argv[0] = 'sidx'; "
+
+
+@pytest.fixture(params=["journal", "wal"])
+def read_only(people, request):
+    """Run a command where the gallery's folder cannot be written; the gallery in either journal mode."""
+    sidx = SIDX
+    if request.param == "wal":
+        sidx = [sys.executable, "-c", WAL + SIDX[2]]
+        subprocess.run(
+            [*sidx, "identities", "rename", "person 2", "two", *G], cwd=people, check=True, capture_output=True
+        )
+        assert (people / "people.gallery").read_bytes()[18] == 2
     if os.geteuid() != 0:
         people.chmod(0o555)
-        yield lambda *words: subprocess.run([*SIDX, *words], cwd=people, capture_output=True, text=True)
+        yield lambda *words: subprocess.run([*sidx, *words], cwd=people, capture_output=True, text=True)
         people.chmod(0o755)
         return
     script = f'mount --bind {people} {people} && mount -o remount,ro,bind {people} && cd {people} && exec "$@"'
@@ -56,7 +66,7 @@ def read_only(people):
     if probe.returncode != 0:
         pytest.skip("root without the right to mount: nothing is read-only to it")
     yield lambda *words: subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *SIDX, *words], capture_output=True, text=True
+        ["unshare", "-m", "sh", "-c", script, "sh", *sidx, *words], capture_output=True, text=True
     )
 
 

@@ -540,3 +540,20 @@ def test_an_older_backup_enrolled_into_again_is_not_mistaken_for_its_future(vect
         other.enroll_vectors(["bob"], angles(120))  # the same revision and the same ids as ada's
     answer = vector_gallery.identify_vectors(angles(0), threshold=1)[0]
     assert answer.verdict == "unknown" and answer.candidates[0].identity == "bob"
+
+
+def test_a_gallery_lives_in_wal_mode_too(tmp_path, angles, monkeypatch):
+    """Where SQLite is mended galleries use WAL; this checks our side of it with whatever SQLite is here."""
+    monkeypatch.setattr(store_module, "wal_is_safe", lambda *_: True)
+    with Gallery.create(tmp_path / "wal.gallery", dimension=8) as gallery:
+        gallery.enroll_vectors(["ada", "bob"], angles(0, 90))
+        with Gallery.open(gallery.path) as other:
+            other.remove("bob")
+        assert [c.identity for c in gallery.identify_vectors(angles(1), threshold=1)[0].candidates] == ["ada"]
+        assert gallery._store.journal_mode() == "wal"
+        modes = {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir() if p.is_file()}
+        assert modes == {0o600}
+        gallery.backup(tmp_path / "copy")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "wal.gallery", "wal.gallery.lock"]
+    Gallery.restore(tmp_path / "copy", tmp_path / "wal.gallery", replace=True)
+    assert examine(tmp_path / "wal.gallery").findings == ()

@@ -1,0 +1,32 @@
+"""The gate between Keras and the tower file. Loads Keras: runs in a child process."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+@pytest.mark.keras
+def test_a_graph_that_answers_otherwise_than_the_model_is_not_exported():
+    script = """
+        import keras, numpy as np, pytest
+        from siamese_index import Cohort, Damaged
+        from siamese_index.training import network
+        from siamese_index.training.export import export
+
+        card = {"format": 1, "input": {"height": 16, "width": 16, "channels": 1}, "dimension": 8}
+        pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 1), np.uint8)
+        sound = network.build(16, 16, 1, 8, stages=(2,))
+        made = export(sound, card, Cohort(), pixels)
+        assert made.keras[:2] == b"PK" and len(made.id) == 64
+
+        # A model that draws lots when it answers: no graph can answer alike.
+        inputs = keras.Input((16, 16, 1))
+        x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(inputs), training=True)
+        fickle = keras.Model(inputs, keras.layers.UnitNormalization()(keras.layers.Dense(8)(x)))
+        with pytest.raises(Damaged, match="does not answer as the trained one"):
+            export(fickle, card, Cohort(), pixels)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
