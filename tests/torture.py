@@ -177,17 +177,16 @@ def points(material: Path, mutant: str | None) -> tuple[list[Point], list[object
 def states(material: Path) -> list[object]:
     """The state before the first and after each operation of an undisturbed, unmutated life."""
     with tempfile.TemporaryDirectory(prefix="torture-") as home:
-        child = subprocess.Popen(
+        found: list[object] = []
+        with subprocess.Popen(
             command(Path(home), material, None), stdout=subprocess.PIPE, text=True, bufsize=1,
             env={**os.environ, "TORTURE_STEP": "1"}, stdin=subprocess.PIPE,
-        )  # fmt: skip
-        assert child.stdout and child.stdin
-        found: list[object] = []
-        for _ in child.stdout:  # "ready" and each "done"; the child waits for us after each
-            found.append(state(Path(home) / "g.gallery"))
-            child.stdin.write("\n")
-            child.stdin.flush()
-        child.wait()
+        ) as child:  # fmt: skip
+            assert child.stdout and child.stdin
+            for _ in child.stdout:  # "ready" and each "done"; the child waits for us after each
+                found.append(state(Path(home) / "g.gallery"))
+                child.stdin.write("\n")
+                child.stdin.flush()
     return found
 
 
@@ -220,12 +219,12 @@ def kill_somewhen(seconds: float, material: Path, known: list[object]) -> list[s
     with tempfile.TemporaryDirectory(prefix="torture-") as home:
         folder = Path(home) / "life"
         folder.mkdir()
-        child = subprocess.Popen(command(folder, material, None), stdout=subprocess.PIPE, text=True)
-        assert child.stdout
-        child.stdout.readline()
-        time.sleep(seconds)
-        child.kill()
-        said = child.communicate()[0]
+        with subprocess.Popen(command(folder, material, None), stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout
+            child.stdout.readline()
+            time.sleep(seconds)
+            child.kill()
+            said = child.stdout.read()
         return verdict(folder, said.count("done"), known)
 
 
