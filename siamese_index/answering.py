@@ -54,6 +54,7 @@ class Answering:
         self._store = store
         self._state: State | None = None
         self._index: Index | None = None
+        self._owners: dict[int, tuple[str, int] | None] = {}  # of templates that came up at this revision
 
     def state(self) -> State:
         """Return the state of the current revision. Call it inside `reading()`."""
@@ -70,6 +71,7 @@ class Answering:
                 from .index import Index  # brings FAISS, which only searching needs
 
                 self._index = Index(self._store.path, row.id, row.sha256, row.dimension) if row else None
+            self._owners = {}
             false_matches = self._store.false_matches(row.id) if row else np.zeros((2, 0), np.float32)
             self._state = State(revision, row, target, self._store.identity_count(), {}, false_matches)
         return self._state
@@ -95,7 +97,7 @@ class Answering:
             self._index.refresh(self._store, state.revision)
             found = self._candidates(vectors, k, state.identities)
             searched = time.perf_counter()
-            learned = self.threshold(fpir) if given is None else Threshold(given, _GIVEN)
+            learned = self.threshold(state, fpir) if given is None else Threshold(given, _GIVEN)
         each = {**ms, "search": (searched - begin) * 1000 / len(names)}
         decisions = []
         for name, candidates in zip(names, found, strict=True):
@@ -133,17 +135,25 @@ class Answering:
         each = len(self._index) / max(1, identities)  # templates per identity
         fetch = min(len(self._index), math.ceil(wanted * each) + 3)
         ids, distance = self._index.search(vectors, fetch) if fetch else (np.zeros((len(vectors), 0), np.int64),) * 2
-        owners = self._store.owners(set(ids.ravel().tolist()))
+        self._look_up(ids.ravel().tolist())
         found = []
         for i in range(len(vectors)):
-            candidates = _first_of_each(ids[i], distance[i], owners, wanted)
+            candidates = _first_of_each(ids[i], distance[i], self._owners, wanted)
             more = fetch
             while len(candidates) < wanted and more < len(self._index):  # many templates of one, or removed ones
                 more = min(len(self._index), 4 * more)
                 near, far = self._index.search(vectors[i : i + 1], more)
-                candidates = _first_of_each(near[0], far[0], self._store.owners(near[0].tolist()), wanted)
+                self._look_up(near[0].tolist())
+                candidates = _first_of_each(near[0], far[0], self._owners, wanted)
             found.append(candidates)
         return found
+
+    def _look_up(self, templates: list[int]) -> None:
+        """Learn whose these templates are; None for those that are no longer enrolled."""
+        new = {template for template in templates if template not in self._owners}
+        if new:
+            self._owners.update(dict.fromkeys(new))
+            self._owners.update(self._store.owners(new))
 
     def verified(self, distance: float, fmr: float | None) -> Verification:
         """Say whether a comparison at this distance matches, where `fmr` of strangers' comparisons do."""
@@ -156,9 +166,8 @@ class Answering:
         verdict = "match" if tau is not None and distance <= tau else "unknown"
         return Verification(verdict, distance, tau, target, state.tower.sha256 if state.tower else "")
 
-    def threshold(self, fpir: float | None) -> Threshold:
-        """Return the learned threshold. Call it inside `reading()`."""
-        state = self.state()
+    def threshold(self, state: State, fpir: float | None) -> Threshold:
+        """Return the learned threshold of this state. Call it inside the `reading()` that found it."""
         target = state.target if fpir is None else share(fpir)
         if target not in state.thresholds:
             nearest, names = self._store.stranger_distances(state.tower.id if state.tower else 0)
@@ -167,7 +176,7 @@ class Answering:
 
 
 def _first_of_each(
-    ids: NDArray[np.int64], distance: NDArray[np.float64], owners: dict[int, tuple[str, int]], wanted: int
+    ids: NDArray[np.int64], distance: NDArray[np.float64], owners: dict[int, tuple[str, int] | None], wanted: int
 ) -> list[Candidate]:
     candidates: dict[str, Candidate] = {}
     for template, d in zip(ids.tolist(), distance.tolist(), strict=True):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decision import Evidence
-from .vectors import Vectors
+from .vectors import Vectors, distances
 
 DEFAULT_FPIR = 0.01
 SAME_PICTURE = 1e-3  # a stranger nearer than this to a template is that sample, re-encoded
@@ -111,8 +111,7 @@ def nearest_other(
         chosen = np.flatnonzero(found) + start
         at[chosen] = best[found]
         # By subtraction, as the search does it: tau must equal the distance that a stranger is told.
-        difference = probes[chosen].astype(np.float64) - templates[best[found]]
-        distance[chosen] = np.sqrt(np.sum(difference**2, axis=1))
+        distance[chosen] = distances(probes[chosen], templates[best[found]])
     return at, distance
 
 

@@ -354,7 +354,7 @@ class Gallery:
     def threshold(self, fpir: float | None = None) -> Threshold:
         """Return the learned threshold for this FPIR (the gallery's target when None) and its evidence."""
         with self._store.reading():
-            return self._answering.threshold(fpir)
+            return self._answering.threshold(self._answering.state(), fpir)
 
     def calibrate(
         self,
@@ -404,7 +404,7 @@ class Gallery:
         with self._store.reading():
             state = self._answering.state()
             tower = self._active()
-            learned = self._answering.threshold(None)
+            learned = self._answering.threshold(state, None)
             searches = self._store.strangers(tower.id, tower.dimension)
             _, identities, vectors = self._store.all_templates(tower.id, tower.dimension)
         misses, mated = calibration.mated_misses(vectors, identities, learned.tau)

@@ -101,9 +101,12 @@ class Index:
             found_rows.append(rows[at])
         if not found_ids:
             return np.zeros((len(probes), 0), np.int64), np.zeros((len(probes), 0))
-        ids, rows = np.concatenate(found_ids, axis=1), np.concatenate(found_rows, axis=1)
+        if len(found_ids) == 1:
+            ids, rows = found_ids[0], found_rows[0]
+        else:
+            ids, rows = np.concatenate(found_ids, axis=1), np.concatenate(found_rows, axis=1)
         exact = distances(rows, probes[:, None, :])
-        for i in range(len(probes)):
+        for i in np.flatnonzero((exact[:, 1:] <= exact[:, :-1]).any(axis=1)):
             order = np.lexsort((ids[i], exact[i]))
             ids[i], exact[i] = ids[i][order], exact[i][order]
         return ids[:, :k], exact[:, :k]
@@ -128,7 +131,8 @@ class Index:
         if _inode(self._file) != before or (base.ntotal, base.d) != (stamp.count, stamp.dimension):
             return  # replaced while we looked: the tail will hold everything
         self._base, self._last = base, stamp.last
-        self._base_ids = np.memmap(self._file, np.int64, "r", stamp.index_bytes, (stamp.count,))
+        ids = np.memmap(self._file, np.int64, "r", stamp.index_bytes, (stamp.count,))
+        self._base_ids = ids.view(np.ndarray)  # a memmap's own indexing costs as much as the search of 1,000 templates
         self._base_rows = faiss.rev_swig_ptr(base.get_xb(), stamp.count * stamp.dimension).reshape(stamp.count, -1)
 
     def _read_stamp(self, store: Store) -> _Stamp | None:

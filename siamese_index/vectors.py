@@ -49,5 +49,6 @@ def distances(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     `|a|^2 + |b|^2 - 2ab` loses all digits near zero and depends on the batch; an answer at the
     threshold must not.
     """
-    squared = np.sum((a.astype(np.float64) - b.astype(np.float64)) ** 2, axis=-1)
+    difference = a - b
+    squared = np.einsum("...i,...i->...", difference, difference, dtype=np.float64)
     return np.asarray(np.sqrt(squared), np.float64)
