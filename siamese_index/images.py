@@ -157,7 +157,7 @@ def _refuse_from_header(data: bytes) -> tuple[int, int]:
         raise Unreadable(f"The picture is {width} x {height} pixels.", f"At least {MIN_SIDE} x {MIN_SIDE} are needed.")
     # Entropy-coded JPEG data hold no markers, so a whole picture ends after its last scan began.
     # libjpeg would fill the missing part with grey and say nothing.
-    if _is_jpeg(data) and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    if _is_jpeg(data) and ((end := data.rfind(b"\xff\xd9")) < 0 or data.find(b"\xff\xda", end) >= 0):
         raise Unreadable("The picture is cut short.", "The JPEG has no end.", "Copy it again from its source.")
     return width, height
 
