@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from siamese_index import __version__
 from siamese_index.errors import SiameseIndexError
 
 GalleryOption = Annotated[
@@ -29,18 +30,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback(epilog="Start here:  sidx demo")
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Who or what is this? Enroll one picture per identity, then ask."""
-    del debug  # `run` looks for it: it must also work when parsing fails
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(installed("siamese-index"))
-        raise typer.Exit
+    del debug, version  # `run` looks for --debug: it must also work when parsing fails
 
 
 def run() -> None:

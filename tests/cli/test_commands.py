@@ -260,3 +260,10 @@ def test_at_a_terminal_answers_are_a_table(people):
     match = next(line for line in shown.splitlines() if line.startswith("known.png"))
     assert match.index("match") == header.index("verdict")
     os.close(leader)
+
+
+def test_the_program_says_its_version_and_without_a_command_what_it_can_do(sidx):
+    import siamese_index
+
+    assert sidx("--version").stdout.strip() == siamese_index.__version__
+    assert "sidx demo" in sidx().stdout + sidx().stderr
