@@ -518,7 +518,9 @@ class Gallery:
                 )
             gallery = Store(target)
             try:
-                former = target.with_name(f"{target.name}.before-restore-{gallery.revision()[0]}")
+                kept = f"{target.name}.before-restore-{gallery.revision()[0]}"
+                beside = (target.with_name(f"{kept}{again}") for again in ("", *(f".{n}" for n in range(2, 10_000))))
+                former = next(path for path in beside if not path.exists())
                 gallery.backup(former)
                 gallery.restore(source)
             finally:

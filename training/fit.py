@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -88,8 +89,8 @@ def fit(items: Sequence[Item], settings: Settings, report: Report, start: bytes 
     if tower is None:
         tower = network.build(height, width, channels, settings.dimension, stages=(32, 64, 128))
     classes = sorted(set(data.names) - held_out)
-    if not len(held_out) and len(classes) < 2:
-        raise BadInput("One identity alone cannot train a tower.")
+    if len(classes) < 2:
+        raise BadInput("One identity alone cannot train a tower.", remedy="Hold out fewer: --holdout 0.2")
     steps = settings.steps or _steps(int(np.sum(~unseen)) * turns, settings.batch)
     trainable = keras.Model(tower.input, losses.cosine_head(len(classes) * turns)(tower.output))
     rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=2e-3, warmup_steps=max(1, steps // 20))
@@ -196,18 +197,13 @@ def _decode(items: Sequence[Item], height: int, width: int, channels: int, repor
 
 def _split(names: Sequence[str], settings: Settings) -> set[str]:
     """Choose the held-out identities by a hash of their names: the same ones each time the data grow."""
-    wanted = round(settings.holdout * len(set(names)))
-    if settings.holdout > 0:
-        wanted = max(2, wanted)
+    counts = Counter(names)
+    wanted = max(2, round(settings.holdout * len(counts))) if settings.holdout > 0 else 0
 
     def rank(name: str) -> bytes:
         return hashlib.sha256(f"{settings.seed}/{name}".encode()).digest()
 
-    several = sorted((n for n in set(names) if names.count(n) > 1), key=rank) if len(names) < 5000 else None
-    if several is None:
-        counts = dict(zip(*np.unique(np.asarray(names), return_counts=True), strict=True))
-        several = sorted((str(n) for n, c in counts.items() if c > 1), key=rank)
-    return set(several[:wanted])
+    return set(sorted((name for name, count in counts.items() if count > 1), key=rank)[:wanted])
 
 
 def _steps(pictures: int, batch: int) -> int:

@@ -514,6 +514,12 @@ def test_a_backup_is_complete_and_restoring_puts_the_former_content_beside(vecto
     assert [row.name for row in vector_gallery.identities()] == ["ada"]  # also in a gallery that was open
     with Gallery.open(former) as kept:
         assert [row.name for row in kept.identities()] == ["ada", "bob"]
+    vector_gallery.enroll_vectors(["carol"], angles(90))  # another history of the same length
+    second = Gallery.restore(tmp_path / "copy", vector_gallery.path, replace=True)
+    assert second != former
+    with Gallery.open(former) as kept, Gallery.open(second) as later:
+        assert [row.name for row in kept.identities()] == ["ada", "bob"]
+        assert [row.name for row in later.identities()] == ["ada", "carol"]
     assert Gallery.restore(tmp_path / "copy", tmp_path / "new.gallery") is None
     with pytest.raises(BadInput, match="the gallery itself"):
         vector_gallery.backup(vector_gallery.path)
