@@ -49,10 +49,10 @@ def main(
 
 def run() -> None:
     """Be the program `sidx`. Exit codes: README."""
-    from . import asking, demo, enrolling, galleries, towers  # noqa: F401  # each registers its commands
-
     debug = "--debug" in sys.argv
     try:
+        from . import asking, demo, enrolling, galleries, towers  # noqa: F401  # each registers its commands
+
         app()
     except SiameseIndexError as error:
         if debug:
@@ -60,8 +60,7 @@ def run() -> None:
         typer.echo(f"sidx: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        typer.echo("sidx: interrupted; what was acknowledged is kept.", err=True)
-        sys.exit(130)
+        sys.exit(130)  # here while importing; later Typer does the same
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
         sys.exit(1)

@@ -18,7 +18,10 @@ SUFFIXES = frozenset(f".{s}" for s in "avif bmp gif jpeg jpg pbm pgm png pnm ppm
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
-import cv2  # noqa: E402
+try:
+    import cv2
+except ImportError as error:  # its wheel leaves these two to the system
+    raise ImportError(f"OpenCV cannot be loaded ({error}). On Debian: apt-get install libgl1 libglib2.0-0") from error
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
