@@ -14,7 +14,7 @@ from .app import app
 from .asking import in_words
 from .output import note, percent, progress, table
 from .telling import Teller, held_out
-from .towers import print_comparison
+from .towers import comparison
 
 LEARNED, ENROLLED, STRANGERS = range(0, 24), range(100, 148), range(200, 248)
 
@@ -71,7 +71,9 @@ def demo(
         opened.enroll_many(items(more))
         results["five pictures each"] = evaluate(opened, items(probes))
     made = retrain(gallery, pictures, Teller(), steps=4 * steps)
-    print_comparison(made.tower, made.report, as_json=False)
+    table(comparison(made.report))
+    judged = made.report["challenger"]
+    note(f"{judged['searches']} searches by {judged['identities']} identities it never saw: {made.report['verdict']}.")
 
     _heading("6. Swap the retrained tower in")
     with Gallery.open(gallery) as opened:

@@ -13,7 +13,7 @@ import typer
 from siamese_index import BadInput, Gallery
 
 from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
-from .output import emit, facts, note, percent, progress
+from .output import emit, facts, note, percent, progress, table
 from .telling import Teller, held_out
 
 towers = typer.Typer(help="The gallery's towers: list, show, promote, rollback.", no_args_is_help=True)
@@ -95,18 +95,8 @@ def print_comparison(tower: str, report: dict[str, Any], as_json: bool) -> None:
     """Print a candidate's figures beside the active tower's."""
     if as_json or not sys.stdout.isatty():
         facts({"tower": tower, **report}, as_json)
-    elif "fnir_change" in report:
-        rows = []
-        for name in ("rank1", "fnir", "eer"):
-            low, high = report.get(f"{name}_interval", (None, None))
-            rows.append(
-                {
-                    "figure": name, "active": percent(report["champion"][name]),
-                    "candidate": percent(report["challenger"][name]),
-                    "95 % interval of the change": "–" if low is None else f"{percent(low)} … {percent(high)}",
-                }
-            )  # fmt: skip
-        emit(rows, as_json)
+    else:
+        table(comparison(report))
     figures = report["challenger"]
     if figures["searches"]:
         note(
@@ -115,6 +105,22 @@ def print_comparison(tower: str, report: dict[str, Any], as_json: bool) -> None:
         )
     else:
         note("No enrolled identity with two pictures was held out: the two cannot be compared.")
+
+
+def comparison(report: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the rows of a comparison for people; none when nothing could be compared."""
+    rows = []
+    for name in ("rank1", "fnir", "eer") if "fnir_change" in report else ():
+        low, high = report.get(f"{name}_interval", (None, None))
+        rows.append(
+            {
+                "figure": name,
+                "active": percent(report["champion"][name]),
+                "candidate": percent(report["challenger"][name]),
+                "95 % interval of the change": "–" if low is None else f"{percent(low)} … {percent(high)}",
+            }
+        )
+    return rows
 
 
 @towers.command("list", epilog="Example:  sidx towers list -g people.gallery")
