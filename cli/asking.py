@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,7 +44,7 @@ def identify(
         else:
             pictures: list[Path | bytes] = []
             for probe in probes:
-                pictures += [sys.stdin.buffer.read()] if probe == "-" else sources.pictures([probe])
+                pictures += [sys.stdin.buffer.read()] if probe == "-" else sources.samples([probe])
             answers = opened.identify_many(pictures, k=k, fpir=fpir, threshold=threshold)
             count = len(pictures)
         codes: list[int] = []
@@ -135,7 +135,7 @@ def calibrate(
             result = opened.calibrate_vectors(fpir=fpir, names=names, vectors=vectors)
             refused: list[Refusal] = []
         else:
-            items = sources.items(strangers) if strangers else []
+            items: Sequence[sources.Item] = sources.items(strangers) if strangers else []
             with progress("embedding strangers", len(items)) as tick:
                 result, refused = opened.calibrate(fpir=fpir, strangers_given=items, progress=tick)
     facts(

@@ -38,7 +38,7 @@ def enroll(
         note(f"Made {gallery}.")
     with Gallery.open(gallery) as opened:
         if name is not None:
-            done = opened.enroll(name, sources.pictures(pictures or []))
+            done = opened.enroll(name, sources.samples(pictures or []))
         elif opened.holds_vectors:
             names, vectors = sources.vectors(data or "")
             if names is None:

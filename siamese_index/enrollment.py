@@ -55,7 +55,7 @@ def take(
         source = picture_name(picture, number)
         try:
             accepted, data = clean_name(name), images.read(picture)
-            kept = images.bounded(data)
+            kept = tower.bounded(data)
             pixels.append(tower.prepare(kept))  # of what is kept, so that embedding it again gives the same
         except SiameseIndexError as error:
             if strict:

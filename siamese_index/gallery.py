@@ -485,12 +485,10 @@ class Gallery:
 
     # -- whole galleries ----------------------------------------------------------------------
 
-    def kept_pictures(self) -> tuple[list[tuple[str, bytes]], int]:
-        """Return ((identity, picture), ...) in the order of enrollment, and how many samples have no picture."""
+    def pictures(self) -> Iterator[tuple[str, bytes | None]]:
+        """Yield (identity, sample as it was kept) in the order of enrollment; None where none was kept."""
         with self._store.reading():
-            rows = self._store.pictures()
-        kept = [(name, picture) for name, picture in rows if picture is not None]
-        return kept, len(rows) - len(kept)
+            yield from self._store.pictures()
 
     def backup(self, path: str | Path) -> None:
         """Write a complete, consistent copy of the gallery to `path`, durably, while it is in use."""

@@ -84,4 +84,4 @@ def _embed_kept(tower: Tower, kept: Sequence[tuple[int, bytes | None]]) -> Vecto
             "Another tower cannot embed what was not kept.",
             "Enroll them again in a gallery that keeps pictures.",
         )
-    return tower.embed([tower.prepare(picture) for _, picture in kept if picture is not None])
+    return tower.embed_samples(picture for _, picture in kept if picture is not None)

@@ -295,12 +295,12 @@ class Store:
     def identity_ids(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT name, id FROM identity WHERE removed IS NULL").fetchall())
 
-    def pictures(self) -> list[tuple[str, bytes | None]]:
-        """Return (identity name, picture) of every enrolled sample, by id."""
-        return self._db.execute(
+    def pictures(self) -> Iterator[tuple[str, bytes | None]]:
+        """Yield (identity name, picture) of every enrolled sample, by id."""
+        yield from self._db.execute(
             "SELECT i.name, s.picture FROM sample s JOIN identity i ON i.id = s.identity_id"
             " WHERE i.removed IS NULL ORDER BY s.id"
-        ).fetchall()
+        )
 
     # -- templates ----------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import images
-from .errors import BadInput, Damaged, Missing
+from .errors import BadInput, Damaged, Missing, Unreadable
 from .files import replace_file
-from .vectors import Vectors, unit
+from .vectors import Vectors, unit, unpack
 
-BATCH = 64  # pictures per run: more only costs memory
+Taken = NDArray[np.uint8] | NDArray[np.float32]  # what a tower takes: pixels, or numbers
+BATCH = 64  # samples per run: more only costs memory
 FORMAT = 1
 _MEMBER_LIMIT = 2 << 30
 
@@ -107,22 +108,25 @@ def _read_cohort(data: bytes) -> Cohort:
 
 
 class Tower:
-    """An open tower: `embed` turns pictures into templates.
+    """An open tower: `embed` turns samples into templates.
 
-    `card` says what it was trained on and how good it is; `height`, `width`, `channels` are the
-    pixels it takes, `dimension` is the length of its vectors.
+    `card` says what it was trained on and how good it is; `shape` is what it takes, (height, width,
+    channels) of pixels or (d,) of numbers; `dimension` is the length of its vectors.
     """
+
+    shape: tuple[int, ...]
 
     def __init__(self, onnx: bytes, card: dict[str, Any], tower_id: str) -> None:
         self.id, self.card = tower_id, card
         try:
-            shape = card["input"]
-            self.height, self.width = int(shape["height"]), int(shape["width"])
-            self.channels, self.dimension = int(shape["channels"]), int(card["dimension"])
-        except (KeyError, TypeError, ValueError) as error:
+            taken = card["input"]
+            keys = ("numbers",) if "numbers" in taken else ("height", "width", "channels")
+            self.shape, self.dimension = tuple(int(taken[key]) for key in keys), int(card["dimension"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Damaged("The tower's card is incomplete.", f"No {error}.") from None
-        if self.channels not in (1, 3) or not (0 < self.height <= 4096 and 0 < self.width <= 4096):
-            raise Damaged("The tower's card asks for an impossible input.", f"{self.height} x {self.width} pixels.")
+        limits = (65536,) if self.takes_numbers else (4096, 4096, 3)
+        if not all(0 < n <= limit for n, limit in zip(self.shape, limits, strict=True)) or self.shape[-1] == 2:
+            raise Damaged("The tower's card asks for an impossible input.", f"Of shape {self.shape}.")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -141,21 +145,50 @@ class Tower:
         content = TowerFile.read(path)
         return cls(content.onnx, content.card, content.id)
 
-    def prepare(self, picture: bytes) -> images.Pixels:
-        """Decode one picture to what this tower takes: uint8 (height, width, channels). Raises Unreadable."""
-        return images.load(picture, self.height, self.width, self.channels)
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether its samples are vectors of numbers (.npy), not pictures."""
+        return len(self.shape) == 1
 
-    def embed(self, pixels: Sequence[images.Pixels] | NDArray[np.uint8]) -> Vectors:
-        """Return float32 (n, dimension) unit vectors of uint8 (n, height, width, channels).
+    @property
+    def size(self) -> int | None:
+        """The longer side of the pictures it takes, in pixels."""
+        return None if self.takes_numbers else max(self.shape[:2])
+
+    def bounded(self, sample: bytes) -> bytes:
+        """Return a sample as a gallery keeps it. Raises Unreadable."""
+        return sample if self.takes_numbers else images.bounded(sample)
+
+    def prepare(self, sample: bytes) -> Taken:
+        """Decode one sample to what this tower takes: uint8 pixels or float32 numbers. Raises Unreadable."""
+        if not self.takes_numbers:
+            height, width, channels = self.shape
+            return images.load(sample, height, width, channels)
+        vector = unpack(sample)
+        if vector.shape != self.shape:
+            raise Unreadable(f"The vector has {len(vector)} numbers; this tower takes {self.shape[0]}.")
+        return vector
+
+    def embed_samples(self, samples: Iterable[bytes]) -> Vectors:
+        """Return float32 (n, dimension) unit vectors of samples as they came in, a few decoded at a time."""
+        rows, waiting = [np.zeros((0, self.dimension), np.float32)], []
+        for sample in samples:
+            waiting.append(self.prepare(sample))
+            if len(waiting) == BATCH:
+                rows.append(self.embed(waiting))
+                waiting = []
+        return np.concatenate([*rows, self.embed(waiting)])
+
+    def embed(self, samples: Sequence[Taken] | Taken) -> Vectors:
+        """Return float32 (n, dimension) unit vectors of prepared samples (n, *shape).
 
         Raises BadInput for another shape, Damaged when the network yields no unit vectors.
         """
-        expected = (self.height, self.width, self.channels)
-        if any(p.shape != expected for p in pixels):
-            raise BadInput(f"This tower takes pictures of shape {expected}.")
-        out = np.empty((len(pixels), self.dimension), np.float32)
-        for start in range(0, len(pixels), BATCH):
-            batch = np.stack(list(pixels[start : start + BATCH])).astype(np.float32)
+        if any(sample.shape != self.shape for sample in samples):
+            raise BadInput(f"This tower takes samples of shape {self.shape}.")
+        out = np.empty((len(samples), self.dimension), np.float32)
+        for start in range(0, len(samples), BATCH):
+            batch = np.stack(list(samples[start : start + BATCH])).astype(np.float32)
             rows = self._session.run(None, {self._input: batch})[0]
             if rows.shape != (len(batch), self.dimension):
                 raise Damaged(f"The tower yields shape {rows.shape[1:]}, its card says ({self.dimension},).")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BadInput
+from .errors import BadInput, Unreadable
 
 Vectors = NDArray[np.float32]  # (n, d), C-contiguous; rows of unit length unless said otherwise
 
@@ -52,3 +53,30 @@ def distances(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     difference = a - b
     squared = np.einsum("...i,...i->...", difference, difference, dtype=np.float64)
     return np.asarray(np.sqrt(squared), np.float64)
+
+
+def pack(vector: Any) -> bytes:
+    """Return one vector (d,) as the bytes of an .npy file of float32: a sample like a picture file."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(vector, np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> NDArray[np.float32]:
+    """Return the vector (d,) in the bytes of an .npy file. Raises Unreadable for anything else."""
+    try:
+        if data[:6] != b"\x93NUMPY":
+            raise ValueError("it does not begin as one")
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+        # From the header, before memory is taken for what it says.
+        if len(shape) != 1 or dtype.kind != "f" or shape[0] * dtype.itemsize != len(data) - file.tell():
+            raise ValueError(f"it holds shape {shape} of {dtype}")
+        vector = np.frombuffer(data, dtype, offset=file.tell()).astype(np.float32)
+    except (ValueError, TypeError, EOFError) as error:
+        raise Unreadable("This is not a vector.", f"{error}.", "Expected an .npy of floats, shape (d,).") from None
+    if not np.isfinite(vector).all():
+        raise Unreadable("The vector contains NaN or infinity.", remedy="Leave it out.")
+    return vector

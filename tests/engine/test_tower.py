@@ -30,7 +30,7 @@ def test_pictures_become_finite_unit_vectors_and_a_batch_is_as_one_by_one(tower_
 
 
 def test_a_tower_refuses_pixels_of_another_shape(tower_path):
-    with pytest.raises(BadInput, match="takes pictures of shape"):
+    with pytest.raises(BadInput, match="takes samples of shape"):
         Tower.open(tower_path).embed([np.zeros((8, 8, 3), np.uint8)])
 
 
@@ -104,7 +104,7 @@ def test_a_broken_network_is_refused_before_it_gets_into_a_gallery(tower_file, g
 def test_a_card_that_lies_about_the_dimension_is_noticed(tower_file):
     tower = Tower(tower_file.onnx, {**tower_file.card, "dimension": 16}, "id")
     with pytest.raises(Damaged, match="its card says"):
-        tower.embed([np.zeros((tower.height, tower.width, tower.channels), np.uint8)])
+        tower.embed([np.zeros(tower.shape, np.uint8)])
 
 
 def test_a_failed_write_leaves_the_old_file(tower_file, tmp_path, monkeypatch):
