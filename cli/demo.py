@@ -46,8 +46,7 @@ def demo(
     note(f"{len(LEARNED)} to learn from, {len(ENROLLED)} to enroll, {len(STRANGERS)} strangers; see {folder}/.")
 
     _heading("2. Learn: a Siamese tower, from pictures of none of those to be enrolled")
-    tower = train(pictures, Teller(), steps=steps)
-    tower.write(folder / "glyphs.tower")
+    tower = train(pictures, Teller(), out=folder / "glyphs.tower", steps=steps)
     note(held_out(tower.card["held_out"]))
 
     _heading("3. Enroll: one picture each")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -17,23 +18,41 @@ class Teller:
         self._alive = sys.stderr.isatty()
 
     def __call__(self, said: dict[str, Any]) -> None:
-        if "step" in said:
+        if "step" in said and "of" in said:
             self._step(said)
+        elif said["stage"] == "decode":
+            self._passing(f"reading {said['done']:,} of {said['of']:,}")
         elif said["stage"] == "data":
+            self._passing("")
             note(
-                f"{said['identities']} identities with {said['samples']} pictures to learn from;"
+                f"{said['identities']} identities with {said['samples']} samples to learn from;"
                 f" {said['held_out_identities']} with {said['held_out_samples']} held out."
             )
-            note(
-                f"They look like {said['kind']}: {said['height']} x {said['width']} pixels,"
-                f" {'colour' if said['channels'] == 3 else 'grey'}."
-            )
+            if said["single"]:
+                note(f"{said['single']} identities have a single sample: they are learned by its variations.")
+            for why in said["why"]:
+                note(why)
             for left_out in said["left_out"]:
-                note("left out: " + left_out.replace("\n", " "))
+                note("left out: " + left_out)
         elif said["stage"] == "fit":
-            note(f"Fitting {said['parameters']:,} parameters in {said['steps']} steps. Keras is starting …")
+            note(f"Fitting {said['parameters']:,} parameters. Keras is starting …")
+        elif said["stage"] == "resume":
+            note(f"Going on at step {said['step']} of {said['of']}.")
+        elif said["stage"] == "budget":
+            note(f"The time allows {said['steps']} steps.")
+        elif said["stage"] == "interrupted":
+            note("Interrupted: ending with the best so far. Once more ends at once.")
         elif said["stage"] == "export":
-            note("Exporting, and checking that ONNX Runtime answers as Keras does.")
+            note(f"Ended by {said['ended']}; the best weights are of step {said['step']}. Exporting.")
+        elif said["stage"] == "checkpoint":
+            note(f"The training goes on without a checkpoint. {said['failed']}")
+        elif said["stage"] == "report":
+            note(f"No report: {said['failed']}" if "failed" in said else f"Look at it:  {said['file']}")
+
+    def _passing(self, line: str) -> None:
+        """Show a line that the next one replaces."""
+        if self._alive:
+            typer.echo(f"\r\x1b[K{line}", err=True, nl=False)
 
     def _step(self, said: dict[str, Any]) -> None:
         left = said["seconds"] / said["step"] * (said["of"] - said["step"])
@@ -52,8 +71,18 @@ def held_out(figures: dict[str, Any]) -> str:
     """Return a tower's held-out figures in a sentence."""
     if not figures.get("searches"):
         return "No identities were held out: nothing is known of how good it is, and it brings no strangers."
+    plain = figures.get("plain")
+    beaten = (
+        f" The plain vectors, without a tower: rank-1 {plain['rank1']:.3f}, FNIR {plain['fnir']:.3f}." if plain else ""
+    )
     return (
         f"On {figures['searches']} searches by {figures['identities']} identities it never saw:"
-        f" rank-1 {figures['rank1']:.3f}, FNIR {figures['fnir']:.3f} at FPIR {figures['target_fpir']:g},"
-        f" EER {figures['eer']:.3f}."
+        f" rank-1 {figures['rank1']:.3f} ({interval(figures['rank1_interval'])}), FNIR {figures['fnir']:.3f}"
+        f" ({interval(figures['fnir_interval'])}) at FPIR {figures['target_fpir']:g}, EER {figures['eer']:.3f}."
+        + beaten
     )
+
+
+def interval(ends: Sequence[float]) -> str:
+    """Return a 95 % interval of a share."""
+    return f"{ends[0]:.3f} … {ends[1]:.3f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -18,12 +19,8 @@ from .telling import Teller, held_out
 
 towers = typer.Typer(help="The gallery's towers: list, show, promote, rollback.", no_args_is_help=True)
 app.add_typer(towers, name="towers")
-
-
-class Kind(StrEnum):
-    auto = "auto"
-    drawings = "drawings"
-    photos = "photos"
+recipes = typer.Typer(help="Ways to train: list, show.", no_args_is_help=True)
+app.add_typer(recipes, name="recipes")
 
 
 class Promote(StrEnum):
@@ -39,37 +36,106 @@ TowerArgument = Annotated[str, typer.Argument(help="A tower's id, or the beginni
 
 @app.command(epilog="Example:  sidx train faces -o faces.tower --steps 20")
 def train(
-    data: Annotated[str, typer.Argument(help="Folder per identity, .csv (path,label), .npz, or keras:NAME.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder per identity, .csv (path,label or path_a,path_b,label), .npz, .npy, keras:NAME, "
+            "tfds:NAME, or a gallery."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The tower file to write.")],
-    kind: Annotated[Kind, typer.Option(help="What the pictures are.")] = Kind.auto,
-    size: Annotated[
-        int | None, typer.Option(help="Longer side in pixels; default: from the data.", min=16, max=512)
+    recipe: Annotated[
+        str | None, typer.Option(help="A name (sidx recipes list) or a .toml file; default: from the data.")
     ] = None,
-    dimension: Annotated[int, typer.Option(help="Length of the vectors.", min=8, max=1024)] = 128,
+    size: Annotated[
+        int | None, typer.Option(help="Longer side in pixels; default: from the data.", min=8, max=1024)
+    ] = None,
+    dimension: Annotated[int | None, typer.Option(help="Length of the vectors.", min=2, max=4096)] = None,
     holdout: Annotated[float, typer.Option(help="Share of identities to measure with, unseen.", min=0, max=0.9)] = 0.2,
+    fpir: Annotated[
+        float, typer.Option(help="The share of strangers at which misses are counted.", min=0.0001, max=0.5)
+    ] = 0.01,
     steps: StepsOption = None,
+    time_budget: Annotated[str | None, typer.Option(help="As many steps as fit into it: 90s, 20m, 1.5h.")] = None,
     seed: SeedOption = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed training was.")] = False,
+    no_cohort: Annotated[
+        bool, typer.Option("--no-cohort", help="Leave the held-out identities' vectors out of the tower.")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a tower on your pictures. Needs Keras: pip install "siamese-index[train-cpu]"."""
-    from siamese_index import sources
+    """Train a tower on your pictures. Needs Keras: pip install "siamese-index[train-cpu]".
+
+    Beside OUT, OUT's name with .training holds the checkpoint, the log and a report to look at. Ctrl-C
+    keeps the best tower so far.
+    """
+    from siamese_index.training import look
     from siamese_index.training import train as train_tower
 
     if not out.parent.is_dir():
         raise BadInput(f"{out}: there is no folder {out.parent}.", remedy="Make it first.")
-    sources.items(data)  # what is wrong with the data is said before Keras starts
+    budget = None if time_budget is None else _seconds(time_budget)
+    look(data, recipe)  # what is wrong with the data or the recipe is said before Keras starts
     made = train_tower(
-        data, Teller(), kind=kind.value, size=size, dimension=dimension, holdout=holdout, steps=steps, seed=seed
-    )
-    made.write(out)
+        data, Teller(), recipe=recipe, out=out, size=size, dimension=dimension, holdout=holdout, fpir=fpir, steps=steps,
+        time_budget=budget, seed=seed, resume=resume, cohort=not no_cohort, tensorboard=tensorboard,
+    )  # fmt: skip
     note(held_out(made.card["held_out"]))
     facts({"tower": made.id, "file": str(out), **made.card["held_out"]}, as_json)
-    note(f"Next:  sidx enroll NAME PICTURE --tower {out} -g people.gallery")
+    if made.card["training"]["ended"] == "interrupted":
+        note(f"Interrupted: {out} is the best tower so far, of step {made.card['training']['kept_from_step']}.")
+        raise typer.Exit(130)
+    if "numbers" in made.card["input"]:
+        note(f"Next:  sidx enroll --from VECTORS.npz --tower {out} -g people.gallery")
+    else:
+        note(f"Next:  sidx enroll NAME PICTURE --tower {out} -g people.gallery")
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds of 90s, 20m, 1.5h or 600. Raises BadInput."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if seconds < SHORTEST:
+        raise BadInput(
+            f"{text!r} is no time to train in.", f"Expected {SHORTEST:.0f}s or more, such as 90s, 20m or 1.5h."
+        )
+    return seconds
+
+
+SHORTEST = 30.0  # starting Keras and exporting take half of it
+
+
+@recipes.command("list", epilog="Example:  sidx recipes list")
+def list_recipes(as_json: JsonOption = False) -> None:
+    """List the recipes that come with the program."""
+    from siamese_index.training import recipe
+
+    found = [recipe.named(name) for name in recipe.names()]
+    emit(
+        [{"recipe": r.name, "tower": r.tower["name"], "loss": r.loss["name"], "about": r.about} for r in found], as_json
+    )
+    note("Yours:  sidx recipes show drawings > mine.toml   and   sidx train DATA --recipe mine.toml -o mine.tower")
+
+
+@recipes.command("show", epilog="Example:  sidx recipes show photos")
+def show_recipe(
+    name: Annotated[str, typer.Argument(help="A recipe's name, or a .toml file.")], as_json: JsonOption = False
+) -> None:
+    """Print a recipe's file: copy it to make your own."""
+    from siamese_index.training import recipe
+
+    found = recipe.named(name)
+    if as_json:
+        facts(found.to_dict(), as_json)
+    else:
+        typer.echo(recipe.path_of(name).read_text(encoding="utf-8"), nl=False)
 
 
 @app.command(epilog="Example:  sidx retrain -g people.gallery --data faces --steps 20")
 def retrain(
     data: Annotated[str | None, typer.Option(help="More pictures to learn from, as for train.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="As for train; default: the active tower's own.")] = None,
     promote: Annotated[Promote, typer.Option(help="auto: swap it in when it is proved to be better.")] = Promote.ask,
     steps: StepsOption = None,
     seed: SeedOption = 0,
@@ -79,7 +145,7 @@ def retrain(
     """Train a better tower from what is enrolled, and compare it with the active one."""
     from siamese_index.training import retrain as retrain_gallery
 
-    result = retrain_gallery(gallery, data, Teller(), steps=steps, seed=seed)
+    result = retrain_gallery(gallery, data, Teller(), recipe=recipe, steps=steps, seed=seed)
     print_comparison(result.tower, result.report, as_json)
     wanted = promote is Promote.auto and result.better
     if promote is Promote.ask:

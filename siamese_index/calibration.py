@@ -68,24 +68,36 @@ def threshold(nearest: NDArray[np.float64], names: Sequence[str], target: float)
 def effective_searches(nearest: NDArray[np.float64], names: Sequence[str]) -> float:
     """Return how many independent searches these n are worth, between the number of strangers and n.
 
-    Searches by one stranger resemble each other. Their design effect is measured where it can be:
-    at the median distance, p(1 - p) / variance of p by the delete-one-group jackknife (Kish, 1965;
-    Efron & Stein, 1981).
+    Measured where it can be: at the median distance.
     """
-    n = len(nearest)
+    return effective_count(nearest <= np.median(nearest), names) if len(nearest) else 0.0
+
+
+def effective_count(hits: NDArray[np.bool_], names: Sequence[str]) -> float:
+    """Return how many independent trials these n are worth, between the number of identities and n.
+
+    Trials of one identity resemble each other. Their design effect is p(1 - p) / variance of p by the
+    delete-one-group jackknife (Kish, 1965; Efron & Stein, 1981).
+    """
+    n = len(hits)
     _, group = np.unique(np.asarray(names), return_inverse=True)
     groups = int(group.max()) + 1 if n else 0
     if groups < 2 or groups == n:
         return float(groups)
-    inside = nearest <= np.median(nearest)
     sizes = np.bincount(group, minlength=groups)
-    hits = np.bincount(group, weights=inside, minlength=groups)
-    left_out = (hits.sum() - hits) / (n - sizes)
+    count = np.bincount(group, weights=hits, minlength=groups)
+    left_out = (count.sum() - count) / (n - sizes)
     variance = (groups - 1) / groups * float(np.sum((left_out - left_out.mean()) ** 2))
-    p = float(inside.mean())
+    p = float(hits.mean())
     if variance <= 0:
         return float(groups)
     return float(np.clip(p * (1 - p) / variance, groups, n))
+
+
+def clustered_interval(hits: NDArray[np.bool_], names: Sequence[str]) -> tuple[float, float]:
+    """Return the 95 % interval of a share of trials by identities `names`, by what the trials are worth."""
+    effective = effective_count(hits, names)
+    return share_interval(float(np.mean(hits)) * effective, effective)
 
 
 def nearest_other(
@@ -162,7 +174,7 @@ def expected_false_alarms(table: NDArray[np.float32], distance: float, identitie
     return float(identities * np.interp(distance, table[0], table[1], left=0.0))
 
 
-def share_interval(count: int, of: int) -> tuple[float, float]:
+def share_interval(count: float, of: float) -> tuple[float, float]:
     """Return the 95 % Clopper-Pearson interval of a share (Clopper & Pearson, 1934)."""
     if of == 0:
         return 0.0, 1.0

@@ -264,18 +264,18 @@ import sys
 from pathlib import Path
 import keras, numpy as np
 from siamese_index import Cohort, images
-from siamese_index.training import network
+from siamese_index.training import towers
 from siamese_index.training.export import export
 from siamese_index.training.glyphs import glyph
 
 pixels = np.stack([images.fit(glyph(n, 0), 16, 16) for n in range(50, 62)])
 for seed, name in enumerate(("first", "second")):
     keras.utils.set_random_seed(seed)
-    tower = network.build(16, 16, 1, 8, stages=(2,))
+    tower = towers.build((16, 16, 1), 8, {"name": "resnet", "stages": [2]}, pixels)
     card = {"format": 1, "input": {"height": 16, "width": 16, "channels": 1}, "dimension": 8}
     vectors = np.asarray(tower.predict(pixels.astype("float32"), verbose=0))
     cohort = Cohort(tuple(f"glyph {n}" for n in range(50, 62)), tuple(f"{n:064x}" for n in range(50, 62)), vectors)
-    export(tower, card, cohort, pixels).write(Path(sys.argv[1]) / f"{name}.tower")
+    export(tower, tower, card, cohort, pixels).write(Path(sys.argv[1]) / f"{name}.tower")
 """
     subprocess.run([sys.executable, "-c", script, str(folder)], check=True, capture_output=True)
     return folder

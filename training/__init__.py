@@ -1,10 +1,10 @@
 """Training: the only part that needs Keras and TensorFlow, and it keeps them in a process of its own.
 
-`train` makes a tower from pictures, `retrain` makes a better one for a gallery. Importing this
-package loads neither TensorFlow nor FAISS.
+`train` makes a tower from pictures or vectors, `retrain` makes a better one for a gallery, `look` says
+what a training would be of. Importing this package loads neither TensorFlow nor FAISS.
 """
 
-from .child import train
+from .child import look, train
 from .retraining import Retraining, retrain
 
-__all__ = ["Retraining", "retrain", "train"]
+__all__ = ["Retraining", "look", "retrain", "train"]

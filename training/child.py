@@ -20,19 +20,51 @@ from typing import Any
 from siamese_index import BadInput, Damaged, Missing, NotInstalled, SiameseIndexError, TowerFile, Unreadable
 
 Report = Callable[[dict[str, Any]], None]
+CHECKPOINT = "checkpoint.npz"
 _ERRORS = {kind.__name__: kind for kind in (BadInput, Damaged, Missing, NotInstalled, Unreadable)}
 
 
-def train(data: str | Path, report: Report | None = None, **settings: Any) -> TowerFile:
-    """Train a tower on `data` (see `siamese_index.sources.items`) and return it.
+def train(
+    data: str | Path,
+    report: Report | None = None,
+    *,
+    recipe: str | None = None,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> TowerFile:
+    """Train a tower on `data` (see `siamese_index.training.data.source`) and return it.
 
-    `settings` are the fields of `siamese_index.training.fit.Settings`; `report` is called with what
-    the training says of itself. Raises BadInput, Unreadable, Missing, or NotInstalled without Keras.
+    `recipe` is a name or a .toml file; None chooses from the data. `settings` are the fields of
+    `siamese_index.training.fit.Settings`; `report` is called with what the training says of itself.
+    `out` is where the tower is written; beside it, in OUT.training, lie the checkpoint while it
+    runs, then the card, the log and the report. On KeyboardInterrupt the best tower so far is
+    returned, and its card's training "ended" is "interrupted"; a second one is raised. Raises BadInput,
+    Unreadable, Missing, or NotInstalled without Keras.
     """
-    return run({"data": str(data), "settings": settings}, report)
+    folder = None if out is None else Path(out).with_suffix(".training")
+    if folder is not None:
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise Missing(f"{folder}: cannot be made.", f"{error.strerror}.") from None
+    made = run({"data": str(data), "recipe": recipe, "settings": settings}, report, folder)
+    if out is not None and folder is not None:
+        made.write(out)
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # only now it is not needed any more
+    return made
 
 
-def run(job: dict[str, Any], report: Report | None = None) -> TowerFile:
+def look(data: str | Path, recipe: str | None = None) -> None:
+    """Raise what is wrong with the data or the recipe, as far as that can be seen without reading them all."""
+    from .data import source
+    from .recipe import choose, named
+
+    wanted = named(recipe) if recipe else None
+    if not str(data).startswith("tfds:"):  # which needs TensorFlow
+        choose(source(data).items, wanted)
+
+
+def run(job: dict[str, Any], report: Report | None = None, folder: Path | None = None) -> TowerFile:
     """Run one job in a child and return the tower it made; its errors are raised here."""
     if any(importlib.util.find_spec(name) is None for name in ("keras", "tensorflow", "tf2onnx")):
         raise NotInstalled(
@@ -40,12 +72,12 @@ def run(job: dict[str, Any], report: Report | None = None) -> TowerFile:
             "It needs Keras, TensorFlow and tf2onnx.",
             'pip install "siamese-index[train-cpu]"    (or [train] for a GPU)',
         )
-    with tempfile.TemporaryDirectory(prefix="sidx-") as folder:
-        out = Path(folder) / "made.tower"
+    with tempfile.TemporaryDirectory(prefix="sidx-") as temporary:
+        out = Path(temporary) / "made.tower"
         child = subprocess.Popen(
             [sys.executable, "-m", "siamese_index.training"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"},
         )  # fmt: skip
         assert child.stdin and child.stdout and child.stderr  # they are pipes
         noise: list[str] = []
@@ -53,14 +85,16 @@ def run(job: dict[str, Any], report: Report | None = None) -> TowerFile:
         listener.start()
         try:
             # The pipe stays open: its end tells the child that this process is gone.
-            child.stdin.write(json.dumps({**job, "out": str(out)}) + "\n")
+            child.stdin.write(json.dumps({**job, "out": str(out), "folder": folder and str(folder)}) + "\n")
             child.stdin.flush()
-            for line in child.stdout:
-                message = json.loads(line)
-                if "error" in message:
-                    raise _ERRORS.get(message["error"], SiameseIndexError)(*message["says"])
-                if report:
-                    report(message)
+            with _Interruption(child) as interruption:
+                for line in child.stdout:
+                    message = json.loads(line)
+                    interruption.fits = interruption.fits or "step" in message
+                    if "error" in message:
+                        raise _ERRORS.get(message["error"], SiameseIndexError)(*message["says"])
+                    if report:
+                        report(message)
             child.wait()
             if child.returncode != 0:
                 listener.join(5)
@@ -73,6 +107,30 @@ def run(job: dict[str, Any], report: Report | None = None) -> TowerFile:
                 pipe.close()
             listener.join(5)
             child.stderr.close()
+
+
+class _Interruption:
+    """While it lasts, Ctrl-C asks a child that fits to end with what it has; before that, and again, it interrupts."""
+
+    def __init__(self, child: subprocess.Popen[str]) -> None:
+        self.child = child
+        self.fits = self.asked = False
+
+    def __enter__(self) -> _Interruption:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_: object) -> None:
+        if not self.fits or self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self.child.send_signal(signal.SIGINT)  # a terminal has sent it already; once more does no harm
 
 
 def _died(code: int, noise: list[str]) -> SiameseIndexError:
@@ -88,6 +146,8 @@ def serve() -> None:
     # Libraries print to stdout as they please; our lines go to where stdout was.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    interrupted = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
 
     def report(message: dict[str, Any]) -> None:
         channel.write(json.dumps(message) + "\n")
@@ -95,20 +155,29 @@ def serve() -> None:
 
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from siamese_index.sources import items
-
+    from . import recipe
+    from .data import Source, source
     from .fit import Settings, fit
 
     try:
-        start, pictures = None, [] if job.get("data") is None else list(items(job["data"]))
+        start, found = None, None if job.get("data") is None else source(job["data"])
         if "gallery" in job:
-            from .retraining import gallery_items
+            from .data import enrolled
+            from .retraining import beginning
 
-            enrolled, start = gallery_items(job["gallery"])
-            pictures = enrolled + pictures
-        fit(pictures, Settings(**job["settings"]), report, start).write(job["out"])
+            items, start = enrolled(job["gallery"]), beginning(job["gallery"])
+            found = Source(items + found.items if found else items)
+        assert found  # data, or a gallery
+        wanted = job.get("recipe")
+        chosen = recipe.parse(wanted) if isinstance(wanted, dict) else recipe.named(wanted) if wanted else None
+        folder = Path(job["folder"]) if job.get("folder") else None
+        made = fit(found, chosen, Settings(**job["settings"]), report, start, folder, interrupted.is_set)
+        made.write(job["out"])
     except SiameseIndexError as error:
         report({"error": type(error).__name__, "says": [error.what, error.why, error.remedy]})
+    except OSError as error:
+        what = f"{error.filename or 'A temporary file'}: cannot be written or read."
+        report({"error": "Missing", "says": [what, f"{error.strerror or error}.", "Is the disk full?"]})
 
 
 def _end_with_parent() -> None:

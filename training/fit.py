@@ -1,4 +1,4 @@
-"""Train a tower: read, split by identity, fit, measure on identities never seen, export.
+"""Train a tower: choose, read, split by identity, fit, measure on identities never seen, export.
 
 The story in order; `fit` is it.
 """
@@ -6,295 +6,383 @@ The story in order; `fit` is it.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index import BadInput, Cohort, SiameseIndexError, TowerFile, Unreadable, images
+from siamese_index import BadInput, Cohort, NotInstalled, TowerFile
 from siamese_index import __version__ as version
 from siamese_index.evaluation import tower_figures
-from siamese_index.sources import Item
+from siamese_index.vectors import unit
 
-from .augment import DRAWINGS, PHOTOS, jittered
+from .child import CHECKPOINT
+from .data import Data, Report, Source
+from .feeding import Kitchen, Sampler, feed
+from .loop import Checkpoint, Plan, State, Weights, refuse_collapsed, variables, watcher
+from .recipe import Choice, Recipe, choose
 
 if TYPE_CHECKING:
     import keras
 
-Kind = Literal["auto", "drawings", "photos"]
-Report = Callable[[dict[str, Any]], None]
-MINIMUM_IDENTITIES = 4
-FEW_PICTURES = 100  # per identity; with more, turned drawings as further identities teach nothing
+COHORT = 4000  # samples of held-out identities that are measured with and kept as strangers
+LOOKED_AT = 1000  # samples that a look during the training searches
+APART = 16  # with so many held-out identities, half choose the moment and the others measure
+SETTLED = 0.25  # share of the steps before which the statistics of deep backbones are not yet theirs
+EXPORT = 15.0  # seconds of a time budget that are kept for measuring and exporting
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. None and "auto" are chosen from the data, and what was chosen is reported."""
+    """One run of a recipe. None is what the recipe says, or chooses from the data."""
 
-    kind: Kind = "auto"  # drawings: strokes on a plain ground; photos: everything else
     size: int | None = None  # the longer side in pixels
-    dimension: int = 128
-    holdout: float = 0.2  # share of identities kept out of training, to measure and to be strangers
+    dimension: int | None = None
     steps: int | None = None
-    batch: int = 64
+    holdout: float = 0.2  # share of identities kept out of training, to measure and to be strangers
     seed: int = 0
     fpir: float = 0.01
+    time_budget: float | None = None  # seconds for everything
+    cohort: bool = True  # whether the tower carries the held-out identities' vectors
+    resume: bool = False
+    tensorboard: bool = False
+
+
+def fit(
+    source: Source,
+    recipe: Recipe | None,
+    settings: Settings,
+    report: Report,
+    start: bytes | None = None,
+    folder: Path | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> TowerFile:
+    """Train a tower and return it, with the held-out identities as its strangers.
+
+    `recipe` None is chosen from the data. `report` is called with {"stage": …} and {"step": …, "of": …,
+    "loss": …, "rank1": …}. `start` is a Keras model to continue from. `folder` receives the
+    checkpoint, the log and the report. When `interrupted` the best tower so far is returned. Raises
+    BadInput when the data cannot train a tower.
+    """
+    began = time.monotonic()
+    choice = choose(source.items, recipe, settings.size)
+    data = Data(source.items, choice.shape, report)
+    recipe = _adapted(choice.recipe, settings, data, source)
+    parts = split(data, settings)
+    report(_told(choice, data, parts))
+
+    keras = _keras(settings, recipe)
+    from . import losses
+    from .export import export
+    from .leaving import leave
+
+    sampler = _sampler(source, data, parts, recipe, settings.seed)
+    known = data.take(parts.seen[:: max(1, len(parts.seen) // 2000)])
+    models = _models(keras, start, choice.shape, recipe, known)
+    options = {key: value for key, value in recipe.loss.items() if key != "name"}
+    head, loss = losses.objective(recipe.loss["name"], sampler.identities, options)
+    trainable = keras.Model(models.tower.input, head(models.tower.output)) if head else models.tower
+
+    shown = parts.seen[np.unique(data.whose[parts.seen], return_index=True)[1]][:64]  # one sample of each identity
+
+    def look(weights: Weights, done: float) -> dict[str, float]:
+        models.averaged.set_weights(weights)
+        if done >= SETTLED:
+            refuse_collapsed(embed(models.served, data, shown))
+        return _figures(models.served, data, parts, settings.fpir)
+
+    samples = len(parts.seen) * recipe.feeding.classes
+    state = State(steps=settings.steps or recipe.fit.steps or _steps(samples, recipe))
+    checkpoint = Checkpoint(folder / CHECKPOINT, _key(recipe, settings, data, state.steps, start)) if folder else None
+    deadline = None if settings.time_budget is None else began + max(1.0, settings.time_budget - EXPORT)
+    plan = Plan(recipe.fit, look, report, checkpoint, deadline, interrupted)
+    kitchen = Kitchen(data, sampler, recipe.augment, known)
+    logs = [_tensorboard(keras, folder)] if settings.tensorboard and folder else []
+    report({"stage": "fit", "steps": state.steps, "parameters": models.tower.count_params()})
+    state = _run(keras, trainable, models.tower, kitchen, loss, plan, state, settings.resume, logs)
+
+    report({"stage": "export", "ended": state.ended, "step": state.best_at})
+    models.averaged.set_weights(state.best)
+    measured = _measured(models.served, data, parts)
+    card: dict[str, Any] = {
+        "format": 1,
+        "input": dict(
+            zip(("height", "width", "channels") if len(data.shape) == 3 else ("numbers",), data.shape, strict=True)
+        ),
+        "dimension": models.served.output_shape[-1],
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "training": {
+            "recipe": recipe.to_dict(),
+            "why": list(choice.why),
+            "settings": asdict(settings),
+            "identities": sorted({data.names[i] for i in data.whose[parts.seen]}),
+            "held_out": sorted(set(measured.names)),
+            "samples": len(parts.seen),
+            "left_out": len(data.left_out),
+            "data_sha256": data.digest(),
+            "steps": state.steps,
+            "kept_from_step": state.best_at,
+            "ended": state.ended,
+            "continued": models.continued,
+            "parameters": models.tower.count_params(),
+            "seconds": round(time.monotonic() - began, 1),
+            "history": state.history,
+        },
+        "held_out": _held_out(measured, data, parts, settings.fpir),
+        "versions": {"siamese-index": version, "keras": keras.__version__},
+    }
+    good = np.flatnonzero(data.whose >= 0)
+    checked = data.take(good[:: max(1, len(good) // 64)][:64])
+    made = export(models.served, models.averaged, card, measured if settings.cohort else Cohort(), checked)
+    if folder:
+        leave(folder, made, measured, data, parts.unseen, report)
+    return made
 
 
 @dataclass(frozen=True)
-class Data:
-    """Decoded pictures, uint8 (n, height, width, channels), and whose they are."""
+class Split:
+    """Positions of samples, by identity: to learn from, held out, and of these the ones that choose the moment."""
 
-    pixels: NDArray[np.uint8]
-    names: tuple[str, ...]
-    digests: tuple[str, ...]  # SHA-256 of each picture file, hexadecimal
-    left_out: tuple[str, ...]  # what could not be read
+    seen: NDArray[np.int64]
+    unseen: NDArray[np.int64]
+    watched: NDArray[np.int64]
 
 
-def fit(items: Sequence[Item], settings: Settings, report: Report, start: bytes | None = None) -> TowerFile:
-    """Train a tower on (identity, picture) items and return it, with the held-out identities as its strangers.
+@dataclass(frozen=True)
+class Models:
+    """The tower that learns, its double in float32 with averaged weights, and what serves: that, or both ways round."""
 
-    `report` is called with {"stage": …} and {"step": …, "of": …, "loss": …, "rank1": …}. `start` is a
-    Keras model to continue from. Raises BadInput when the data cannot train a tower.
+    tower: keras.Model
+    averaged: keras.Model
+    served: keras.Model
+    continued: bool
+
+
+def _adapted(recipe: Recipe, settings: Settings, data: Data, source: Source) -> Recipe:
+    """Return the recipe as these data allow it, and as the settings want it."""
+    if settings.dimension:
+        recipe = replace(recipe, tower={**recipe.tower, "dimension": settings.dimension})
+    feeding = recipe.feeding
+    height, width = (*data.shape, 0)[:2]
+    few = len(data) < FEW_PICTURES * len(data.names)
+    if feeding.classes > 2 and (height != width or not few):
+        feeding = replace(feeding, classes=1)  # a turned picture would not fit, or teaches nothing new
+    if source.pairs is not None:
+        if recipe.loss["name"] in _on_cosines():
+            raise BadInput(
+                f"The recipe {recipe.name!r} learns from identities; these are pairs.", remedy="Use --recipe pairs"
+            )
+        feeding = replace(feeding, classes=1)
+    return replace(recipe, feeding=feeding)
+
+
+FEW_PICTURES = 100  # per identity; with more, turned drawings as further identities teach nothing
+
+
+def _on_cosines() -> set[str]:
+    from .losses import ON_COSINES
+
+    return set(ON_COSINES)
+
+
+def split(data: Data, settings: Settings) -> Split:
+    """Hold identities with two samples and more out by a hash of their names: the same ones each time the data grow.
+
+    Of many held-out samples the first of each identity are taken, about COHORT in all. Half of the
+    held-out identities choose the moment, when there are enough.
     """
-    began = time.monotonic()
-    kind, height, width, channels = _look(items, settings)
-    data = _decode(items, height, width, channels, report)
-    held_out = _split(data.names, settings)
-    unseen = np.array([name in held_out for name in data.names])
-    report(
-        {
-            "stage": "data", "kind": kind, "height": height, "width": width, "channels": channels,
-            "identities": len(set(data.names)) - len(held_out), "samples": int(np.sum(~unseen)),
-            "held_out_identities": len(held_out), "held_out_samples": int(np.sum(unseen)),
-            "left_out": list(data.left_out),
-        }
-    )  # fmt: skip
+    good = np.flatnonzero(data.whose >= 0)
+    counts = np.bincount(data.whose[good], minlength=len(data.names))
+    wanted = max(2, round(settings.holdout * int(np.sum(counts > 0)))) if settings.holdout > 0 else 0
 
+    def rank(identity: int) -> bytes:
+        return hashlib.sha256(f"{settings.seed}/{data.names[identity]}".encode()).digest()
+
+    held_out = sorted(np.flatnonzero(counts > 1).tolist(), key=rank)[:wanted]
+    mine = np.isin(data.whose[good], held_out)
+    unseen = good[mine]
+    if len(unseen) > COHORT:
+        order = np.argsort(data.whose[unseen], kind="stable")
+        sorted_whose = data.whose[unseen][order]
+        place = np.arange(len(order)) - np.searchsorted(sorted_whose, sorted_whose)  # within its identity
+        unseen = np.sort(unseen[order[place < max(2, COHORT // len(held_out))]])
+    chosen = held_out[::2] if len(held_out) >= APART else held_out
+    return Split(good[~mine], unseen, unseen[np.isin(data.whose[unseen], chosen)])
+
+
+def _told(choice: Choice, data: Data, parts: Split) -> dict[str, Any]:
+    counts = np.bincount(data.whose[parts.seen], minlength=len(data.names))
+    return {
+        "stage": "data", "recipe": choice.recipe.name, "why": list(choice.why), "shape": list(choice.shape),
+        "identities": int(np.sum(counts > 0)), "samples": len(parts.seen), "single": int(np.sum(counts == 1)),
+        "held_out_identities": len(np.unique(data.whose[parts.unseen])), "held_out_samples": len(parts.unseen),
+        "left_out": data.left_out,
+    }  # fmt: skip
+
+
+def _keras(settings: Settings, recipe: Recipe) -> Any:
+    """Import Keras and make it do the same each time."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
+    import tensorflow as tf
 
-    from . import losses, network
-
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    precision = recipe.fit.precision
+    # Half precision pays on a GPU with tensor cores; on a CPU it is slower.
+    keras.config.set_dtype_policy(("mixed_float16" if gpu else "float32") if precision == "auto" else precision)
     keras.utils.set_random_seed(settings.seed)
-    few = len(data.names) < FEW_PICTURES * len(set(data.names))
-    turns = 4 if kind == "drawings" and height == width and few else 1  # a turned character is another character
-    tower = _continued(start, (height, width, channels), settings.dimension)
+    tf.config.experimental.enable_op_determinism()
+    return keras
+
+
+def _sampler(source: Source, data: Data, parts: Split, recipe: Recipe, seed: int) -> Sampler:
+    whose = np.unique(data.whose[parts.seen], return_inverse=True)[1].astype(np.int64)
+    if source.pairs is None or source.genuine is None:
+        return Sampler(parts.seen, whose, recipe.feeding, seed)
+    learned = np.isin(source.pairs, parts.seen).all(axis=1)  # a pair across the split would show what is held out
+    return Sampler(parts.seen, whose, recipe.feeding, seed, source.pairs[learned], source.genuine[learned])
+
+
+def _models(keras: Any, start: bytes | None, shape: tuple[int, ...], recipe: Recipe, known: NDArray[Any]) -> Models:
+    from .towers import build, mirrored
+
+    dimension = int(recipe.tower.get("dimension", 128))
+    tower = _continued(keras, start, shape, dimension)
+    continued = tower is not None
     if tower is None:
-        tower = network.build(height, width, channels, settings.dimension, stages=(32, 64, 128))
-    classes = sorted(set(data.names) - held_out)
-    if len(classes) < 2:
-        raise BadInput("One identity alone cannot train a tower.", remedy="Hold out fewer: --holdout 0.2")
-    steps = settings.steps or _steps(int(np.sum(~unseen)) * turns, settings.batch)
-    trainable = keras.Model(tower.input, losses.cosine_head(len(classes) * turns)(tower.output))
-    rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=2e-3, warmup_steps=max(1, steps // 20))
-    trainable.compile(
-        optimizer=keras.optimizers.AdamW(rate, weight_decay=0.02, clipnorm=1.0),
-        loss=losses.cosine_margin(scale=16.0, margin=0.25),
-    )
-    label = {name: i for i, name in enumerate(classes)}
-    seen = np.flatnonzero(~unseen)
-    feed = _feed(keras, data.pixels[seen], np.array([label[data.names[i]] for i in seen]), turns, kind, settings, steps)
-    watched = np.flatnonzero(unseen)
-    history = _run(keras, trainable, tower, feed, steps, data, watched, report)
-
-    from .export import export
-
-    report({"stage": "export"})
-    vectors = np.asarray(tower.predict(data.pixels[watched].astype(np.float32), verbose=0)) if len(watched) else None
-    names = [data.names[i] for i in watched]
-    cohort = Cohort(tuple(names), tuple(data.digests[i] for i in watched), vectors) if vectors is not None else Cohort()
-    figures = (
-        tower_figures(cohort.vectors, names, held_out, settings.fpir) if names else {"searches": 0, "identities": 0}
-    )
-    card = {
-        "format": 1,
-        "input": {"height": height, "width": width, "channels": channels},
-        "dimension": settings.dimension,
-        "kind": kind,
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "training": {
-            "identities": classes,
-            "samples": len(seen),
-            "data_sha256": hashlib.sha256("".join(sorted(data.digests)).encode()).hexdigest(),
-            "settings": asdict(settings),
-            "loss": "cosine margin (scale 16, margin 0.25)",
-            "steps": steps,
-            "continued": start is not None,
-            "parameters": tower.count_params(),
-            "seconds": round(time.monotonic() - began, 1),
-            "history": history,
-        },
-        "held_out": figures,
-        "versions": {"siamese-index": version, "keras": keras.__version__},
-    }
-    return export(tower, card, cohort, data.pixels[:: max(1, len(data.pixels) // 64)][:64])
+        tower = build(shape, dimension, recipe.tower, known)
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")
+        averaged = build(shape, dimension, recipe.tower, known)
+        keras.config.set_dtype_policy(policy)
+    else:
+        averaged = keras.models.clone_model(tower)
+    both_ways = recipe.tower.get("mirrored") and len(shape) == 3
+    return Models(tower, averaged, mirrored(averaged) if both_ways else averaged, continued)
 
 
-def _look(items: Sequence[Item], settings: Settings) -> tuple[str, int, int, int]:
-    """Choose (kind, height, width, channels) from a sample of the pictures."""
-    names = {name for name, _ in items}
-    if len(names) < MINIMUM_IDENTITIES:
-        raise BadInput(f"{len(names)} identities cannot train a tower.", f"At least {MINIMUM_IDENTITIES} are needed.")
-    looked = []
-    for _, picture in items[:: max(1, len(items) // 200)]:
-        try:
-            looked.append(images.decode(images.read(picture), 3))
-        except SiameseIndexError:
-            continue  # counted and listed when all are decoded
-    if not looked:
-        raise Unreadable("None of the pictures can be read.", remedy="Look at one: are they pictures?")
-    coloured = np.mean([np.ptp(p.astype(np.int16), axis=2).max() > 24 for p in looked]) > 0.05
-    # Strokes on a plain ground: nearly every pixel is as dark or as light as it gets.
-    extreme = [np.mean((p < p.min() + 40) | (p > p.max() - 40)) for p in looked]
-    kind = settings.kind
-    if kind == "auto":
-        kind = "drawings" if not coloured and np.median(extreme) > 0.8 else "photos"
-    ratio = float(np.median([p.shape[0] / p.shape[1] for p in looked]))
-    largest = int(np.median([max(p.shape[:2]) for p in looked]))
-    side = settings.size or min(40 if kind == "drawings" else 64, max(24, largest))
-    height, width = (side, round(side / ratio)) if ratio >= 1 else (round(side * ratio), side)
-    if 0.8 < ratio < 1.25 and kind == "drawings":
-        height = width = side
-    return kind, max(8, height), max(8, width), 3 if coloured else 1
-
-
-def _decode(items: Sequence[Item], height: int, width: int, channels: int, report: Report) -> Data:
-    pixels = np.empty((len(items), height, width, channels), np.uint8)
-    names: list[str] = []
-    digests: list[str] = []
-    left_out: list[str] = []
-    whose: dict[str, str] = {}
-    for number, (name, picture) in enumerate(items):
-        try:
-            data = images.read(picture)
-            pixels[len(names)] = images.load(data, height, width, channels)
-        except SiameseIndexError as error:
-            left_out.append(str(images.named(str(picture), error)) if not isinstance(picture, bytes) else str(error))
-            continue
-        digest = hashlib.sha256(data).hexdigest()
-        if whose.get(digest) == name:
-            continue  # once is enough
-        if whose.setdefault(digest, name) != name:
-            raise BadInput(
-                f"The same picture is {whose[digest]!r} and {name!r}.", "A tower cannot learn to tell them apart.",
-                "Keep it in one of the two.",
-            )  # fmt: skip
-        names.append(name)
-        digests.append(digest)
-        if number % 500 == 499:
-            report({"stage": "decode", "done": number + 1, "of": len(items)})
-    if len(set(names)) < MINIMUM_IDENTITIES:
-        raise Unreadable(f"{len(left_out)} of {len(items)} pictures cannot be read.", left_out[0] if left_out else "")
-    return Data(pixels[: len(names)], tuple(names), tuple(digests), tuple(left_out))
-
-
-def _split(names: Sequence[str], settings: Settings) -> set[str]:
-    """Choose the held-out identities by a hash of their names: the same ones each time the data grow."""
-    counts = Counter(names)
-    wanted = max(2, round(settings.holdout * len(counts))) if settings.holdout > 0 else 0
-
-    def rank(name: str) -> bytes:
-        return hashlib.sha256(f"{settings.seed}/{name}".encode()).digest()
-
-    return set(sorted((name for name, count in counts.items() if count > 1), key=rank)[:wanted])
-
-
-def _steps(pictures: int, batch: int) -> int:
-    """Sixty times through the pictures, within what a coffee break allows."""
-    return int(np.clip(60 * pictures / batch, 300, 2500))
-
-
-def _continued(start: bytes | None, shape: tuple[int, int, int], dimension: int) -> keras.Model | None:
-    """Return the model to continue from, or None when it takes other pictures or gives other vectors."""
+def _continued(keras: Any, start: bytes | None, shape: tuple[int, ...], dimension: int) -> keras.Model | None:
+    """Return the model to continue from, or None when it takes other samples or gives other vectors."""
     if start is None:
         return None
     import tempfile
-    from pathlib import Path
-
-    import keras
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tower.keras"
         path.write_bytes(start)
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    fits = tuple(model.input_shape[1:]) == shape and model.output_shape[-1] == dimension
-    return model if fits else None
+        try:
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except (TypeError, ValueError):  # of layers that are not Keras' own
+            return None
+    return model if tuple(model.input_shape[1:]) == shape and model.output_shape[-1] == dimension else None
 
 
-def _feed(
-    keras: Any,
-    pixels: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    turns: int,
-    kind: str,
-    settings: Settings,
-    steps: int,
-) -> Any:
-    """Return a Keras data set of `steps` batches: as many pictures of rare identities as of frequent ones."""
-    jitter = DRAWINGS if kind == "drawings" else PHOTOS
-    members = [np.flatnonzero(labels == c) for c in range(int(labels.max()) + 1)]
+def _figures(served: keras.Model, data: Data, parts: Split, fpir: float) -> dict[str, float]:
+    """Return the figures of the watched identities' searches among all held-out ones, of a part when they are many."""
+    part = parts.unseen[:: max(1, len(parts.unseen) // LOOKED_AT)]
+    names = [data.names[i] for i in data.whose[part]]
+    watched = {data.names[i] for i in data.whose[parts.watched]}
+    figures = tower_figures(embed(served, data, part), names, watched, fpir) if len(part) else {}
+    return {name: figures[name] for name in ("rank1", "fnir", "eer") if name in figures}
 
-    class Feed(keras.utils.PyDataset):  # type: ignore[misc]
-        def __len__(self) -> int:
-            return steps
 
-        def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            rng = np.random.default_rng((settings.seed, step))
-            chosen = rng.integers(0, len(members) * turns, settings.batch)
-            batch = np.empty((settings.batch, *pixels.shape[1:]), np.float32)
-            for i, c in enumerate(chosen):
-                picture = pixels[rng.choice(members[c // turns])]
-                batch[i] = jittered(np.ascontiguousarray(np.rot90(picture, c % turns)), jitter, rng)
-            return batch, chosen
+def embed(tower: keras.Model, data: Data, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the vectors (k, d) of samples by position."""
+    rows = [
+        np.asarray(tower.predict_on_batch(data.take(positions[i : i + 256]).astype(np.float32)))
+        for i in range(0, len(positions), 256)
+    ]
+    return np.concatenate(rows) if rows else np.zeros((0, tower.output_shape[-1]), np.float32)
 
-    return Feed(workers=1, use_multiprocessing=False, max_queue_size=8)
+
+def _steps(pictures: int, recipe: Recipe) -> int:
+    return int(np.clip(recipe.fit.passes * pictures / recipe.feeding.batch, 300, max(300, recipe.fit.most)))
+
+
+def _key(recipe: Recipe, settings: Settings, data: Data, steps: int, start: bytes | None) -> str:
+    """Return what must be equal for a checkpoint to fit."""
+    same = {k: v for k, v in asdict(settings).items() if k not in ("resume", "tensorboard", "time_budget", "cohort")}
+    content = [recipe.to_dict(), same, data.digest(), data.shape, steps, hashlib.sha256(start or b"").hexdigest()]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _run(
     keras: Any,
     trainable: keras.Model,
     tower: keras.Model,
-    feed: Any,
-    steps: int,
-    data: Data,
-    watched: NDArray[np.int64],
-    report: Report,
-) -> list[dict[str, float]]:
-    """Fit, and every tenth of the way report the loss and the rank-1 of the held-out identities."""
-    history: list[dict[str, float]] = []
-    every = max(1, steps // 10)
-    probes = watched[:: max(1, len(watched) // 400)]
-    names = [data.names[i] for i in probes]
-    began = time.monotonic()
+    kitchen: Kitchen,
+    loss: Any,
+    plan: Plan,
+    state: State,
+    resume: bool,
+    logs: list[Any],
+) -> State:
+    """Take all steps, in two phases when a pretrained backbone is frozen at first."""
+    saved: Weights | None = None
+    if resume:
+        if plan.checkpoint is None:
+            raise BadInput("There is no folder to resume from.")
+        state, saved = plan.checkpoint.load()
+        plan.report({"stage": "resume", "step": state.step, "of": state.steps})
+    if not plan.fit.frozen:
+        state.phase = 1
+    while True:
+        for layer in tower.layers:
+            if layer.name == "backbone":
+                layer.trainable = state.phase == 1
+        optimizer = keras.optimizers.AdamW(plan.fit.rate, weight_decay=plan.fit.weight_decay, clipnorm=1.0)
+        trainable.compile(optimizer=optimizer, loss=loss)
+        trainable.optimizer.build(trainable.trainable_variables)
+        if saved is not None:
+            for variable, value in zip(variables(trainable), saved, strict=True):
+                variable.assign(value)
+            saved = None
+        if state.step < state.steps:
+            # With a time budget nobody knows yet how many there will be: `watcher` ends them.
+            last = state.steps if plan.deadline is None else state.step + (1 << 40)
+            trainable.fit(
+                feed(kitchen, state.step, last), epochs=1, verbose=0, shuffle=False,
+                callbacks=[watcher(plan, state, trainable, tower), *logs],
+            )  # fmt: skip
+        if state.ended != "frozen" or state.phase == 1:
+            break
+        state.phase = 1
+    if not state.best or (not state.best_figures and state.average):
+        state.best, state.best_at = state.average or tower.get_weights(), state.step
+    return state
 
-    class Progress(keras.callbacks.Callback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.told = 0.0
 
-        def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-            step, loss = batch + 1, float((logs or {}).get("loss", np.nan))
-            if not np.isfinite(loss):
-                raise BadInput("The training diverged: the loss is not a number.", remedy="Look at the pictures.")
-            now = time.monotonic()
-            point = {"step": step, "of": steps, "loss": round(loss, 4), "seconds": round(now - began, 1)}
-            if step % every == 0 or step == steps:
-                if names:
-                    vectors = np.asarray(tower.predict(data.pixels[probes].astype(np.float32), verbose=0))
-                    point["rank1"] = round(tower_figures(vectors, names, set(names), 0.01).get("rank1", 0.0), 4)
-                history.append(point)
-                report(point)
-            elif now - self.told > 0.5:
-                self.told = now
-                report(point)
+def _tensorboard(keras: Any, folder: Path) -> Any:
+    import importlib.util
 
-    report({"stage": "fit", "steps": steps, "parameters": tower.count_params()})
-    trainable.fit(feed, epochs=1, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[Progress()])
-    return history
+    if importlib.util.find_spec("tensorboard") is None:
+        raise NotInstalled("TensorBoard is not installed.", remedy="pip install tensorboard")
+    return keras.callbacks.TensorBoard(folder / "tensorboard", update_freq=10)
+
+
+def _measured(served: keras.Model, data: Data, parts: Split) -> Cohort:
+    """Return the held-out samples' vectors."""
+    names = tuple(data.names[i] for i in data.whose[parts.unseen])
+    digests = tuple(data.digests[i].tobytes().hex() for i in parts.unseen)
+    return Cohort(names, digests, embed(served, data, parts.unseen))
+
+
+def _held_out(measured: Cohort, data: Data, parts: Split, fpir: float) -> dict[str, Any]:
+    """Return the figures on held-out identities: on those that did not choose the moment, when there are such."""
+    if not len(measured):
+        return {"searches": 0, "identities": 0}
+    held_out, chose = set(measured.names), {data.names[i] for i in data.whose[parts.watched]}
+    searched = (held_out - chose) or held_out
+    figures = tower_figures(measured.vectors, measured.names, searched, fpir)
+    figures["chose_the_moment"] = held_out == chose  # then their figures are a little kind
+    plain = data.take(parts.unseen) if len(data.shape) == 1 else np.zeros((0, 0))
+    if len(plain) and plain.any(axis=1).all():  # what a tower of vectors has to beat
+        figures["plain"] = tower_figures(unit(plain), measured.names, searched, fpir)
+    return figures

@@ -73,7 +73,7 @@ def test_every_command_of_the_design_is_there():
     there = {" ".join(words) for words, _ in ALL}
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "verify", "retrain", "towers list", "towers show",
-        "towers promote", "towers rollback", "identities list", "identities show", "identities rename",
+        "towers promote", "towers rollback", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
         "identities remove", "samples list", "calibrate", "evaluate", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted

@@ -31,7 +31,7 @@ def test_same_or_different_on_pairs_of_the_test_set(real_data, tmp_path, monkeyp
     shutil.copy(real_data("mnist.npz"), home / "datasets" / "mnist.npz")
     monkeypatch.setenv("KERAS_HOME", str(home))
     # All ten digits are learned: the pairs are of unseen pictures, not of unseen identities.
-    made = train("keras:mnist", holdout=0.0, steps=700)
+    made = train("keras:mnist", recipe="mnist-cnn", holdout=0.0, steps=500)
     made.write(tmp_path / "digits.tower")
     tower = Tower.open(tmp_path / "digits.tower")
     with np.load(home / "datasets" / "mnist.npz") as arrays:
@@ -39,7 +39,7 @@ def test_same_or_different_on_pairs_of_the_test_set(real_data, tmp_path, monkeyp
         known, whose = arrays["x_train"][:3000], arrays["y_train"][:3000]
 
     def embed(pictures):
-        return tower.embed([images.fit(p[..., None], tower.height, tower.width) for p in pictures])
+        return tower.embed([images.fit(p[..., None], *tower.shape[:2]) for p in pictures])
 
     rng = np.random.default_rng(0)
     distance, genuine = pairs(embed(known), whose, 6000, rng)
@@ -48,4 +48,4 @@ def test_same_or_different_on_pairs_of_the_test_set(real_data, tmp_path, monkeyp
     distance, genuine = pairs(embed(x), y, 10_000, rng)
     accuracy = float(np.mean((distance <= tau) == genuine))
     print(f"\nMNIST: {accuracy:.4f} of 10,000 pairs of the test set right at {tau:.2f}")
-    assert accuracy >= 0.97
+    assert accuracy >= 0.98

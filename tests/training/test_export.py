@@ -12,21 +12,21 @@ def test_a_graph_that_answers_otherwise_than_the_model_is_not_exported():
     script = """
         import keras, numpy as np, pytest
         from siamese_index import Cohort, Damaged
-        from siamese_index.training import network
+        from siamese_index.training import towers
         from siamese_index.training.export import export
 
         card = {"format": 1, "input": {"height": 16, "width": 16, "channels": 1}, "dimension": 8}
         pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 1), np.uint8)
-        sound = network.build(16, 16, 1, 8, stages=(2,))
-        made = export(sound, card, Cohort(), pixels)
+        sound = towers.build((16, 16, 1), 8, {"name": "resnet", "stages": [2]}, pixels)
+        made = export(sound, sound, card, Cohort(), pixels)
         assert made.keras[:2] == b"PK" and len(made.id) == 64
 
         # As if the converter had a bug: the graph that it writes is of another model.
-        other = network.build(16, 16, 1, 8, stages=(2,))
+        other = towers.build((16, 16, 1), 8, {"name": "resnet", "stages": [2]}, pixels)
         sound.export = other.export
         other(np.zeros((1, 16, 16, 1), "float32"))
         with pytest.raises(Damaged, match="does not answer as the trained one"):
-            export(sound, card, Cohort(), pixels)
+            export(sound, sound, card, Cohort(), pixels)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -8,6 +8,7 @@ import pytest
 from siamese_index import BadInput, Gallery, Missing, Tower, TowerFile, Unreadable, images, sources
 from siamese_index.training import retrain, train
 from siamese_index.training.glyphs import draw, glyph
+from siamese_index.training.retraining import own_recipe
 
 pytestmark = pytest.mark.keras
 
@@ -15,10 +16,12 @@ pytestmark = pytest.mark.keras
 def test_a_tower_says_what_it_was_trained_on_and_how_good_it_is(tower_file):
     card = tower_file.card
     assert card["input"] == {"height": 32, "width": 32, "channels": 1}
-    assert (card["dimension"], card["kind"]) == (32, "drawings")
+    assert (card["dimension"], card["training"]["recipe"]["name"]) == (32, "drawings")
     assert len(card["training"]["identities"]) == 10 and card["training"]["samples"] == 60
     assert card["held_out"]["identities"] == 6 and card["held_out"]["searches"] == 36
     assert card["held_out"]["rank1"] >= 0.8  # chance: 5 of 35
+    low, high = card["held_out"]["rank1_interval"]
+    assert low <= card["held_out"]["rank1"] <= high and high - low > 0.05  # 6 identities do not say more
     assert set(card["versions"]) == {"siamese-index", "keras"}
     assert [point["step"] for point in card["training"]["history"]][-1] == 60
 
@@ -27,6 +30,7 @@ def test_held_out_identities_are_its_strangers_and_nobody_else(tower_file, world
     trained, strangers = set(tower_file.card["training"]["identities"]), set(tower_file.cohort.names)
     assert trained | strangers == {name for name, _ in sources.items(world / "learn")}
     assert not trained & strangers
+    assert tower_file.card["training"]["held_out"] == sorted(strangers)
 
 
 def test_the_exported_graph_gives_the_cohort_its_vectors(tower_file, tower_path, world):
@@ -55,7 +59,7 @@ def test_the_same_picture_under_two_names_cannot_be_learned_from(world, tmp_path
 
 def test_data_that_cannot_train_a_tower_say_why(tmp_path):
     draw(tmp_path / "one", range(1), range(5))
-    with pytest.raises(BadInput, match="1 identities cannot train"):
+    with pytest.raises(BadInput, match="1 identity cannot train"):
         train(tmp_path / "one", steps=2)
     for number in range(5):
         (tmp_path / "bad" / str(number)).mkdir(parents=True)
@@ -134,6 +138,18 @@ def test_a_gallery_that_cannot_train_is_told_what_is_missing(gallery, person):
     assert "3 identities" in caught.value.remedy
 
 
+def test_a_card_names_neither_code_to_run_nor_weights_to_fetch():
+    def card(**tower):
+        return {"training": {"recipe": {"name": "mine", "tower": tower}}}
+
+    assert own_recipe({}) is None and own_recipe({"training": {"recipe": "rm"}}) is None
+    assert own_recipe(card(name="resnet", stages=[8]))["tower"] == {"name": "resnet", "stages": [8]}
+    fetched = own_recipe(card(name="application:MobileNetV2", weights="imagenet"))
+    assert fetched["tower"] == {"name": "application:MobileNetV2"}
+    with pytest.raises(BadInput, match="built by os:system, which is not run"):
+        own_recipe(card(name="os:system"))
+
+
 def test_searches_go_on_while_a_gallery_is_retrained(gallery, person, world):
     gallery.enroll_many([(f"person {n}", person(n, hand)) for n in range(10) for hand in range(3)])
     asked = []
@@ -175,4 +191,4 @@ def test_colour_pictures_train_a_colour_tower(tmp_path):
             (tmp_path / str(identity) / f"{number}.png").write_bytes(images.encode(images.fit(small, 48, 64)))
     made = train(tmp_path, steps=5, size=32, dimension=16)
     assert made.card["input"] == {"height": 24, "width": 32, "channels": 3}
-    assert made.card["kind"] == "photos"
+    assert made.card["training"]["recipe"]["name"] == "photos"

@@ -1,0 +1,208 @@
+"""What a training reads: samples decoded when they are needed, in parallel, within a budget of memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index import BadInput, Gallery, Missing, NotInstalled, SiameseIndexError, Unreadable, images, sources
+from siamese_index.sources import Item, Items
+from siamese_index.vectors import unpack
+
+Report = Callable[[dict[str, Any]], None]
+CACHE = 512 << 20  # bytes of decoded samples that are kept
+CHUNK = 64  # samples that a thread reads at once
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Items, and the pairs among them when the data are a list of pairs."""
+
+    items: Items
+    pairs: NDArray[np.int64] | None = None  # (m, 2) positions in `items`
+    genuine: NDArray[np.bool_] | None = None  # (m,)
+
+
+def source(data: str | Path) -> Source:
+    """Return what `data` names: as `sources.items`, or a table of pairs, tfds:NAME, or a gallery's pictures.
+
+    Raises Missing, BadInput, or NotInstalled for tfds: without tensorflow-datasets.
+    """
+    if str(data).startswith("tfds:"):
+        return Source(_tfds(str(data).removeprefix("tfds:")))
+    if sources.is_pairs(data):
+        listed = sources.pairs(data)
+        return Source(listed.items, listed.positions, listed.genuine)
+    if _is_gallery(Path(data)):
+        return Source(enrolled(data))
+    return Source(sources.items(data))
+
+
+def enrolled(gallery: str | Path) -> Items:
+    """Return the gallery's kept samples, as they are at this moment."""
+    with Gallery.open(gallery) as opened:
+        return spooled((name, sample) for name, sample in opened.pictures() if sample is not None)
+
+
+def spooled(rows: Iterable[Item]) -> Items:
+    """Return items that come one after the other, copied to where they can be read in any order.
+
+    That is a nameless temporary file, readable by its owner only: they may be more than memory holds.
+    """
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the items
+    names: list[str] = []
+    places: list[tuple[int, int]] = []
+    for name, sample in rows:
+        data = images.read(sample)
+        names.append(name)
+        places.append((spool.tell(), len(data)))
+        spool.write(data)
+    spool.flush()
+    items = Items(names, lambda i: os.pread(spool.fileno(), places[i][1], places[i][0]))
+    weakref.finalize(items, spool.close)
+    return items
+
+
+class Data:
+    """The samples of one training, by their position in the source.
+
+    `whose` is int32 (n,): the position of each sample's identity in `names`, UNKNOWN for what is
+    left out. Raises BadInput when the same bytes belong to two identities: on whichever sides of
+    the split they fell, a tower would learn or be measured on what is not so.
+    """
+
+    def __init__(self, items: Items, shape: tuple[int, ...], report: Report, budget: int = CACHE) -> None:
+        self.items, self.shape = items, shape
+        self.names = tuple(sorted(set(items.names)))
+        self.dtype = np.uint8 if len(shape) == 3 else np.float32
+        room = min(len(items), budget // (int(np.prod(shape)) * np.dtype(self.dtype).itemsize))
+        self._cache = np.empty((room, *shape), self.dtype)
+        self._workers = os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(self._workers)
+        self.digests = np.zeros((len(items), 32), np.uint8)  # SHA-256
+        self.left_out: list[str] = []
+        index = {name: i for i, name in enumerate(self.names)}
+        self.whose = np.array([index[name] for name in items.names], np.int32)
+        self._read_all(report)
+        self._refuse_leakage()
+
+    def __len__(self) -> int:
+        return len(self.whose)
+
+    def take(self, positions: Any) -> NDArray[Any]:
+        """Return samples (k, *shape): uint8 pixels or float32 numbers."""
+        positions = np.asarray(positions, np.int64)
+        taken = np.empty((len(positions), *self.shape), self.dtype)
+        kept = positions < len(self._cache)
+        taken[kept] = self._cache[positions[kept]]
+
+        def read(part: NDArray[np.int64]) -> None:
+            for k in part.tolist():
+                taken[k] = self._sample(int(positions[k]))[1]
+
+        missing = np.flatnonzero(~kept)
+        if len(missing):
+            list(self._threads.map(read, np.array_split(missing, min(self._workers, len(missing)))))
+        return taken
+
+    def _sample(self, position: int) -> tuple[bytes, NDArray[Any]]:
+        """Return a sample's bytes as they came in, and what the tower takes."""
+        data = images.read(self.items[position][1])
+        if len(self.shape) == 3:
+            return data, images.load(data, *self.shape)
+        vector = unpack(data)
+        if vector.shape != self.shape:
+            raise Unreadable(f"The vector has {len(vector)} numbers.", f"The others have {self.shape[0]}.")
+        return data, vector
+
+    def _read_all(self, report: Report) -> None:
+        """Read every sample once: hash it, keep it while there is room, leave out what cannot be read."""
+
+        def chunk(start: int) -> list[tuple[int, str]]:
+            failed = []
+            for i in range(start, min(start + CHUNK, len(self))):
+                try:
+                    data, sample = self._sample(i)
+                except SiameseIndexError as error:
+                    failed.append((i, _told(self.items[i], error)))
+                    continue
+                self.digests[i] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
+                if i < len(self._cache):
+                    self._cache[i] = sample
+            return failed
+
+        for done, failed in enumerate(self._threads.map(chunk, range(0, len(self), CHUNK)), 1):
+            for i, told in failed:
+                self.whose[i] = UNKNOWN
+                self.left_out.append(told)
+            if done % 16 == 0:
+                report({"stage": "decode", "done": min(done * CHUNK, len(self)), "of": len(self)})
+        if self.left_out and len(np.unique(self.whose[self.whose >= 0])) < 2:
+            raise Unreadable(f"{len(self.left_out)} of {len(self)} samples cannot be read.", self.left_out[0])
+
+    def _refuse_leakage(self) -> None:
+        good = np.flatnonzero(self.whose >= 0)
+        keys = self.digests[good].view("V32")[:, 0]
+        order = np.argsort(keys, kind="stable")
+        same = np.flatnonzero(keys[order][1:] == keys[order][:-1])
+        for first, again in zip(good[order[same]], good[order[same + 1]], strict=True):
+            if self.whose[first] != self.whose[again]:
+                raise BadInput(
+                    f"The same picture is {self.items.names[first]!r} and {self.items.names[again]!r}.",
+                    "A tower cannot learn to tell them apart.",
+                    "Keep it in one of the two.",
+                )
+        self.whose[good[order[same + 1]]] = UNKNOWN  # once is enough
+
+    def digest(self) -> str:
+        """Return the SHA-256 over all samples that are used, whatever their order."""
+        used = self.digests[self.whose >= 0]
+        return hashlib.sha256(np.sort(used.view("V32"), axis=0).tobytes()).hexdigest()
+
+
+def _told(item: Item, error: SiameseIndexError) -> str:
+    """Return one line on what was left out."""
+    where = f"a sample of {item[0]!r}" if isinstance(item[1], bytes) else str(item[1])
+    return str(images.named(where, error)).replace("\n", " ")
+
+
+def _is_gallery(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+
+
+def _tfds(name: str) -> Items:
+    """Return a data set of tensorflow-datasets that was prepared on this machine, encoded as it is stored."""
+    try:
+        import tensorflow_datasets as tfds  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        raise NotInstalled("tfds: names need TensorFlow Datasets.", remedy="pip install tensorflow-datasets") from None
+    try:
+        builder = tfds.builder(name)
+        read = builder.as_dataset(split="train", decoders={"image": tfds.decode.SkipDecoding()})
+    except Exception as error:  # noqa: BLE001  # its errors share no base class
+        raise Missing(
+            f"tfds:{name} cannot be read.", str(error).strip().splitlines()[0],
+            f'Nothing is fetched unless asked: python -c "import tensorflow_datasets as t; t.load({name!r})"',
+        ) from None  # fmt: skip
+    return spooled(_tfds_rows(read, name))
+
+
+def _tfds_rows(read: Any, name: str) -> Iterator[Item]:
+    for row in read.as_numpy_iterator():
+        if "image" not in row or "label" not in row:
+            raise BadInput(f"tfds:{name}: no image with a label.", f"Found {', '.join(row)}.")
+        yield str(row["label"]), bytes(row["image"])
