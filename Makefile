@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: test check demo bench torture clean
+.PHONY: test check demo bench bench-training torture clean
 
 test: check
 	$(BIN)/python -m pytest
@@ -23,6 +23,9 @@ demo: .venv/installed
 # Slow proofs; their figures stand in the README.
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
+
+bench-training: .venv/installed
+	$(BIN)/python -m benchmarks.training $(PART)
 
 torture: .venv/installed
 	$(BIN)/python -m tests.torture --all
