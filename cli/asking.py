@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,14 @@ from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal, source
 
 from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, app
 from .output import emit, facts, note, percent, progress
+
+
+class FusionChoice(StrEnum):
+    auto = "auto"
+    best = "best"
+    mean = "mean"
+    best_two = "best-two"
+
 
 EXIT = {"match": 0, "unknown": 10, "ambiguous": 11}
 ThresholdOption = Annotated[
@@ -75,17 +84,28 @@ def _rows(
         yield answer.to_dict()
 
 
+_WHOSE = {
+    "given": "searches by the strangers you gave",
+    "tower": "stranger searches",
+    "gallery": "searches by the gallery's own pictures, each among the others,",
+    "given + tower": "stranger searches",
+    "given + gallery": "searches by the strangers you gave and by the gallery's own pictures",
+    "tower + gallery": "searches by strangers and by the gallery's own pictures",
+    "given + tower + gallery": "searches by strangers and by the gallery's own pictures",
+}
+
+
 def in_words(evidence: Evidence) -> str:
     """Return what a threshold rests on, in a sentence or two."""
-    if evidence.source == "given":
-        return "The threshold was given, not learned: nothing is known of its error rates."
+    if evidence.source == "set":
+        return "The threshold was set, not learned: nothing is known of its error rates."
     if not evidence.searches:
         return (
             "No stranger has been searched for, so there is no threshold and nobody is named.\n"
             f"Give strangers (sidx calibrate --strangers DATA; about {evidence.missing}), or --threshold."
         )
     found = (
-        f"{evidence.false_alarms} of {evidence.searches} stranger searches"
+        f"{evidence.false_alarms} of {evidence.searches} {_WHOSE[evidence.source]}"
         f" (worth {evidence.effective:.0f} independent ones)"
     )
     if evidence.missing:
@@ -123,21 +143,29 @@ def calibrate(
     strangers: Annotated[
         str | None, typer.Option(help="Pictures of identities that are not enrolled: folder, .csv, .npz.")
     ] = None,
+    fusion: Annotated[
+        FusionChoice | None, typer.Option(help="How several pictures of an identity make one distance.")
+    ] = None,
+    plan: Annotated[int | None, typer.Option(help="Instead: what would be with so many identities.", min=1)] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the threshold with its evidence and its cost; set its target; add strangers."""
+    """Show the threshold with its evidence and its cost; set its target; add strangers; plan."""
+    if plan is not None:
+        _show_plan(gallery, plan, fpir, as_json)
+        return
     with Gallery.open(gallery) as opened:
+        rule: Any = None if fusion is None else fusion.value
         if opened.holds_vectors:
             names, vectors = sources.vectors(strangers) if strangers else ([], None)
             if names is None:
                 names = [f"{strangers} row {i}" for i in range(len(vectors if vectors is not None else []))]
-            result = opened.calibrate_vectors(fpir=fpir, names=names, vectors=vectors)
+            result = opened.calibrate_vectors(fpir=fpir, names=names, vectors=vectors, fusion=rule)
             refused: list[Refusal] = []
         else:
             items: Sequence[sources.Item] = sources.items(strangers) if strangers else []
             with progress("embedding strangers", len(items)) as tick:
-                result, refused = opened.calibrate(fpir=fpir, strangers_given=items, progress=tick)
+                result, refused = opened.calibrate(fpir=fpir, strangers_given=items, fusion=rule, progress=tick)
     facts(
         {
             "threshold": result.threshold,
@@ -148,7 +176,10 @@ def calibrate(
             "effective_searches": round(result.evidence.effective, 1),
             "false_alarms": result.evidence.false_alarms,
             "missing_strangers": result.evidence.missing,
-            "sources": result.strangers,
+            "sources": {**result.strangers, "gallery": result.own_searches},
+            "used": result.evidence.source,
+            "fusion": result.evidence.fusion,
+            "margin": result.evidence.margin,
             "enrolled_strangers": result.enrolled_strangers,
             "set_aside": result.set_aside,
             "fnir": result.fnir,
@@ -165,6 +196,49 @@ def calibrate(
         note(f"sidx: {refusal.error}")
     if refused:
         raise typer.Exit(3)
+
+
+def _show_plan(gallery: Path, identities: int, fpir: float | None, as_json: bool) -> None:
+    with Gallery.open(gallery) as opened:
+        planned = opened.plan(identities, fpir=fpir)
+    facts(asdict(planned), as_json)
+    note(
+        f"From {planned.probes} searches by {planned.held_out} held-out identities"
+        + (": beyond what they can show, so these are upper bounds." if planned.extrapolated else ", without sampling.")
+    )
+
+
+@app.command(epilog="Example:  sidx capacity --fnir 0.2 -g people.gallery")
+def capacity(
+    fnir: Annotated[float, typer.Option(help="The share of mated searches that may miss.")] = 0.1,
+    fpir: FpirOption = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how many identities the tower can hold, from one picture each, before too many searches miss."""
+    with Gallery.open(gallery) as opened:
+        result = opened.capacity(fpir=fpir, fnir=fnir)
+    if as_json or not sys.stdout.isatty():
+        facts(asdict(result), as_json)
+    else:
+        emit(
+            [
+                {"identities": p.identities, "threshold": p.threshold, "FPIR": _with(p.fpir, p.fpir_interval),
+                 "FNIR": _with(p.fnir, p.fnir_interval)}
+                for p in result.plans
+            ],
+            as_json,
+        )  # fmt: skip
+    more = "at least " if result.at_least else ""
+    note(
+        f"At an FPIR of {percent(result.target_fpir)} this tower holds {more}{result.identities} identities"
+        f" before {percent(fnir)} of mated searches miss."
+        + (" More held-out identities would show more." if result.at_least else "")
+    )
+
+
+def _with(share: float, ends: tuple[float, float]) -> str:
+    return f"{percent(share)} ({percent(ends[0])} … {percent(ends[1])})"
 
 
 @app.command(epilog="Example:  sidx evaluate probes -g people.gallery")

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Gallery, sources
+from siamese_index import BadInput, Gallery, Outlook, sources
 
 from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
-from .output import emit, note, progress
+from .output import emit, note, percent, progress
 
 identities = typer.Typer(help="Who is enrolled: list, show, rename, remove.", no_args_is_help=True)
 samples = typer.Typer(help="What is enrolled of them: list.", no_args_is_help=True)
@@ -27,6 +27,14 @@ def enroll(
     pictures: Annotated[list[Path] | None, typer.Argument(help="Its pictures, or folders of them.")] = None,
     data: Annotated[str | None, typer.Option("--from", help="Many at once: folder, .csv, .npz, keras:NAME.")] = None,
     tower: Annotated[Path | None, typer.Option(help="Makes the gallery with this tower if there is none.")] = None,
+    allow_conflict: Annotated[
+        bool, typer.Option("--allow-conflict", help="Also what looks like another enrolled identity.")
+    ] = False,
+    floor: Annotated[
+        list[str] | None,
+        typer.Option(help="The least quality, such as sharpness=0.3; also size, brightness, contrast. Repeatable."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of it.")] = False,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,30 +44,63 @@ def enroll(
     if tower is not None and not gallery.exists():
         Gallery.create(gallery, tower).close()
         note(f"Made {gallery}.")
+    least = _floor(floor or [])
     with Gallery.open(gallery) as opened:
+        before = opened.outlook()
+        if opened.holds_vectors and (dry_run or least):
+            raise BadInput("Vectors have no quality, and no dry run.", remedy="Leave out --floor and --dry-run.")
         if name is not None:
-            done = opened.enroll(name, sources.samples(pictures or []))
+            done = opened.enroll(
+                name, sources.samples(pictures or []), allow_conflict=allow_conflict, floor=least, dry_run=dry_run
+            )
         elif opened.holds_vectors:
             names, vectors = sources.vectors(data or "")
             if names is None:
                 raise BadInput(f"{data}: vectors without names.", remedy="Save an .npz with vectors and names.")
-            done = opened.enroll_vectors(names, vectors)
+            done = opened.enroll_vectors(names, vectors, allow_conflict=allow_conflict)
         else:
             items = sources.items(data or "")
             with progress("enrolling", len(items)) as tick:
-                done = opened.enroll_many(items, tick)
-        count = len(opened.identities())
-    rows: list[dict[str, Any]] = [{"identity": n, "sample": s, "result": "enrolled"} for n, s in done.enrolled]
+                done = opened.enroll_many(items, tick, allow_conflict=allow_conflict, floor=least, dry_run=dry_run)
+        after = done.outlook or opened.outlook()
+    verb = "would be enrolled" if dry_run else "enrolled"
+    rows: list[dict[str, Any]] = [{"identity": n, "sample": s, "result": verb} for n, s in done.enrolled]
     rows += [{"identity": n, "sample": s, "result": "already enrolled"} for n, s in done.already]
     rows += [{"identity": None, "sample": r.source, "result": str(r.error).replace("\n", " ")} for r in done.refused]
     emit(rows, as_json)
     note(
-        f"{len(done.enrolled)} enrolled, {len(done.already)} were already, {len(done.refused)} refused;"
-        f" {gallery} holds {count} identities."
+        f"{len(done.enrolled)} {verb}, {len(done.already)} were already, {len(done.refused)} refused;"
+        f" {gallery} {'would hold' if dry_run else 'holds'} {after.identities} identities."
     )
+    changed = _changed(before, after)
+    if changed:
+        note(changed)
     if done.refused:
         raise typer.Exit(3)
-    note(f"Next:  sidx identify PICTURE -g {gallery}")
+    note("Nothing was kept." if dry_run else f"Next:  sidx identify PICTURE -g {gallery}")
+
+
+def _floor(given: list[str]) -> dict[str, float]:
+    """Return measures and values of MEASURE=VALUE. Raises BadInput."""
+    floor = {}
+    for text in given:
+        measure, _, value = text.partition("=")
+        try:
+            floor[measure] = float(value)
+        except ValueError:
+            raise BadInput(f"--floor {text!r} is no MEASURE=VALUE.", "Such as sharpness=0.3.") from None
+    return floor
+
+
+def _changed(before: Outlook, after: Outlook) -> str:
+    """Return how an enrollment moved the threshold and the misses, or nothing."""
+    if before.threshold is None or after.threshold is None or before.threshold == after.threshold:
+        return ""
+    said = f"The threshold went from {before.threshold:.4g} to {after.threshold:.4g}"
+    if before.mated and after.mated:
+        said += f", FNIR from {percent(before.misses / before.mated)} to {percent(after.misses / after.mated)}"
+        said += f" ({after.misses} of {after.mated} mated searches)"
+    return said + "."
 
 
 app.command("enrol", hidden=True, epilog="Example:  sidx enrol ada ada.png -g people.gallery")(enroll)

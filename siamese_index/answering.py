@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 
 from . import calibration
 from .calibration import Threshold
-from .decision import Candidate, Decision, Evidence, decide
+from .decision import SET, Candidate, Decision, decide
 from .errors import BadInput
-from .store import Store, TowerRow
+from .store import SearchRows, Settings, Store, TowerRow
 from .vectors import Vectors
 
 if TYPE_CHECKING:
-    from .index import Index
-
-_GIVEN = Evidence("given", None, 0, 0.0, 0, None, 0)
+    from .searching import Hit, Searcher
+    from .strangers import Cohort
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +34,53 @@ class Verification:
     tower: str
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a gallery promises, and what it costs: before and after a change."""
+
+    identities: int
+    threshold: float | None
+    promise: float | None  # FPIR
+    misses: int  # mated searches (leave one out) that did not return their identity
+    mated: int
+
+
 @dataclass(frozen=True)
 class State:
     """What answers rest on, read once per revision."""
 
+    store: Store
     revision: tuple[int, bytes]
     tower: TowerRow | None
-    target: float
+    settings: Settings
     identities: int
-    thresholds: dict[float, Threshold]
-    false_matches: NDArray[np.float32]
+    labels: dict[int, tuple[str, int]] = field(default_factory=dict)  # template: (name, sample), as they come up
+    thresholds: dict[float, Threshold] = field(default_factory=dict)
+    odds: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)  # by source of the evidence
+
+    @cached_property
+    def false_matches(self) -> NDArray[np.float32]:
+        return self.store.false_matches(self.tower.id) if self.tower else np.zeros((2, 0), np.float32)
+
+    @cached_property
+    def searches(self) -> SearchRows:
+        return self.store.searches(self.tower.id if self.tower else 0)
+
+    def threshold(self, fpir: float | None) -> Threshold:
+        """Return the learned threshold (for the gallery's target when None)."""
+        target = self.settings.target_fpir if fpir is None else share(fpir)
+        if target not in self.thresholds:
+            self.thresholds[target] = calibration.learn(self.searches, target, self.settings.fusion)
+        return self.thresholds[target]
+
+    def probability(self, distance: float, source: str) -> float | None:
+        """Return the probability that a nearest identity at this distance is right, by the evidence of `source`."""
+        if source not in self.odds:
+            self.odds[source] = calibration.probabilities(self.searches, source)
+        odds = self.odds[source]
+        if odds is None:
+            return None
+        return float(odds[1, min(int(np.searchsorted(odds[0], distance)), odds.shape[1] - 1)])
 
 
 class Answering:
@@ -53,28 +89,43 @@ class Answering:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._state: State | None = None
-        self._index: Index | None = None
-        self._owners: dict[int, tuple[str, int] | None] = {}  # of templates that came up at this revision
+        self._searching: tuple[str, Searcher, Cohort] | None = None  # of the tower by that id
 
     def state(self) -> State:
-        """Return the state of the current revision. Call it inside `reading()`."""
+        """Return the state of the current revision. Call it inside a transaction."""
         revision = self._store.revision()
         if self._state is None or self._state.revision != revision:
-            tower, target, _ = self._store.settings()
-            row = self._store.tower(tower) if tower is not None else None
-            if (
-                self._state is None
-                or self._state.tower is None
-                or row is None
-                or row.sha256 != self._state.tower.sha256
-            ):
-                from .index import Index  # brings FAISS, which only searching needs
-
-                self._index = Index(self._store.path, row.id, row.sha256, row.dimension) if row else None
-            self._owners = {}
-            false_matches = self._store.false_matches(row.id) if row else np.zeros((2, 0), np.float32)
-            self._state = State(revision, row, target, self._store.identity_count(), {}, false_matches)
+            settings = self._store.settings()
+            row = self._store.tower(settings.tower) if settings.tower is not None else None
+            self._state = State(self._store, revision, row, settings, self._store.identity_count())
         return self._state
+
+    def searcher(self, state: State) -> Searcher:
+        """Return what searches among the active tower's templates, caught up with `state`."""
+        searcher = self._of(state)[0]
+        searcher.refresh(state.revision, state.identities, state.settings.fusion)
+        return searcher
+
+    def cohort(self) -> Cohort:
+        """Return the active tower's non-mated searches. Call it inside the transaction that changes the gallery."""
+        return self._of(self.state())[1]
+
+    def outlook(self) -> Outlook:
+        """Return what the gallery promises and costs at the present revision. Call it inside a transaction."""
+        state = self.state()
+        learned = state.threshold(None)
+        missed, mated = calibration.misses(state.searches, learned.tau, learned.evidence.margin)
+        return Outlook(state.identities, learned.tau, learned.evidence.promise, missed, mated)
+
+    def _of(self, state: State) -> tuple[Searcher, Cohort]:
+        assert state.tower is not None  # the caller has seen to it
+        if self._searching is None or self._searching[0] != state.tower.sha256:
+            from .searching import Searcher  # brings FAISS
+            from .strangers import Cohort
+
+            searcher = Searcher(self._store, state.tower)
+            self._searching = state.tower.sha256, searcher, Cohort(self._store, state.tower, searcher)
+        return self._searching[1:]
 
     def decide(
         self,
@@ -92,100 +143,61 @@ class Answering:
         begin = time.perf_counter()
         with self._store.reading():
             state = self.state()
-            if state.tower is None or state.tower.sha256 != tower or self._index is None:
+            if state.tower is None or state.tower.sha256 != tower:
                 return None
-            self._index.refresh(self._store, state.revision)
-            found = self._candidates(vectors, k, state.identities)
+            searcher = self.searcher(state)
+            searcher.index.settle(self._store)
+            found = searcher.nearest(vectors, max(k, 2))  # at least two, for the margin
+            new = {hit.template for hits in found for hit in hits} - state.labels.keys()
+            if new:
+                state.labels.update(self._store.owners(new))
             searched = time.perf_counter()
-            learned = self.threshold(state, fpir) if given is None else Threshold(given, _GIVEN)
-        each = {**ms, "search": (searched - begin) * 1000 / len(names)}
-        decisions = []
-        for name, candidates in zip(names, found, strict=True):
-            start = time.perf_counter()
-            verdict, margin = decide(candidates, learned.tau)
-            first = candidates[0] if candidates else None
-            alarms = (
-                calibration.expected_false_alarms(state.false_matches, first.distance, state.identities)
-                if first
-                else None
-            )
-            decisions.append(
-                Decision(
-                    probe=name,
-                    verdict=verdict,
-                    identity=first.identity if first and verdict == "match" else None,
-                    distance=first.distance if first else None,
-                    threshold=learned.tau,
-                    margin=margin,
-                    expected_false_alarms=alarms,
-                    candidates=tuple(candidates[:k]),
-                    evidence=learned.evidence,
-                    tower=tower,
-                    revision=state.revision[0],
-                    ms={key: round(v, 3) for key, v in each.items()}
-                    | {"decide": round((time.perf_counter() - start) * 1000, 3)},
-                )
-            )
-        return decisions
+            learned = state.threshold(fpir) if given is None else Threshold(given, SET)
+            each = {**ms, "search": (searched - begin) * 1000 / len(names)}
+            return [self._decided(state, name, hits, k, learned, each) for name, hits in zip(names, found, strict=True)]
 
-    def _candidates(self, vectors: Vectors, k: int, identities: int) -> list[list[Candidate]]:
-        """Return the nearest identities per probe: k of them, at least two for the margin, or all there are."""
-        assert self._index is not None  # _decide has seen to it
-        wanted = min(max(k, 2), identities)
-        each = len(self._index) / max(1, identities)  # templates per identity
-        fetch = min(len(self._index), math.ceil(wanted * each) + 3)
-        ids, distance = self._index.search(vectors, fetch) if fetch else (np.zeros((len(vectors), 0), np.int64),) * 2
-        self._look_up(ids.ravel().tolist())
-        found = []
-        for i in range(len(vectors)):
-            candidates = _first_of_each(ids[i], distance[i], self._owners, wanted)
-            more = fetch
-            while len(candidates) < wanted and more < len(self._index):  # many templates of one, or removed ones
-                more = min(len(self._index), 4 * more)
-                near, far = self._index.search(vectors[i : i + 1], more)
-                self._look_up(near[0].tolist())
-                candidates = _first_of_each(near[0], far[0], self._owners, wanted)
-            found.append(candidates)
-        return found
-
-    def _look_up(self, templates: list[int]) -> None:
-        """Learn whose these templates are; None for those that are no longer enrolled."""
-        new = {template for template in templates if template not in self._owners}
-        if new:
-            self._owners.update(dict.fromkeys(new))
-            self._owners.update(self._store.owners(new))
+    def _decided(
+        self, state: State, name: str, hits: Sequence[Hit], k: int, learned: Threshold, ms: dict[str, float]
+    ) -> Decision:
+        start = time.perf_counter()
+        candidates = [
+            Candidate(rank, state.labels[hit.template][0], hit.distance, state.labels[hit.template][1])
+            for rank, hit in enumerate(hits, 1)
+        ]
+        verdict, margin = decide(candidates, learned.tau, learned.evidence.margin)
+        first = candidates[0] if candidates else None
+        alarms = probability = None
+        if first:
+            alarms = calibration.expected_false_alarms(state.false_matches, first.distance, state.identities)
+            if learned.evidence.searches:
+                probability = state.probability(first.distance, learned.evidence.source)
+        assert state.tower is not None
+        return Decision(
+            probe=name,
+            verdict=verdict,
+            identity=first.identity if first and verdict == "match" else None,
+            distance=first.distance if first else None,
+            threshold=learned.tau,
+            margin=margin,
+            expected_false_alarms=alarms,
+            probability=probability,
+            candidates=tuple(candidates[:k]),
+            evidence=learned.evidence,
+            tower=state.tower.sha256,
+            revision=state.revision[0],
+            ms={key: round(v, 3) for key, v in ms.items()} | {"decide": round((time.perf_counter() - start) * 1000, 3)},
+        )
 
     def verified(self, distance: float, fmr: float | None) -> Verification:
         """Say whether a comparison at this distance matches, where `fmr` of strangers' comparisons do."""
         with self._store.reading():
             state = self.state()
-        target = state.target if fmr is None else share(fmr)
+        target = state.settings.target_fpir if fmr is None else share(fmr)
         ends, shares = state.false_matches
         within = np.flatnonzero(shares <= target)
         tau = float(ends[within[-1]]) if within.size else None
         verdict = "match" if tau is not None and distance <= tau else "unknown"
         return Verification(verdict, distance, tau, target, state.tower.sha256 if state.tower else "")
-
-    def threshold(self, state: State, fpir: float | None) -> Threshold:
-        """Return the learned threshold of this state. Call it inside the `reading()` that found it."""
-        target = state.target if fpir is None else share(fpir)
-        if target not in state.thresholds:
-            nearest, names = self._store.stranger_distances(state.tower.id if state.tower else 0)
-            state.thresholds[target] = calibration.threshold(nearest, names, target)
-        return state.thresholds[target]
-
-
-def _first_of_each(
-    ids: NDArray[np.int64], distance: NDArray[np.float64], owners: dict[int, tuple[str, int] | None], wanted: int
-) -> list[Candidate]:
-    candidates: dict[str, Candidate] = {}
-    for template, d in zip(ids.tolist(), distance.tolist(), strict=True):
-        owner = owners.get(template)
-        if owner is not None and owner[0] not in candidates:
-            candidates[owner[0]] = Candidate(len(candidates) + 1, owner[0], d, owner[1])
-            if len(candidates) == wanted:
-                break
-    return list(candidates.values())
 
 
 def share(value: float) -> float:

@@ -8,17 +8,22 @@ d_min that keeps it at or below the target.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .decision import Evidence
-from .vectors import Vectors, distances
+from .fusion import RULES, Fusion
+from .store import SearchRows
+from .vectors import Vectors
 
 DEFAULT_FPIR = 0.01
-SAME_PICTURE = 1e-3  # a stranger nearer than this to a template is that sample, re-encoded
+WRONG = 0.01  # share of mated searches that may name another identity for want of a margin
+ENOUGH = 30  # independent searches of each kind below which no probability is told
+# Best first: strangers of the user's own camera, a tower's held-out identities, enrolled pictures.
+SOURCES = ("given", "tower", "gallery")
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,104 @@ class Threshold:
         return float(betaincinv(a, b, 0.025)), float(betaincinv(a, b, 0.975))
 
 
-def threshold(nearest: NDArray[np.float64], names: Sequence[str], target: float) -> Threshold:
+def learn(searches: SearchRows, target: float, fusion: Fusion = "best") -> Threshold:
+    """Return the threshold for `target` FPIR from a gallery's searches.
+
+    Sources are ranked, and as few are used as suffice to promise the target. When all together do
+    not, the gallery's own searches only count where there are no strangers: two enrolled identities
+    that look alike would else decide for everybody.
+    """
+    of = np.asarray(searches.sources)
+    present = [source for source in SOURCES if source in searches.sources]
+    chosen = None
+    for last in range(1, len(present) + 1):
+        part = np.isin(of, present[:last])
+        if effective_searches(searches.distances[part], _of(searches.names, part)) >= _needed(target):
+            chosen = present[:last]
+            break
+    if chosen is None:
+        strangers = [source for source in present if source != "gallery"]
+        chosen = strangers or present
+    part = np.isin(of, chosen)
+    names = _of(searches.names, part)
+    learned = threshold(searches.distances[part], names, target, " + ".join(chosen) or "none")
+    least = 0.0 if learned.tau is None else least_margin(searches.mates, searches.distances, learned.tau)
+    return Threshold(learned.tau, replace(learned.evidence, fusion=fusion, margin=least))
+
+
+def best_fusion(by_rule: Mapping[Fusion, SearchRows], target: float) -> Fusion:
+    """Return the rule with the fewest misses at `target` FPIR, the simplest of equals."""
+
+    def misses_of(rule: Fusion) -> int:
+        rows = by_rule[rule]
+        learned = learn(rows, target, rule)
+        return misses(rows, learned.tau, learned.evidence.margin)[0]
+
+    return min((rule for rule in RULES if rule in by_rule), key=misses_of)
+
+
+def misses(searches: SearchRows, tau: float | None, least: float) -> tuple[int, int]:
+    """Return (misses, searches): mated searches that do not return their identity, at this threshold and margin."""
+    mated = ~np.isnan(searches.mates)
+    mate, other = searches.mates[mated], searches.distances[mated]
+    if tau is None:
+        return len(mate), len(mate)
+    close = (other <= tau) & (other - mate < least)
+    return int(np.sum((mate > tau) | (other <= mate) | close)), len(mate)
+
+
+def least_margin(mates: NDArray[np.float64], others: NDArray[np.float64], tau: float, wrong: float = WRONG) -> float:
+    """Return the margin below which answers are ambiguous, so that at most `wrong` of mated searches name another.
+
+    From mated searches (n,): distances to the own identity (NaN for searches that have none) and to
+    the nearest other. A wrong identity whose own lies beyond `tau` cannot be caught by a margin.
+    """
+    mated = ~np.isnan(mates)
+    mate, other = mates[mated], others[mated]
+    caught = (other < mate) & (mate <= tau)
+    lost = int(np.sum((other < mate) & (other <= tau) & (mate > tau)))
+    allowed = max(0, math.floor(wrong * len(mate)) - lost)
+    gaps = np.sort((mate - other)[caught])[::-1]
+    return float(np.nextafter(gaps[allowed], np.inf)) if len(gaps) > allowed else 0.0
+
+
+def probabilities(searches: SearchRows, source: str) -> NDArray[np.float64] | None:
+    """Return (2, p): ascending distances, and the probability that a nearest identity at or below each is right.
+
+    Isotonic regression by pooling adjacent violators (Ayer et al., 1955) on mated searches, and on the
+    non-mated ones of `source` with the same total weight: as if every second probe were a stranger's.
+    None with fewer than ENOUGH independent searches of either kind.
+    """
+    mated = ~np.isnan(searches.mates)
+    others = np.isin(np.asarray(searches.sources), source.split(" + "))
+    counts = [effective_searches(searches.distances[part], _of(searches.names, part)) for part in (mated, others)]
+    if min(counts) < ENOUGH:
+        return None
+    nearest = np.minimum(searches.mates, searches.distances)[mated]
+    right = (searches.mates < searches.distances)[mated].astype(float)
+    distance = np.concatenate([nearest, searches.distances[others]])
+    outcome = np.concatenate([right, np.zeros(int(others.sum()))])
+    weight = np.concatenate([np.full(len(nearest), counts[0] / len(nearest)),
+                             np.full(int(others.sum()), counts[0] / int(others.sum()))])  # fmt: skip
+    order = np.argsort(distance, kind="stable")
+    bins = np.array_split(order, min(len(order), 256))
+    blocks: list[list[float]] = []  # [right weight, weight, last distance]
+    for part in bins:
+        blocks.append([float(weight[part] @ outcome[part]), float(weight[part].sum()), float(distance[part[-1]])])
+        while len(blocks) > 1 and blocks[-2][0] * blocks[-1][1] <= blocks[-1][0] * blocks[-2][1]:
+            last = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1], last[2]]
+    # Never quite sure: one imagined search each way (Laplace's rule).
+    return np.array([[b[2] for b in blocks], [(b[0] + 1) / (b[1] + 2) for b in blocks]])
+
+
+def threshold(
+    nearest: NDArray[np.float64], names: Sequence[str], target: float, source: str = "strangers"
+) -> Threshold:
     """Return the threshold for `target` FPIR from stranger distances d_min (n,) and whose they are (n,)."""
-    n = len(nearest)
-    needed = math.ceil(3 / target)
+    n, needed = len(nearest), _needed(target)
     if n == 0:
-        return Threshold(None, Evidence("strangers", target, 0, 0.0, 0, None, needed))
+        return Threshold(None, Evidence(source, target, 0, 0.0, 0, None, needed))
     ordered = np.sort(nearest)
     effective = effective_searches(nearest, names)
     # Too few to promise the target: let none of them in, and promise what that supports.
@@ -62,7 +159,16 @@ def threshold(nearest: NDArray[np.float64], names: Sequence[str], target: float)
     tau = float(ordered[k - 1]) if k else float(np.nextafter(ordered[0], -1))
     promise = k / (n + 1) if k else min(1.0, 3 / effective)
     missing = 0 if k else max(0, math.ceil(needed - effective))
-    return Threshold(tau, Evidence("strangers", target, n, effective, k, promise, missing))
+    return Threshold(tau, Evidence(source, target, n, effective, k, promise, missing))
+
+
+def _needed(target: float) -> int:
+    """Return how many independent searches without a false alarm promise `target`: the rule of three."""
+    return math.ceil(3 / target)
+
+
+def _of(names: Sequence[str], part: NDArray[np.bool_]) -> list[str]:
+    return [name for name, taken in zip(names, part.tolist(), strict=True) if taken]
 
 
 def effective_searches(nearest: NDArray[np.float64], names: Sequence[str]) -> float:
@@ -80,8 +186,9 @@ def effective_count(hits: NDArray[np.bool_], names: Sequence[str]) -> float:
     delete-one-group jackknife (Kish, 1965; Efron & Stein, 1981).
     """
     n = len(hits)
-    _, group = np.unique(np.asarray(names), return_inverse=True)
-    groups = int(group.max()) + 1 if n else 0
+    numbers: dict[str, int] = {}
+    group = np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), np.int64, n)
+    groups = len(numbers)
     if groups < 2 or groups == n:
         return float(groups)
     sizes = np.bincount(group, minlength=groups)
@@ -98,54 +205,6 @@ def clustered_interval(hits: NDArray[np.bool_], names: Sequence[str]) -> tuple[f
     """Return the 95 % interval of a share of trials by identities `names`, by what the trials are worth."""
     effective = effective_count(hits, names)
     return share_interval(float(np.mean(hits)) * effective, effective)
-
-
-def nearest_other(
-    probes: Vectors, own: NDArray[np.int64], templates: Vectors, identities: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return, per probe, the position of its nearest template and their distance (inf when there is none).
-
-    Templates of the probe's own identity do not count (`own` (n,), -1 for none; `identities` (m,)),
-    nor do templates so near that they are the same picture under another name.
-    """
-    at = np.full(len(probes), -1, np.int64)
-    distance = np.full(len(probes), np.inf)
-    if not len(templates) or not len(probes):
-        return at, distance
-    step = max(1, 16_000_000 // len(templates))
-    for start in range(0, len(probes), step):
-        rows = slice(start, start + step)
-        likeness = probes[rows] @ templates.T
-        likeness[own[rows, None] == identities[None, :]] = -np.inf
-        likeness[likeness > 1 - SAME_PICTURE**2 / 2] = -np.inf
-        best = likeness.argmax(axis=1)
-        found = likeness[np.arange(len(best)), best] > -np.inf
-        chosen = np.flatnonzero(found) + start
-        at[chosen] = best[found]
-        # By subtraction, as the search does it: tau must equal the distance that a stranger is told.
-        distance[chosen] = distances(probes[chosen], templates[best[found]])
-    return at, distance
-
-
-def mated_misses(vectors: Vectors, identities: NDArray[np.int64], tau: float | None) -> tuple[int, int]:
-    """Return (misses, searches): each template of an identity with several, searched among all others.
-
-    A search misses when its own identity lies beyond `tau` or is not the nearest. Without tau all miss.
-    """
-    _, group, counts = np.unique(identities, return_inverse=True, return_counts=True)
-    searches = np.flatnonzero(counts[group] > 1) if len(identities) else np.zeros(0, np.int64)
-    misses = 0
-    step = max(1, 16_000_000 // max(1, len(vectors)))
-    for start in range(0, len(searches), step):
-        rows = searches[start : start + step]
-        likeness = vectors[rows] @ vectors.T
-        likeness[np.arange(len(rows)), rows] = -np.inf
-        own = identities[rows, None] == identities[None, :]
-        mate = np.where(own, likeness, -np.inf).max(axis=1)
-        other = np.where(own, -np.inf, likeness).max(axis=1)
-        distance = np.sqrt(np.maximum(2 - 2 * mate, 0))
-        misses += int(np.sum((distance > tau) | (other >= mate))) if tau is not None else len(rows)
-    return misses, len(searches)
 
 
 def false_match_table(vectors: Vectors, names: Sequence[str], points: int = 512) -> NDArray[np.float32]:

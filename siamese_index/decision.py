@@ -11,7 +11,7 @@ Verdict = Literal["match", "unknown", "ambiguous"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An enrolled identity and its distance to the probe: that of its nearest template."""
+    """An enrolled identity and its distance to the probe, fused over its templates."""
 
     rank: int
     identity: str
@@ -23,7 +23,7 @@ class Candidate:
 class Evidence:
     """What a threshold rests on. `promise` is the FPIR that the evidence supports, None without any."""
 
-    source: str  # "strangers", or "given" when the caller set the threshold
+    source: str  # whose searches: "given + tower + gallery", as few as suffice; "set" when the caller set the threshold
     target_fpir: float | None
     searches: int  # non-mated searches of this gallery
     effective: float  # of these, how many count as independent
@@ -31,6 +31,11 @@ class Evidence:
     promise: float | None
     missing: int  # independent strangers still needed to promise the target
     extrapolated: bool = False
+    fusion: str = "best"  # how an identity's templates make one distance
+    margin: float = 0.0  # two identities within the threshold and closer than this are ambiguous
+
+
+SET = Evidence("set", None, 0, 0.0, 0, None, 0)  # the caller's threshold: nothing is known of its errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class Decision:
     threshold: float | None
     margin: float | None  # distance of the second candidate minus that of the first
     expected_false_alarms: float | None
+    probability: float | None  # that `identity` is right, were every second probe a stranger's; None without evidence
     candidates: tuple[Candidate, ...]
     evidence: Evidence
     tower: str
@@ -57,16 +63,18 @@ class Decision:
         return asdict(self)
 
 
-def decide(candidates: Sequence[Candidate], threshold: float | None) -> tuple[Verdict, float | None]:
+def decide(
+    candidates: Sequence[Candidate], threshold: float | None, least: float = 0.0
+) -> tuple[Verdict, float | None]:
     """Return (verdict, margin) for candidates sorted by distance.
 
-    The nearest identity is named if it lies within `threshold` (at it counts as within). Two
-    identities within it and exactly as near are ambiguous: which one would be chance. Without a
-    threshold nobody is named.
+    The nearest identity is named if it lies within `threshold` (at it counts as within). A second one
+    within it, and exactly as near or nearer to the first than `least`, makes the answer ambiguous.
+    Without a threshold nobody is named.
     """
     margin = candidates[1].distance - candidates[0].distance if len(candidates) > 1 else None
     if threshold is None or not candidates or candidates[0].distance > threshold:
         return "unknown", margin
-    if margin == 0.0:
+    if margin is not None and (margin == 0.0 or (margin < least and candidates[1].distance <= threshold)):
         return "ambiguous", margin
     return "match", margin

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import strangers
+from .answering import Answering
 from .errors import SiameseIndexError
 from .files import drop_cache, leftovers
 from .index import Index
 from .store import Store, wal_is_safe
+from .strangers import Cohort
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,11 @@ def mend(path: str | Path) -> None:
     store = Store(gallery)
     try:
         with store.writing("mend"):
-            active = store.settings()[0]
-            if active is not None and strangers.stale(store, active, store.tower(active).dimension):
-                store.record("mend")
-                strangers.recompute(store, active, store.tower(active).dimension)
+            if store.settings().tower is not None:
+                cohort = _cohort(store)
+                if cohort.stale():
+                    store.record("mend")
+                    cohort.recompute()
     finally:
         store.close()
 
@@ -87,7 +89,7 @@ def _content(store: Store) -> list[Finding]:
 
 
 def _towers(store: Store) -> list[Finding]:
-    if store.settings()[0] is None:
+    if store.settings().tower is None:
         return [Finding("there is no active tower", False)]
     found = []
     for row in store.towers():
@@ -97,12 +99,12 @@ def _towers(store: Store) -> list[Finding]:
 
 
 def _templates(store: Store) -> list[Finding]:
-    active = store.settings()[0]
+    active = store.settings().tower
     if active is None:
         return []
     found = []
     row = store.tower(active)
-    _, _, vectors = store.all_templates(active, row.dimension)
+    _, _, vectors = store.templates_after(active, row.dimension, 0)
     bad = int(np.sum(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3)))
     if bad:
         found.append(Finding(f"{bad} templates are not unit vectors", False))
@@ -113,15 +115,20 @@ def _templates(store: Store) -> list[Finding]:
 
 
 def _strangers(store: Store) -> list[Finding]:
-    active = store.settings()[0]
-    if active is None:
+    if store.settings().tower is None:
         return []
-    wrong = strangers.stale(store, active, store.tower(active).dimension)
-    return [Finding(f"{wrong} strangers' nearest distances are not up to date", True)] if wrong else []
+    wrong = _cohort(store).stale()
+    return [Finding(f"{wrong} stranger searches are not up to date", True)] if wrong else []
+
+
+def _cohort(store: Store) -> Cohort:
+    cohort = Answering(store).cohort()
+    cohort.read()
+    return cohort
 
 
 def _cache(store: Store) -> list[Finding]:
-    active = store.settings()[0]
+    active = store.settings().tower
     if active is None:
         return []
     row = store.tower(active)

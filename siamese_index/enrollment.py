@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from . import images, strangers
-from .errors import BadInput, SiameseIndexError
+import numpy as np
+
+from . import images
+from .answering import Answering, Outlook
+from .calibration import Threshold
+from .errors import BadInput, Conflict, SiameseIndexError
+from .fusion import all_distances, to_identity
 from .images import Picture
 from .store import Store, TowerRow
 from .tower import Tower
 from .vectors import Vectors
 
 NAME_LIMIT = 255
+Conflicts = Literal["allow", "refuse", "refuse when sure"]
+SURE = 0.05  # FPIR
+TWIN = 0.25  # templates nearer than this may be of one picture, saved twice: their pixels tell
 Progress = Callable[[int], None]  # called with how many more items are done
 Sample = tuple[str, bytes, str, bytes | None]  # identity, SHA-256, source, the picture to keep
 
@@ -32,9 +41,10 @@ class Enrollment:
     """What became of each sample of an enrollment."""
 
     enrolled: list[tuple[str, str]] = field(default_factory=list)  # (identity, source)
-    already: list[tuple[str, str]] = field(default_factory=list)  # the same bytes, under the same identity
+    already: list[tuple[str, str]] = field(default_factory=list)  # the same picture, under the same identity
     refused: list[Refusal] = field(default_factory=list)
     revision: int = 0
+    outlook: Outlook | None = None  # of a dry run: what the gallery would promise and miss
 
 
 def take(
@@ -43,11 +53,12 @@ def take(
     total: Enrollment,
     strict: bool,
     keep: bool = True,
+    floor: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Sample], Vectors]:
     """Read and embed (name, picture) items; return the samples and their vectors (n, dimension).
 
-    What cannot be taken is raised if `strict`, else listed in `total`.
+    What cannot be taken, or is below the `floor` of quality, is raised if `strict`, else listed in `total`.
     """
     samples: list[Sample] = []
     pixels = []
@@ -56,6 +67,8 @@ def take(
         try:
             accepted, data = clean_name(name), images.read(picture)
             kept = tower.bounded(data)
+            if floor:
+                images.refuse_below(floor, kept)
             pixels.append(tower.prepare(kept))  # of what is kept, so that embedding it again gives the same
         except SiameseIndexError as error:
             if strict:
@@ -70,32 +83,120 @@ def take(
 
 
 def write(
-    store: Store, tower: TowerRow, samples: Sequence[Sample], vectors: Vectors, total: Enrollment, strict: bool
+    store: Store,
+    answering: Answering,
+    tower: TowerRow,
+    samples: Sequence[Sample],
+    vectors: Vectors,
+    total: Enrollment,
+    strict: bool,
+    conflicts: Conflicts,
 ) -> None:
-    """Enroll what is new among the samples, in one transaction; say in `total` what became of each."""
-    with store.writing("enroll"):
-        store.expect_active(tower.id)
-        holders = store.holders([digest for _, digest, _, _ in samples])
-        fresh: list[int] = []
-        for i, (name, digest, source, _) in enumerate(samples):
-            if digest not in holders:
-                holders[digest] = name
-                fresh.append(i)
-            elif holders[digest] == name:
+    """Enroll what is new among the samples; say in `total` what became of each. Call it inside a transaction."""
+    store.expect_active(tower.id)
+    cohort = answering.cohort()
+    cohort.catch_up(store.revision())
+    holders = store.holders([digest for _, digest, _, _ in samples])
+    fresh: list[int] = []
+    for i, (name, digest, source, _) in enumerate(samples):
+        if digest not in holders:
+            holders[digest] = name
+            fresh.append(i)
+        elif holders[digest] == name:
+            total.already.append((name, source))
+        else:
+            _refuse(total, source, _taken(source, name, holders[digest]), strict)
+    if _accuses(answering.state().threshold(None), conflicts):
+        fresh = _without_conflicts(store, answering, tower, samples, vectors, fresh, total, strict)
+    if fresh:
+        rows, new = [samples[i] for i in fresh], vectors[fresh]
+        event = store.record("enroll", samples=len(fresh))
+        identities, templates = store.add_samples(event, tower.id, rows, new)
+        cohort.enrolled([row[0] for row in rows], [row[1] for row in rows], templates, identities, new)
+        total.enrolled += [(row[0], row[2]) for row in rows]
+    cohort.seen()
+    total.revision = store.revision()[0]
+
+
+def _accuses(learned: Threshold, conflicts: Conflicts) -> bool:
+    """Whether a threshold is good enough to refuse a sample for whom it looks like.
+
+    It must come from strangers: one that was learned from the gallery itself lets a share of newcomers
+    look like somebody by definition. Many samples are only refused by one that promises SURE; for a
+    single one, whoever enrolls it can look.
+    """
+    if conflicts == "allow" or learned.tau is None or "gallery" in learned.evidence.source:
+        return False
+    return conflicts == "refuse" or (learned.evidence.promise or 1.0) <= SURE
+
+
+def _without_conflicts(
+    store: Store,
+    answering: Answering,
+    tower: TowerRow,
+    samples: Sequence[Sample],
+    vectors: Vectors,
+    fresh: list[int],
+    total: Enrollment,
+    strict: bool,
+) -> list[int]:
+    """Return which of the samples `fresh` look like nobody else than whom they are said to show.
+
+    A sample conflicts when another identity is within the threshold and nearer than its own, by more
+    than the margin at which answers are ambiguous. It is compared with who is enrolled, and with what
+    comes with it and is taken.
+    """
+    if not fresh:
+        return fresh
+    state = answering.state()
+    learned = state.threshold(None)
+    assert learned.tau is not None  # nobody is accused without
+    new, samples = vectors[fresh], [samples[i] for i in fresh]
+    by_id, known, fusion = store.identity_names(), store.identity_ids(), state.settings.fusion
+    found = answering.searcher(state).nearest(new, 2)
+    labels = store.owners({hit.template for hits in found for hit in hits})
+    taken = np.zeros(len(new), bool)
+    for block in range(0, len(new), 256):
+        among = all_distances(new[block : block + 256], new[: block + 256])  # what came before in this batch
+        for at in range(block, min(block + 256, len(new))):
+            name, _, source, picture = samples[at]
+            own = next((h for h in found[at] if by_id[h.identity] == name), None)
+            near = [(h.distance, by_id[h.identity], labels[h.template][1]) for h in found[at] if h is not own]
+            close = np.flatnonzero((among[at - block, :at] <= learned.tau) & taken[:at])
+            beside = [(float(among[at - block, j]), samples[j][0], -1) for j in close.tolist()]
+            other, who, sample = min([n for n in near + beside if n[1] != name], default=(np.inf, "", -1))
+            if own and own.distance < TWIN and images.alike(picture, store.picture(labels[own.template][1])):
                 total.already.append((name, source))
-            else:
-                error = _taken(source, name, holders[digest])
-                if strict:
-                    raise error
-                total.refused.append(Refusal(source, error))
-        if fresh:
-            rows, new = [samples[i] for i in fresh], vectors[fresh]
-            event = store.record("enroll", samples=len(fresh))
-            identities, templates = store.add_samples(event, tower.id, rows, new)
-            names, digests = [row[0] for row in rows], [row[1] for row in rows]
-            strangers.tighten(store, tower.id, names, digests, identities, templates, new)
-            total.enrolled += [(row[0], row[2]) for row in rows]
-        total.revision = store.revision()[0]
+                continue
+            if other <= learned.tau:
+                mine = min([n[0] for n in beside if n[1] == name], default=np.inf)
+                if name in known:
+                    templates = store.templates_of(tower.id, tower.dimension, known[name])[1]
+                    mine = min(mine, to_identity(new[at], templates, fusion))
+                if other + learned.evidence.margin < mine:
+                    twin = sample >= 0 and other < TWIN and images.alike(picture, store.picture(sample))
+                    error = (
+                        _taken(source, name, who) if twin else _conflict(source, name, who, other, mine, learned.tau)
+                    )
+                    _refuse(total, source, error, strict)
+                    continue
+            taken[at] = True
+    return [fresh[at] for at in np.flatnonzero(taken)]
+
+
+def _refuse(total: Enrollment, source: str, error: SiameseIndexError, strict: bool) -> None:
+    if strict:
+        raise error
+    total.refused.append(Refusal(source, error))
+
+
+def _conflict(source: str, name: str, who: str, other: float, mine: float, tau: float) -> Conflict:
+    own = f"; {name!r} itself is {mine:.3f} away" if np.isfinite(mine) else ""
+    return Conflict(
+        f"{source}: this looks like {who!r} ({other:.3f}, threshold {tau:.3f}), not {name!r}.",
+        f"Another identity is within the threshold{own}.",
+        f"Enroll it as {who!r}, or insist: --allow-conflict",
+    )
 
 
 def _taken(source: str, name: str, holder: str) -> BadInput:

@@ -2,6 +2,7 @@
 
 SiameseIndexError        2  base; itself never raised
 ├─ BadInput              2  a name, option, vector or table that cannot be accepted
+│  └─ Conflict           2  a sample that looks like another identity than the one it is said to show
 ├─ Unreadable            3  a picture or vector file that cannot be read
 ├─ Missing               4  no such gallery, tower, identity or file, or no right to use it
 ├─ Locked                5  another process is writing
@@ -29,6 +30,10 @@ class BadInput(SiameseIndexError):
     """The request itself must change."""
 
     exit_code = 2
+
+
+class Conflict(BadInput):
+    """A sample looks like another enrolled identity; the name, or the insistence, must change."""
 
 
 class Unreadable(SiameseIndexError):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import clustered_interval, share_interval, threshold
-from .decision import Evidence
+from .decision import SET, Evidence
 from .enrollment import Progress, Refusal
 from .errors import BadInput
 from .gallery import Gallery
@@ -112,7 +112,7 @@ def evaluate(
         wrong_identity=Rate.measured(wrong, len(ranks)),
         fpir=Rate.measured(alarms, strangers),
         threshold=learned.tau if given is None else given,
-        evidence=learned.evidence if given is None else Evidence("given", None, 0, 0.0, 0, None, 0),
+        evidence=learned.evidence if given is None else SET,
         fpir_stated=learned.interval() if given is None else None,
         refused=tuple(refused),
     )

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from . import calibration, enrollment, generations, images, strangers
-from .answering import Answering, Verification, check_question, share
+from .answering import Answering, Outlook, Verification, check_question, share
 from .calibration import DEFAULT_FPIR, Threshold
 from .decision import Decision, Evidence
-from .enrollment import Enrollment, Progress, Refusal, clean_name, picture_name
+from .enrollment import Conflicts, Enrollment, Progress, Refusal, clean_name, picture_name
 from .errors import BadInput, Damaged, Missing, SiameseIndexError
+from .fusion import RULES, Fusion, to_identity
 from .images import Picture
+from .planning import Capacity, Plan, Planner
 from .store import IdentityRow, SampleRow, Store, TowerRow, creating
 from .tower import BATCH, Tower, TowerFile
 from .vectors import Vectors, distances, unit
 
+if TYPE_CHECKING:
+    from .strangers import Cohort
+
 CHUNK = 1024  # pictures per transaction when enrolling many
+Stranger = tuple[str, bytes, bytes | None]  # name, SHA-256, the picture to keep
+
+
+class _TakenBack(Exception):
+    """Ends the transaction of a dry run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms samples are enrolled."""
+
+    allow_conflict: bool = False
+    floor: Mapping[str, float] = field(default_factory=dict)  # the least of each measure of `images.quality`
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +56,7 @@ class Calibration:
     fpir_interval: tuple[float, float] | None  # 95 %
     evidence: Evidence
     strangers: dict[str, int]  # searches by source: "tower" (its held-out identities), "given"
+    own_searches: int  # of the gallery's own templates among the others
     enrolled_strangers: int  # searched among the others, since they are enrolled
     set_aside: int  # searches that met nobody, or only the same picture
     misses: int  # mated searches (leave one out) that did not return their identity
@@ -146,33 +168,52 @@ class Gallery:
 
     # -- enrolling ----------------------------------------------------------------------------
 
-    def enroll(self, name: str, pictures: Sequence[Picture]) -> Enrollment:
+    def enroll(
+        self,
+        name: str,
+        pictures: Sequence[Picture],
+        *,
+        allow_conflict: bool = False,
+        floor: Mapping[str, float] | None = None,
+        dry_run: bool = False,
+    ) -> Enrollment:
         """Enroll pictures under `name`, all of them or none: any refusal is raised as an error.
 
-        Enrolling the same bytes under the same name again changes nothing and is reported in
-        `already`; under another name it raises BadInput. Unreadable pictures raise Unreadable.
+        Enrolling the same picture under the same name again changes nothing and is reported in
+        `already`; under another name it raises BadInput. A picture that looks like another enrolled
+        identity, by a threshold that strangers set, raises Conflict unless `allow_conflict`; one below a
+        `floor` of quality (see `images.quality`), or unreadable, raises Unreadable. With `dry_run`
+        nothing is kept, and the answer says what would become of it.
         """
-        return self._enroll([(name, picture) for picture in pictures], Enrollment(), strict=True)
+        items = [(name, picture) for picture in pictures]
+        return self._enroll(items, Enrollment(), True, Terms(allow_conflict, floor or {}, dry_run))
 
-    def enroll_many(self, items: Iterable[tuple[str, Picture]], progress: Progress | None = None) -> Enrollment:
+    def enroll_many(
+        self,
+        items: Iterable[tuple[str, Picture]],
+        progress: Progress | None = None,
+        *,
+        allow_conflict: bool = False,
+        floor: Mapping[str, float] | None = None,
+        dry_run: bool = False,
+    ) -> Enrollment:
         """Enroll (name, picture) items; the good ones are enrolled, the others listed in `refused`.
 
-        Durable after every CHUNK pictures, so an interrupted run can simply be repeated.
+        Durable after every CHUNK pictures, so an interrupted run can simply be repeated. Conflicts are
+        refused when the threshold promises an FPIR of at most 5 %: a weak one would accuse too many. The
+        rest is as for `enroll`; a dry run is one transaction.
         """
-        total, chunk = Enrollment(), []
-        for item in items:
-            chunk.append(item)
-            if len(chunk) == CHUNK:
-                self._enroll(chunk, total, strict=False, progress=progress)
-                chunk = []
-        if chunk:
-            self._enroll(chunk, total, strict=False, progress=progress)
+        total, terms = Enrollment(), Terms(allow_conflict, floor or {}, dry_run)
+        waiting = iter(items)
+        while chunk := list(itertools.islice(waiting, None if dry_run else CHUNK)):
+            self._enroll(chunk, total, False, terms, progress)
         return total
 
-    def enroll_vectors(self, names: Sequence[str], vectors: Any) -> Enrollment:
+    def enroll_vectors(self, names: Sequence[str], vectors: Any, *, allow_conflict: bool = False) -> Enrollment:
         """Enroll vectors (n, dimension) of an outside embedder under `names` (n,), in one transaction.
 
-        Raises BadInput, and enrolls nothing, for any name or vector that is not acceptable.
+        Raises BadInput, and enrolls nothing, for any name or vector that is not acceptable; Conflict for
+        one that looks like another identity, unless `allow_conflict`.
         """
         row = self._active()
         if row.has_network:
@@ -186,7 +227,9 @@ class Gallery:
             for i, (n, v) in enumerate(zip(names, rows, strict=True))
         ]
         done = Enrollment()
-        enrollment.write(self._store, row, samples, rows, done, strict=True)
+        with self._store.writing("enroll"):
+            conflicts: Conflicts = "allow" if allow_conflict else "refuse when sure"
+            enrollment.write(self._store, self._answering, row, samples, rows, done, True, conflicts)
         return done
 
     def _enroll(
@@ -194,12 +237,23 @@ class Gallery:
         items: Sequence[tuple[str, Picture]],
         total: Enrollment,
         strict: bool,
+        terms: Terms,
         progress: Progress | None = None,
     ) -> Enrollment:
-        row, keep = self._active(), self._store.settings()[2]
-        samples, vectors = enrollment.take(items, self.tower, total, strict, keep, progress)
-        enrollment.write(self._store, row, samples, vectors, total, strict)
+        row, keep = self._active(), self._store.settings().keep_pictures and not terms.dry_run
+        samples, vectors = enrollment.take(items, self.tower, total, strict, keep, terms.floor, progress)
+        with contextlib.suppress(_TakenBack), self._store.writing("enroll"):
+            conflicts: Conflicts = "allow" if terms.allow_conflict else "refuse" if strict else "refuse when sure"
+            enrollment.write(self._store, self._answering, row, samples, vectors, total, strict, conflicts)
+            if terms.dry_run:
+                total.outlook = self._answering.outlook()
+                raise _TakenBack
         return total
+
+    def outlook(self) -> Outlook:
+        """Return what the gallery promises now, and what it costs."""
+        with self._store.reading():
+            return self._answering.outlook()
 
     # -- identities ---------------------------------------------------------------------------
 
@@ -222,23 +276,32 @@ class Gallery:
             identity = self._known(name)
             if self._store.identity(new) is not None:
                 raise BadInput(f"{new!r} is enrolled already.", remedy="Choose another name.")
+            cohort = self._caught_up()
             self._store.record("rename", identity=identity)
             self._store.rename(identity, new)
-            self._recompute_strangers()
+            if cohort:
+                cohort.renamed(unicodedata.normalize("NFC", name), new)
+                cohort.seen()
 
     def remove(self, name: str) -> int:
         """Take an identity out of the gallery; return how many samples it had. Raises Missing."""
         with self._store.writing("remove"):
             identity = self._known(name)
             samples = len(self._store.samples(name))
+            cohort = self._caught_up()
             self._store.remove(identity, self._store.record("remove", identity=identity, samples=samples))
-            self._recompute_strangers()
+            if cohort:
+                cohort.removed(identity)
+                cohort.seen()
         return samples
 
-    def _recompute_strangers(self) -> None:
-        active = self._store.settings()[0]
-        if active is not None:
-            strangers.recompute(self._store, active, self._store.tower(active).dimension)
+    def _caught_up(self) -> Cohort | None:
+        """Return the non-mated searches, as they are before this transaction changes something."""
+        if self._answering.state().tower is None:
+            return None
+        cohort = self._answering.cohort()
+        cohort.catch_up(self._store.revision())
+        return cohort
 
     def _known(self, name: str) -> int:
         identity = self._store.identity(unicodedata.normalize("NFC", name))
@@ -334,11 +397,12 @@ class Gallery:
         return self._answering.verified(float(distances(first, second)), fmr)
 
     def verify_as(self, picture: Picture, name: str, *, fmr: float | None = None) -> Verification:
-        """Say whether the picture shows the enrolled identity `name`, by its nearest template. Raises Missing."""
+        """Say whether the picture shows the enrolled identity `name`, by its fused distance. Raises Missing."""
         row, probe = self._active(), self._embedded(picture)
         with self._store.reading():
-            vectors = self._store.templates_of(row.id, row.dimension, self._known(name))
-        return self._answering.verified(float(distances(vectors, probe).min()), fmr)
+            _, vectors = self._store.templates_of(row.id, row.dimension, self._known(name))
+            fusion = self._store.settings().fusion
+        return self._answering.verified(to_identity(probe, vectors, fusion), fmr)
 
     def _embedded(self, *pictures: Picture) -> Vectors:
         pixels = []
@@ -354,30 +418,38 @@ class Gallery:
     def threshold(self, fpir: float | None = None) -> Threshold:
         """Return the learned threshold for this FPIR (the gallery's target when None) and its evidence."""
         with self._store.reading():
-            return self._answering.threshold(self._answering.state(), fpir)
+            return self._answering.state().threshold(fpir)
 
     def calibrate(
         self,
         *,
         fpir: float | None = None,
         strangers_given: Iterable[tuple[str, Picture]] = (),
+        fusion: Fusion | Literal["auto"] | None = None,
         progress: Progress | None = None,
     ) -> tuple[Calibration, list[Refusal]]:
-        """Set the target FPIR, add strangers (name, picture), and report the threshold with what it costs.
+        """Set the target FPIR, add strangers (name, picture), choose the fusion; report the threshold and its cost.
 
         Strangers are people or things that are not enrolled; their pictures are kept with the gallery.
-        Returns the calibration and the strangers that could not be read.
+        `fusion` "auto" is the rule with the fewest misses at the target. Returns the calibration and the
+        strangers that could not be read.
         """
         taken, given = Enrollment(), list(strangers_given)
+        rows: list[Stranger] = []
+        vectors: Vectors = np.zeros((0, 0), np.float32)
         if given:
             samples, vectors = enrollment.take(given, self.tower, taken, strict=False, progress=progress)
-            self._calibrate(fpir, [(name, digest, kept) for name, digest, _, kept in samples], vectors)
-        else:
-            self._calibrate(fpir, [], np.zeros((0, 0), np.float32))
+            rows = [(name, digest, kept) for name, digest, _, kept in samples]
+        self._calibrate(fpir, rows, vectors, fusion)
         return self._calibration(), taken.refused
 
     def calibrate_vectors(
-        self, *, fpir: float | None = None, names: Sequence[str] = (), vectors: Any = None
+        self,
+        *,
+        fpir: float | None = None,
+        names: Sequence[str] = (),
+        vectors: Any = None,
+        fusion: Fusion | Literal["auto"] | None = None,
     ) -> Calibration:
         """As `calibrate`, for a gallery of vectors: strangers `vectors` (n, dimension) and whose they are."""
         tower = self._active()
@@ -385,51 +457,87 @@ class Gallery:
         if len(names) != len(rows):
             raise BadInput(f"{len(names)} names for {len(rows)} vectors.", "Each vector needs its name.")
         digests = [hashlib.sha256(row.tobytes()).digest() for row in rows]
-        self._calibrate(fpir, [(clean_name(n), d, None) for n, d in zip(names, digests, strict=True)], rows)
+        self._calibrate(fpir, [(clean_name(n), d, None) for n, d in zip(names, digests, strict=True)], rows, fusion)
         return self._calibration()
 
-    def _calibrate(self, fpir: float | None, rows: Sequence[tuple[str, bytes, bytes | None]], vectors: Vectors) -> None:
-        if fpir is None and not rows:
+    def _calibrate(
+        self,
+        fpir: float | None,
+        rows: Sequence[Stranger],
+        vectors: Vectors,
+        fusion: Fusion | Literal["auto"] | None,
+    ) -> None:
+        if fusion is not None and fusion not in (*RULES, "auto"):
+            raise BadInput(f"There is no fusion {fusion!r}.", f"There are {', '.join(RULES)}, and auto.")
+        if fpir is None and not rows and fusion is None:
             return
         tower = self._active()
         with self._store.writing("calibrate"):
             self._store.expect_active(tower.id)
-            event = self._store.record("calibrate", fpir=fpir, strangers=len(rows))
+            cohort = self._answering.cohort()
+            cohort.catch_up(self._store.revision())
+            event = self._store.record("calibrate", fpir=fpir, strangers=len(rows), fusion=fusion)
             if fpir is not None:
                 self._store.set_target(share(fpir))
-            if rows:
-                strangers.admit(self._store, event, tower.id, "given", rows, vectors)
+            added = strangers.admit(self._store, event, tower.id, "given", rows, vectors) if rows else 0
+            if fusion == "auto":
+                by_rule = {rule: cohort.rows(rule) for rule in RULES}
+                fusion = calibration.best_fusion(by_rule, self._store.settings().target_fpir)
+            if fusion is not None:
+                self._store.set_fusion(fusion)
+            if added or fusion is not None:
+                cohort.recompute()
+            cohort.seen()
 
     def _calibration(self) -> Calibration:
         with self._store.reading():
             state = self._answering.state()
+            learned = state.threshold(None)
             tower = self._active()
-            learned = self._answering.threshold(state, None)
             searches = self._store.strangers(tower.id, tower.dimension)
-            _, identities, vectors = self._store.all_templates(tower.id, tower.dimension)
-        misses, mated = calibration.mated_misses(vectors, identities, learned.tau)
-        met = np.isfinite(searches.distances)
+            own = state.searches.sources.count("gallery")
+        missed, mated = calibration.misses(state.searches, learned.tau, learned.evidence.margin)
+        sources = {s: searches.sources.count(s) for s in sorted(set(searches.sources))}
         return Calibration(
             threshold=learned.tau,
             fpir_interval=learned.interval(),
             evidence=learned.evidence,
-            strangers={s: searches.sources.count(s) for s in sorted(set(searches.sources))},
+            strangers=sources,
+            own_searches=own,
             enrolled_strangers=int(np.sum(searches.own >= 0)),
-            set_aside=int(np.sum(~met)),
-            misses=misses,
+            set_aside=int(np.sum(searches.nearest < 0)),
+            misses=missed,
             mated=mated,
-            fnir=misses / mated if mated else None,
-            fnir_interval=calibration.share_interval(misses, mated),
+            fnir=missed / mated if mated else None,
+            fnir_interval=calibration.share_interval(missed, mated),
             identities=state.identities,
             revision=state.revision[0],
         )
+
+    def planner(self) -> Planner:
+        """Return what plans sizes that the gallery does not have, from its strangers. Raises BadInput with too few."""
+        with self._store.reading():
+            tower = self._active()
+            rows = self._store.strangers(tower.id, tower.dimension)
+        return Planner(rows.vectors, rows.names)
+
+    def plan(self, identities: int, *, fpir: float | None = None) -> Plan:
+        """Return what the tower promises and costs with so many `identities`, from one picture each."""
+        return self.planner().plan(identities, self._target(fpir))
+
+    def capacity(self, *, fpir: float | None = None, fnir: float = 0.1) -> Capacity:
+        """Return how many identities the tower can hold at the target before more than `fnir` of searches miss."""
+        return self.planner().capacity(self._target(fpir), share(fnir))
+
+    def _target(self, fpir: float | None) -> float:
+        return self._store.settings().target_fpir if fpir is None else share(fpir)
 
     # -- towers -------------------------------------------------------------------------------
 
     def towers(self) -> list[tuple[TowerRow, bool]]:
         """Return the gallery's towers in the order they came, each with whether it is active."""
         with self._store.reading():
-            active = self._store.settings()[0]
+            active = self._store.settings().tower
             return [(row, row.id == active) for row in self._store.towers()]
 
     def tower_record(self, tower: str | None = None) -> tuple[TowerRow, bool]:
@@ -467,7 +575,7 @@ class Gallery:
         active = self._active()
         if row.id == active.id:
             raise BadInput(f"Tower {row.sha256[:12]} is the active one already.")
-        return generations.switch(self._store, active.id, row, self._open_tower(row), None, progress)
+        return generations.switch(self._store, self._answering, active.id, row, self._open_tower(row), None, progress)
 
     def rollback(self, progress: Progress | None = None) -> str:
         """Go back to the generation before the active one; return its tower's id.
@@ -480,7 +588,9 @@ class Gallery:
             if before is None:
                 raise BadInput("There is no generation to go back to.", "This gallery has only had one tower.")
             row = self._store.tower(self._store.generation_tower(before))
-        generations.switch(self._store, self._active().id, row, self._open_tower(row), before, progress)
+        generations.switch(
+            self._store, self._answering, self._active().id, row, self._open_tower(row), before, progress
+        )
         return row.sha256
 
     # -- whole galleries ----------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import calibration, strangers
+from .answering import Answering
 from .enrollment import Progress
 from .errors import BadInput, Missing
 from .store import Store, TowerRow
@@ -38,7 +39,13 @@ def find_tower(store: Store, tower: str) -> TowerRow:
 
 
 def switch(
-    store: Store, active: int, row: TowerRow, tower: Tower, back_to: int | None, progress: Progress | None
+    store: Store,
+    answering: Answering,
+    active: int,
+    row: TowerRow,
+    tower: Tower,
+    back_to: int | None,
+    progress: Progress | None,
 ) -> int:
     """Make `tower` active instead of the tower `active`; return how many samples it had to embed.
 
@@ -68,11 +75,14 @@ def switch(
         given = store.strangers_to_embed(row.id)
         if given:
             store.add_searches(row.id, [stranger for stranger, _ in given], _embed_kept(tower, given))
-        strangers.recompute(store, row.id, row.dimension)
         if back_to is None:
             store.begin_generation(event, row.id)
         else:
             store.activate(back_to)
+        cohort = answering.cohort()
+        cohort.catch_up(store.revision())
+        cohort.recompute()
+        cohort.seen()
     return embedded + len(late)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ MAX_PIXELS = 64_000_000  # a 64-megapixel photograph; beyond it a header is more
 MIN_SIDE = 8
 KEPT_SIDE = 1024  # the longer side of a picture as a gallery keeps it
 KEPT_BYTES = 2_000_000
+ALIKE = 2.5  # mean difference of grey levels at 32 x 32 that compression makes, and a second photograph does not
 SUFFIXES = frozenset(f".{s}" for s in "avif bmp gif jpeg jpg pbm pgm png pnm ppm tif tiff webp".split())  # noqa: SIM905
 
 # OpenCV reads both once, at import.
@@ -139,6 +140,57 @@ def load(data: bytes, height: int, width: int, channels: int) -> Pixels:
     shorter, longer = min(_refuse_from_header(data)), max(height, width)
     part = next(part for part in (8, 4, 2, 1) if part == 1 or shorter >= 2 * longer * part)
     return fit(_channels(_jpeg(data, channels, part), channels), height, width)
+
+
+def quality(data: bytes) -> dict[str, float]:
+    """Return what makes a picture fit to be enrolled, as measured on its grey levels.
+
+    size: the shorter side in pixels; brightness: mean, 0..255; contrast: standard deviation;
+    sharpness: standard deviation of the Laplacian (after Pech-Pacheco et al., 2000) at up to 256
+    pixels, relative to the contrast, so that darkness is not blur. Raises Unreadable.
+    """
+    grey = decode(data, 1)
+    size = min(grey.shape[:2])
+    scale = min(1.0, 256 / max(grey.shape[:2]))
+    grey = fit(grey, max(1, round(grey.shape[0] * scale)), max(1, round(grey.shape[1] * scale)))
+    contrast = float(grey.std())
+    laplacian = float(cv2.Laplacian(grey, cv2.CV_32F).std())
+    return {
+        "size": float(size),
+        "brightness": round(float(grey.mean()), 1),
+        "contrast": round(contrast, 1),
+        "sharpness": round(laplacian / contrast, 4) if contrast else 0.0,
+    }
+
+
+MEASURES = ("size", "brightness", "contrast", "sharpness")
+_LOW = {"size": "small", "brightness": "dark", "contrast": "flat", "sharpness": "blurred"}
+
+
+def refuse_below(floor: Mapping[str, float], data: bytes) -> None:
+    """Raise Unreadable for a picture with a measure of `quality` below its floor, BadInput for no such measure."""
+    unknown = sorted(set(floor) - set(MEASURES))
+    if unknown:
+        raise BadInput(f"There is no measure {unknown[0]!r}.", f"There are {', '.join(MEASURES)}.")
+    found = quality(data)
+    for measure, least in floor.items():
+        if found[measure] < least:
+            raise Unreadable(
+                f"The picture is too {_LOW[measure]}.",
+                f"Its {measure} is {found[measure]:g}, the floor {least:g}.",
+                "Take a better one, or lower the floor.",
+            )
+
+
+def alike(a: bytes | None, b: bytes | None) -> bool:
+    """Whether two picture files show the same pixels but for compression and size; False for what is no picture."""
+    if a is None or b is None:
+        return False
+    try:
+        first, second = (load(data, 32, 32, 1).astype(np.int16) for data in (a, b))
+    except SiameseIndexError:
+        return False
+    return float(np.abs(first - second).mean()) < ALIKE
 
 
 def named(path: str | Path, error: SiameseIndexError) -> SiameseIndexError:

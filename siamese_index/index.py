@@ -1,8 +1,7 @@
 """Nearest templates, exactly: a cached, memory-mapped FAISS base and a fresh tail.
 
 The base is a file that can be deleted at any time. The tail is what was enrolled since, read from
-SQLite. What was removed since is still in the base, so whoever asks must look up which answers are
-still enrolled.
+SQLite. What was removed since is still in both, and is left out of what is found.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -25,13 +24,22 @@ from .vectors import Vectors, distances
 
 BASE_MINIMUM = 4096  # below this many templates reading them from SQLite is as fast as a cache
 _THREADS = faiss.omp_get_max_threads()  # for batches; one probe is answered sooner by one thread
-_MAGIC = b"SIDXBASE"
+_MAGIC = b"SIDXBAS2"
 _DIGEST = 16  # bytes of XXH3-128 at the very end, over everything before them
 
 # FAISS turns a batch of probes into one matrix product only above this many nq * d (128,000 in 1.15):
 # far too late on flat indexes. The knob's meaning has changed before, so it is set where it is known.
 if hasattr(faiss.cvar, "distance_compute_blas_threshold") and faiss.cvar.distance_compute_blas_threshold > 1024:
     faiss.cvar.distance_compute_blas_threshold = 1024
+
+
+@dataclass(frozen=True)
+class Found:
+    """Nearest templates, nearest first, equals by id: (n, k) each."""
+
+    templates: NDArray[np.int64]
+    identities: NDArray[np.int64]  # -1: no longer enrolled
+    distances: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,12 @@ class _Stamp:
     index_bytes: int
 
 
+class _Rows(NamedTuple):
+    ids: NDArray[np.int64]
+    owners: NDArray[np.int64]  # identity ids
+    vectors: Vectors
+
+
 class Index:
     """The templates of one tower in one gallery, kept up with its revision."""
 
@@ -60,56 +74,65 @@ class Index:
     def _clear(self) -> None:
         self._base: Any = None  # faiss.IndexFlatL2, memory-mapped
         self._base_ids = np.zeros(0, np.int64)
+        self._base_owners = np.zeros(0, np.int64)
         self._base_rows: Vectors = np.zeros((0, self._dimension), np.float32)
         self._last = 0
-        self._tail: list[tuple[NDArray[np.int64], Vectors]] = []
+        self._tail: list[_Rows] = []
         self._tail_index = faiss.IndexFlatL2(self._dimension)
+        self._since = 0  # the revision of which the oldest rows are
+        self._removed = np.zeros(0, np.int64)  # identities that went since
 
     def __len__(self) -> int:
         return len(self._base_ids) + int(self._tail_index.ntotal)
 
     def refresh(self, store: Store, revision: tuple[int, bytes]) -> None:
-        """Catch up with the gallery's `revision`. Call it inside the `store.reading()` that found it."""
+        """Catch up with the gallery's `revision`. Call it inside the transaction that found it."""
         if revision == self._seen:
             return
         if self._seen is None or (self._seen[0] and store.token_of(self._seen[0]) != self._seen[1]):
             self._clear()  # first use, or another history: a backup was restored
             self._open_base(store)
-        ids, vectors = store.templates_after(self._row, self._dimension, self._last)
-        if len(ids):
-            self._tail.append((ids, vectors))
-            self._tail_index.add(vectors)
-            self._last = int(ids[-1])
+            self._since = self._since or revision[0]
+        rows = _Rows(*store.templates_after(self._row, self._dimension, self._last))
+        if len(rows.ids):
+            self._tail.append(rows)
+            self._tail_index.add(rows.vectors)
+            self._last = int(rows.ids[-1])
+        self._removed = store.removed_since(self._since)
         self._seen = revision
+
+    def settle(self, store: Store) -> None:
+        """Write a new base when the tail has grown. Call it inside `store.reading()`, never before a commit."""
         if self._tail_index.ntotal > max(BASE_MINIMUM, len(self._base_ids) // 4):
             self._rebase(store)
 
-    def search(self, probes: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return (template ids (n, k), distances (n, k)), nearest first, equals by id; k at most `len(self)`."""
-        found_ids, found_rows = [], []
+    def search(self, probes: Vectors, k: int) -> Found:
+        """Return the k nearest templates of each probe; k at most `len(self)`."""
+        parts = []
         faiss.omp_set_num_threads(1 if len(probes) == 1 else _THREADS)
         if self._base is not None:
             at = self._base.search(probes, min(k, len(self._base_ids)))[1]
-            found_ids.append(self._base_ids[at])
-            found_rows.append(self._base_rows[at])
+            parts.append((self._base_ids[at], self._base_owners[at], self._base_rows[at]))
         if self._tail_index.ntotal:
             if len(self._tail) > 1:  # joined when first searched, not at each enrollment
-                self._tail = [(np.concatenate([i for i, _ in self._tail]), np.concatenate([v for _, v in self._tail]))]
-            ids, rows = self._tail[0]
+                self._tail = [_Rows(*(np.concatenate(columns) for columns in zip(*self._tail, strict=True)))]
+            ids, owners, rows = self._tail[0]
             at = self._tail_index.search(probes, min(k, len(ids)))[1]
-            found_ids.append(ids[at])
-            found_rows.append(rows[at])
-        if not found_ids:
-            return np.zeros((len(probes), 0), np.int64), np.zeros((len(probes), 0))
-        if len(found_ids) == 1:
-            ids, rows = found_ids[0], found_rows[0]
-        else:
-            ids, rows = np.concatenate(found_ids, axis=1), np.concatenate(found_rows, axis=1)
+            parts.append((ids[at], owners[at], rows[at]))
+        if not parts:
+            nothing = np.zeros((len(probes), 0), np.int64)
+            return Found(nothing, nothing, np.zeros((len(probes), 0)))
+        ids, owners, rows = (
+            parts[0] if len(parts) == 1 else (np.concatenate(c, axis=1) for c in zip(*parts, strict=True))
+        )
         exact = distances(rows, probes[:, None, :])
         for i in np.flatnonzero((exact[:, 1:] <= exact[:, :-1]).any(axis=1)):
             order = np.lexsort((ids[i], exact[i]))
-            ids[i], exact[i] = ids[i][order], exact[i][order]
-        return ids[:, :k], exact[:, :k]
+            ids[i], owners[i], exact[i] = ids[i][order], owners[i][order], exact[i][order]
+        ids, owners, exact = ids[:, :k], owners[:, :k], exact[:, :k]
+        if len(self._removed):
+            owners = np.where(np.isin(owners, self._removed), -1, owners)
+        return Found(ids, owners, exact)
 
     # -- the cached base ----------------------------------------------------------------------
 
@@ -130,9 +153,10 @@ class Index:
             return
         if _inode(self._file) != before or (base.ntotal, base.d) != (stamp.count, stamp.dimension):
             return  # replaced while we looked: the tail will hold everything
-        self._base, self._last = base, stamp.last
-        ids = np.memmap(self._file, np.int64, "r", stamp.index_bytes, (stamp.count,))
-        self._base_ids = ids.view(np.ndarray)  # a memmap's own indexing costs as much as the search of 1,000 templates
+        self._base, self._last, self._since = base, stamp.last, stamp.revision
+        both = np.memmap(self._file, np.int64, "r", stamp.index_bytes, (2, stamp.count))
+        # A memmap's own indexing costs as much as the search of 1,000 templates.
+        self._base_ids, self._base_owners = both.view(np.ndarray)
         self._base_rows = faiss.rev_swig_ptr(base.get_xb(), stamp.count * stamp.dimension).reshape(stamp.count, -1)
 
     def _read_stamp(self, store: Store) -> _Stamp | None:
@@ -150,27 +174,37 @@ class Index:
             return None
         ours = (stamp.tower, stamp.dimension) == (self._tower, self._dimension)
         token = store.token_of(stamp.revision)
-        whole = stamp.index_bytes + 8 * stamp.count == end - 16 - length
+        whole = stamp.index_bytes + 16 * stamp.count == end - 16 - length
         return stamp if ours and whole and token is not None and token.hex() == stamp.token else None
 
     def _rebase(self, store: Store) -> None:
         """Write a new base of everything enrolled. A cache that cannot be written is done without."""
         revision, token = store.revision()
-        ids, vectors = store.templates_after(self._row, self._dimension, 0)
+        rows = _Rows(*store.templates_after(self._row, self._dimension, 0))
         with contextlib.suppress(OSError, SiameseIndexError):
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            write_base(self._file, self._tower, revision, token, ids, vectors)
+            write_base(self._file, self._tower, revision, token, *rows)
             self._clear()
             self._open_base(store)
         if self._base is None:
             self._clear()
-            self._tail = [(ids, vectors)]
-            self._tail_index.add(vectors)
-            self._last = int(ids[-1]) if len(ids) else 0
+            self._tail = [rows]
+            self._tail_index.add(rows.vectors)
+            self._last = int(rows.ids[-1]) if len(rows.ids) else 0
+            self._since = revision
+        self._removed = store.removed_since(self._since)
 
 
-def write_base(path: Path, tower: str, revision: int, token: bytes, ids: NDArray[np.int64], vectors: Vectors) -> None:
-    """Replace the base file durably: FAISS index, ids (int64), stamp (JSON), its length, magic, digest."""
+def write_base(
+    path: Path,
+    tower: str,
+    revision: int,
+    token: bytes,
+    ids: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    vectors: Vectors,
+) -> None:
+    """Replace the base file durably: FAISS index, ids and owners (int64), stamp (JSON), its length, magic, digest."""
     flat = faiss.IndexFlatL2(vectors.shape[1])
     flat.add(vectors)
     with replacing(path) as temporary:
@@ -179,7 +213,7 @@ def write_base(path: Path, tower: str, revision: int, token: bytes, ids: NDArray
         stamp = _Stamp(tower, revision, token.hex(), vectors.shape[1], len(ids), int(ids[-1]), size)
         footer = json.dumps(asdict(stamp)).encode()
         with temporary.open("ab") as file:
-            file.write(ids.tobytes() + footer + len(footer).to_bytes(8, "little") + _MAGIC)
+            file.write(ids.tobytes() + owners.tobytes() + footer + len(footer).to_bytes(8, "little") + _MAGIC)
         digest = xxhash.xxh3_128(np.memmap(temporary, np.uint8, "r").data).digest()
         with temporary.open("ab") as file:
             file.write(digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 APPLICATION_ID = 0x53494458  # "SIDX", in the file's header
-VERSION = 1  # the newest migration, kept in PRAGMA user_version
+VERSION = 2  # the newest migration, kept in PRAGMA user_version
 
 _FIRST = (
     # Every mutation is one row here; its id is the gallery's revision. The token tells apart two
@@ -49,6 +49,31 @@ _FIRST = (
         target_fpir REAL NOT NULL, keep_pictures INTEGER NOT NULL) STRICT""",
 )
 
+_SECOND = (
+    # The nearest of a search is an identity, at the distance that is fused over its templates.
+    """CREATE TABLE searched (
+        stranger_id INTEGER NOT NULL REFERENCES stranger(id), tower_id INTEGER NOT NULL REFERENCES tower(id),
+        vector BLOB NOT NULL, own INTEGER REFERENCES identity(id), nearest INTEGER REFERENCES identity(id),
+        distance REAL, PRIMARY KEY (stranger_id, tower_id)) WITHOUT ROWID, STRICT""",
+    """INSERT INTO searched SELECT r.stranger_id, r.tower_id, r.vector, r.own, s.identity_id, r.distance
+        FROM stranger_search r LEFT JOIN template t ON t.id = r.nearest LEFT JOIN sample s ON s.id = t.sample_id""",
+    "DROP TABLE stranger_search",
+    "ALTER TABLE searched RENAME TO stranger_search",
+    # The gallery's own templates, each searched among the others. mate: the distance to its own identity.
+    """CREATE TABLE own_search (
+        template_id INTEGER PRIMARY KEY REFERENCES template(id), tower_id INTEGER NOT NULL REFERENCES tower(id),
+        nearest INTEGER REFERENCES identity(id), distance REAL, mate REAL) STRICT""",
+    "CREATE INDEX own_search_tower ON own_search(tower_id)",
+    "ALTER TABLE setting ADD COLUMN fusion TEXT NOT NULL DEFAULT 'best'",
+    "ALTER TABLE setting ADD COLUMN log INTEGER NOT NULL DEFAULT 0",
+    # Answers, kept when the user wants them: not an event, since they change nothing.
+    """CREATE TABLE answer (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')),
+        revision INTEGER NOT NULL REFERENCES event(id), tower_id INTEGER NOT NULL REFERENCES tower(id),
+        probe TEXT NOT NULL, verdict TEXT NOT NULL, identity_id INTEGER REFERENCES identity(id),
+        distance REAL, threshold REAL, vector BLOB NOT NULL, picture BLOB) STRICT""",
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the gallery to VERSION, each migration in a transaction of its own."""
@@ -64,5 +89,11 @@ def migrate(connection: sqlite3.Connection) -> None:
             db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute("PRAGMA user_version = 1")
+
+    @migrations(name="2")
+    def second(db: Database) -> None:
+        for statement in _SECOND:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 2")
 
     migrations.apply(Database(connection))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
 from .files import replacing, sweep
+from .fusion import Fusion
 from .schema import APPLICATION_ID, VERSION, migrate
 from .vectors import Vectors
 
@@ -63,7 +64,41 @@ class StrangerRows:
     sources: tuple[str, ...]
     vectors: Vectors
     own: NDArray[np.int64]  # identity id, -1 for none
-    distances: NDArray[np.float64]  # inf while nobody else is enrolled
+    nearest: NDArray[np.int64]  # identity id, -1 for none
+    distances: NDArray[np.float64]  # fused, to the nearest; inf while nobody else is enrolled
+
+
+@dataclass(frozen=True)
+class OwnRows:
+    """Searches by the gallery's own templates, each among the others, as columns."""
+
+    ids: NDArray[np.int64]  # template ids
+    own: NDArray[np.int64]  # whose they are: identity id
+    vectors: Vectors
+    nearest: NDArray[np.int64]  # nearest other identity, -1 for none
+    distances: NDArray[np.float64]  # fused, to it; inf for none
+    mates: NDArray[np.float64]  # fused, to the other templates of its own identity; NaN when there are none
+
+
+@dataclass(frozen=True)
+class SearchRows:
+    """What thresholds are learned from: distances of non-mated and of mated searches, without their vectors."""
+
+    distances: NDArray[np.float64]  # (n,) to the nearest other identity
+    names: tuple[str, ...]  # whose each search was
+    sources: tuple[str, ...]  # "given", "tower", or "gallery": its own
+    mates: NDArray[np.float64]  # (n,) to the own identity; NaN for strangers and for single templates
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the gallery was told, and has learned."""
+
+    tower: int | None  # the active tower's row id
+    target_fpir: float
+    keep_pictures: bool
+    fusion: Fusion
+    log: bool  # whether answers are kept
 
 
 def wal_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
@@ -201,21 +236,26 @@ class Store:
         row = self._db.execute("SELECT token FROM event WHERE id = ?", (revision,)).fetchone()
         return row[0] if row else None
 
-    def settings(self) -> tuple[int | None, float, bool]:
-        """Return (active tower's row id, target FPIR, whether pictures are kept)."""
+    def settings(self) -> Settings:
         row = self._db.execute(
-            "SELECT g.tower_id, s.target_fpir, s.keep_pictures FROM setting s"
+            "SELECT g.tower_id, s.target_fpir, s.keep_pictures, s.fusion, s.log FROM setting s"
             " LEFT JOIN generation g ON g.id = s.generation_id"
         ).fetchone()
-        return row[0], row[1], bool(row[2])
+        return Settings(row[0], row[1], bool(row[2]), row[3], bool(row[4]))
 
     def expect_active(self, tower: int) -> None:
         """Raise Locked when another tower has become the active one: what was embedded is of no use."""
-        if self.settings()[0] != tower:
+        if self.settings().tower != tower:
             raise Locked(f"{self.path}: the tower was swapped meanwhile.", remedy="Run the same command again.")
 
     def set_target(self, target_fpir: float) -> None:
         self._db.execute("UPDATE setting SET target_fpir = ?", (target_fpir,))
+
+    def set_fusion(self, fusion: Fusion) -> None:
+        self._db.execute("UPDATE setting SET fusion = ?", (fusion,))
+
+    def set_log(self, log: bool) -> None:
+        self._db.execute("UPDATE setting SET log = ?", (log,))
 
     def identity_count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM identity WHERE removed IS NULL").fetchone()[0])
@@ -295,6 +335,14 @@ class Store:
     def identity_ids(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT name, id FROM identity WHERE removed IS NULL").fetchall())
 
+    def identity_names(self) -> dict[int, str]:
+        return dict(self._db.execute("SELECT id, name FROM identity WHERE removed IS NULL").fetchall())
+
+    def picture(self, sample: int) -> bytes | None:
+        """Return a sample as it was kept."""
+        row = self._db.execute("SELECT picture FROM sample WHERE id = ?", (sample,)).fetchone()
+        return row[0] if row else None
+
     def pictures(self) -> Iterator[tuple[str, bytes | None]]:
         """Yield (identity name, picture) of every enrolled sample, by id."""
         yield from self._db.execute(
@@ -304,34 +352,32 @@ class Store:
 
     # -- templates ----------------------------------------------------------------------------
 
-    def templates_after(self, tower: int, dimension: int, after: int) -> tuple[NDArray[np.int64], Vectors]:
-        """Return (ids, vectors) of the tower's enrolled templates with ids above `after`, by id."""
+    def templates_after(
+        self, tower: int, dimension: int, after: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
+        """Return (template ids, identity ids, vectors) of what is enrolled with template ids above `after`, by id."""
         rows = self._db.execute(
-            "SELECT t.id, t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
+            "SELECT t.id, s.identity_id, t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
             " JOIN identity i ON i.id = s.identity_id"
             " WHERE t.tower_id = ? AND t.id > ? AND i.removed IS NULL ORDER BY t.id",
             (tower, after),
         ).fetchall()
-        return np.array([r[0] for r in rows], np.int64), self._matrix([r[1] for r in rows], dimension)
-
-    def all_templates(self, tower: int, dimension: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
-        """Return (template ids, identity ids, vectors) of everything enrolled, by template id."""
-        rows = self._db.execute(
-            "SELECT t.id, s.identity_id, t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
-            " JOIN identity i ON i.id = s.identity_id WHERE t.tower_id = ? AND i.removed IS NULL ORDER BY t.id",
-            (tower,),
-        ).fetchall()
         ids = np.array([r[0] for r in rows], np.int64)
         return ids, np.array([r[1] for r in rows], np.int64), self._matrix([r[2] for r in rows], dimension)
 
-    def templates_of(self, tower: int, dimension: int, identity: int) -> Vectors:
-        """Return the vectors of one identity's templates."""
+    def removed_since(self, revision: int) -> NDArray[np.int64]:
+        """Return the identities that were removed after `revision`."""
+        rows = self._db.execute("SELECT id FROM identity WHERE removed > ?", (revision,)).fetchall()
+        return np.array([r[0] for r in rows], np.int64)
+
+    def templates_of(self, tower: int, dimension: int, identity: int) -> tuple[NDArray[np.int64], Vectors]:
+        """Return (template ids, vectors) of one identity, by id."""
         rows = self._db.execute(
-            "SELECT t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
-            " WHERE t.tower_id = ? AND s.identity_id = ?",
+            "SELECT t.id, t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
+            " WHERE t.tower_id = ? AND s.identity_id = ? ORDER BY t.id",
             (tower, identity),
         ).fetchall()
-        return self._matrix([r[0] for r in rows], dimension)
+        return np.array([r[0] for r in rows], np.int64), self._matrix([r[1] for r in rows], dimension)
 
     def owners(self, templates: Iterable[int]) -> dict[int, tuple[str, int]]:
         """Return template id -> (identity name, sample id), without templates that are no longer enrolled."""
@@ -375,8 +421,8 @@ class Store:
     def _tower_row(self, row: Any) -> TowerRow:
         try:
             card, report = json.loads(row[3]), json.loads(row[4]) if row[4] else None
-        except ValueError:
-            raise Damaged(f"{self.path}: the card of tower {row[1][:12]} is damaged.") from None
+        except (ValueError, TypeError):  # no JSON, or nothing where a page was lost
+            raise Damaged(f"{self.path}: the card of a tower is damaged.") from None
         return TowerRow(row[0], row[1], row[2], card, report, bool(row[5]))
 
     def network(self, tower: int) -> tuple[bytes, bytes | None]:
@@ -474,7 +520,7 @@ class Store:
 
     def strangers(self, tower: int, dimension: int) -> StrangerRows:
         rows = self._db.execute(
-            "SELECT id, name, digest, source, vector, own, distance FROM stranger_search JOIN stranger"
+            "SELECT id, name, digest, source, vector, own, nearest, distance FROM stranger_search JOIN stranger"
             " ON id = stranger_id WHERE tower_id = ? ORDER BY id",
             (tower,),
         ).fetchall()
@@ -482,18 +528,57 @@ class Store:
             np.array([r[0] for r in rows], np.int64),
             tuple(r[1] for r in rows), tuple(r[2] for r in rows), tuple(r[3] for r in rows),
             self._matrix([r[4] for r in rows], dimension),
-            np.array([-1 if r[5] is None else r[5] for r in rows], np.int64),
-            np.array([np.inf if r[6] is None else r[6] for r in rows], np.float64),
+            _ids(rows, 5), _ids(rows, 6), _distances(rows, 7, np.inf),
         )  # fmt: skip
 
-    def stranger_distances(self, tower: int) -> tuple[NDArray[np.float64], list[str]]:
-        """Return nearest distances (n,) of all searches that met somebody, and whose each was."""
+    def own_searches(self, tower: int, dimension: int) -> OwnRows:
         rows = self._db.execute(
-            "SELECT distance, name FROM stranger_search JOIN stranger ON id = stranger_id"
-            " WHERE tower_id = ? AND distance IS NOT NULL",
+            "SELECT o.template_id, s.identity_id, t.vector, o.nearest, o.distance, o.mate FROM own_search o"
+            " JOIN template t ON t.id = o.template_id JOIN sample s ON s.id = t.sample_id"
+            " WHERE o.tower_id = ? ORDER BY o.template_id",
             (tower,),
         ).fetchall()
-        return np.array([r[0] for r in rows], np.float64), [r[1] for r in rows]
+        return OwnRows(
+            _ids(rows, 0), _ids(rows, 1), self._matrix([r[2] for r in rows], dimension),
+            _ids(rows, 3), _distances(rows, 4, np.inf), _distances(rows, 5, np.nan),
+        )  # fmt: skip
+
+    def searches(self, tower: int) -> SearchRows:
+        """Return all searches that met somebody."""
+        rows = self._db.execute(
+            "SELECT distance, name, source, NULL FROM stranger_search JOIN stranger ON id = stranger_id"
+            " WHERE tower_id = ?1 AND distance IS NOT NULL"
+            " UNION ALL SELECT o.distance, i.name, 'gallery', o.mate FROM own_search o"
+            " JOIN template t ON t.id = o.template_id JOIN sample s ON s.id = t.sample_id"
+            " JOIN identity i ON i.id = s.identity_id WHERE o.tower_id = ?1 AND o.distance IS NOT NULL",
+            (tower,),
+        ).fetchall()
+        return SearchRows(
+            _distances(rows, 0, np.inf), tuple(r[1] for r in rows), tuple(r[2] for r in rows),
+            _distances(rows, 3, np.nan),
+        )  # fmt: skip
+
+    def set_own_searches(
+        self,
+        tower: int,
+        templates: NDArray[np.int64],
+        nearest: NDArray[np.int64],
+        distances: NDArray[np.float64],
+        mates: NDArray[np.float64],
+    ) -> None:
+        """Record own searches: nearest other identity (-1: none), distance to it, and to the mates (NaN: none)."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO own_search (template_id, tower_id, nearest, distance, mate) VALUES (?, ?, ?, ?, ?)",
+            (
+                (t, tower, n if n >= 0 else None, d if n >= 0 else None, None if m != m else m)
+                for t, n, d, m in zip(
+                    templates.tolist(), nearest.tolist(), distances.tolist(), mates.tolist(), strict=True
+                )
+            ),
+        )
+
+    def drop_own_searches(self, templates: Iterable[int]) -> None:
+        self._db.executemany("DELETE FROM own_search WHERE template_id = ?", ((t,) for t in templates))
 
     def set_nearest(
         self,
@@ -503,11 +588,11 @@ class Store:
         nearest: NDArray[np.int64],
         distances: NDArray[np.float64],
     ) -> None:
-        """Record each stranger's own identity (-1: none), nearest template and distance (inf: nobody)."""
+        """Record each stranger's own identity and the nearest other one (-1: none), and the distance to that."""
         self._db.executemany(
             "UPDATE stranger_search SET own = ?, nearest = ?, distance = ? WHERE stranger_id = ? AND tower_id = ?",
             (
-                (o if o >= 0 else None, n if d < np.inf else None, d if d < np.inf else None, s, tower)
+                (o if o >= 0 else None, n if n >= 0 else None, d if n >= 0 else None, s, tower)
                 for s, o, n, d in zip(
                     strangers.tolist(), own.tolist(), nearest.tolist(), distances.tolist(), strict=True
                 )
@@ -562,6 +647,14 @@ class Store:
         if any(len(blob) != 4 * dimension for blob in blobs):
             raise Damaged(f"{self.path}: a template has the wrong length.", remedy="Run: sidx doctor")
         return np.frombuffer(b"".join(blobs), np.float32).reshape(-1, dimension)
+
+
+def _ids(rows: Sequence[Any], column: int) -> NDArray[np.int64]:
+    return np.array([-1 if r[column] is None else r[column] for r in rows], np.int64)
+
+
+def _distances(rows: Sequence[Any], column: int, none: float) -> NDArray[np.float64]:
+    return np.array([none if r[column] is None else r[column] for r in rows], np.float64)
 
 
 def _reading_mode(path: Path) -> str:

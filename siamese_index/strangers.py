@@ -1,76 +1,291 @@
-"""Keeping every stranger's nearest distance true of this gallery, at this size.
+"""Non-mated searches, kept true of this gallery at this size.
 
-A stranger who is enrolled after all (same name, or the same bytes) is searched among the others:
-leave one out. All functions run inside the transaction that changes the gallery.
+Strangers are searched among everybody; strangers who are enrolled after all (same name, or the same
+bytes) and the gallery's own templates among the others: leave one identity out. Every search keeps
+its nearest identity and the fused distance to it. Enrolling costs one row of products, removing
+only the searches whose nearest is gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import false_match_table, nearest_other
-from .store import Store
+from .calibration import false_match_table
+from .fusion import Fusion, all_distances, fused_by_identity, to_identity
+from .searching import SAME_PICTURE, Searcher
+from .store import SearchRows, Store, TowerRow
 from .vectors import Vectors
 
-
-def tighten(
-    store: Store,
-    tower: int,
-    names: Sequence[str],
-    digests: Sequence[bytes],
-    identities: NDArray[np.int64],
-    templates: NDArray[np.int64],
-    vectors: Vectors,
-) -> None:
-    """Account for templates just enrolled: one row of products per stranger."""
-    rows = store.strangers(tower, vectors.shape[1])
-    if not len(rows.ids):
-        return
-    new_names, new_digests = set(names), set(digests)
-    found = (n in new_names or d in new_digests for n, d in zip(rows.names, rows.digests, strict=True))
-    # Somebody just enrolled may be one of the strangers; who that is decides what they are compared with.
-    unmasked = np.fromiter(found, bool, len(rows.ids)) & (rows.own < 0)
-    if unmasked.any():
-        recompute(store, tower, vectors.shape[1])
-        return
-    at, distance = nearest_other(rows.vectors, rows.own, vectors, identities)
-    nearer = np.flatnonzero(distance < rows.distances)
-    store.set_nearest(tower, rows.ids[nearer], rows.own[nearer], templates[at[nearer]], distance[nearer])
+OWN_SEARCHES = 4096  # of a larger gallery's templates a fixed random part searches
+_BLOCK = 4_000_000  # distances at a time
 
 
-def recompute(store: Store, tower: int, dimension: int) -> None:
-    """Search every stranger anew: after removals, new strangers, or another tower."""
-    rows = store.strangers(tower, dimension)
-    if not len(rows.ids):
-        return
-    store.set_nearest(tower, rows.ids, *_searched(store, tower, dimension))
+@dataclass
+class _Searches:
+    """Strangers first, then own templates, by id: one row each."""
+
+    names: list[str]  # of strangers
+    digests: list[bytes]
+    sources: list[str]
+    ids: NDArray[np.int64]  # stranger ids, then template ids
+    vectors: Vectors
+    own: NDArray[np.int64]  # identity, -1 for none
+    nearest: NDArray[np.int64]  # identity, -1 for none
+    distance: NDArray[np.float64]  # inf for none
+    mate: NDArray[np.float64]  # NaN for none
 
 
-def stale(store: Store, tower: int, dimension: int) -> int:
-    """Return how many strangers' stored distances are not what a new search finds."""
-    rows = store.strangers(tower, dimension)
-    if not len(rows.ids):
-        return 0
-    own, _, distance = _searched(store, tower, dimension)
-    same = np.isclose(distance, rows.distances, rtol=0, atol=1e-6)
-    return int(np.sum(~same | (own != rows.own)))
+class Cohort:
+    """The searches of one tower, in memory as they are in the gallery. Its methods run inside a transaction."""
+
+    def __init__(self, store: Store, tower: TowerRow, searcher: Searcher) -> None:
+        self._store, self._tower, self._searcher = store, tower, searcher
+        self._seen: tuple[int, bytes] | None = None
+        self._rows: _Searches
+
+    def catch_up(self, before: tuple[int, bytes]) -> None:
+        """Have the searches as of the revision `before` this transaction's own event in memory.
+
+        They count as such only once `seen` is called: a transaction that is taken back leaves them unread.
+        """
+        if self._seen == before:
+            self._seen = None
+            return
+        self.read()
+        self._seen = None
+        if not np.any(self._rows.own[self._strangers :] >= 0) and self._store.identity_count():
+            self.recompute()  # made before the own templates searched
+
+    def read(self) -> None:
+        """Read the searches as they are in the gallery."""
+        strangers = self._store.strangers(self._tower.id, self._tower.dimension)
+        own = self._store.own_searches(self._tower.id, self._tower.dimension)
+        self._rows = _Searches(
+            list(strangers.names), list(strangers.digests), list(strangers.sources),
+            np.concatenate([strangers.ids, own.ids]), np.concatenate([strangers.vectors, own.vectors]),
+            np.concatenate([strangers.own, own.own]), np.concatenate([strangers.nearest, own.nearest]),
+            np.concatenate([strangers.distances, own.distances]),
+            np.concatenate([np.full(len(strangers.ids), np.nan), own.mates]),
+        )  # fmt: skip
+
+    def seen(self) -> None:
+        """What is in memory is what the gallery holds at its present revision."""
+        self._seen = self._store.revision()
+
+    # -- changes of the gallery -----------------------------------------------------------------
+
+    def enrolled(
+        self,
+        names: Sequence[str],
+        digests: Sequence[bytes],
+        templates: NDArray[np.int64],
+        identities: NDArray[np.int64],
+        vectors: Vectors,
+    ) -> None:
+        """Account for templates just enrolled: their samples' names and digests, their ids, identities, vectors."""
+        rows, fusion = self._rows, self._store.settings().fusion
+        closer, again = self._compare(identities, vectors, fusion)
+        new_names, new_digests = set(names), set(digests)
+        unmasked = [
+            i for i, (n, d) in enumerate(zip(rows.names, rows.digests, strict=True))
+            if rows.own[i] < 0 and (n in new_names or d in new_digests)
+        ]  # fmt: skip
+        if unmasked:  # a stranger is somebody now; who that is decides what it is compared with
+            again[unmasked] = True
+            self._resolve(unmasked)
+        mated = np.isin(rows.own, identities)
+        mated[: self._strangers] = False
+        self._befriend(np.flatnonzero(mated), fusion)
+        self._search(np.flatnonzero(again))
+        self._write(np.flatnonzero(closer | mated | again))
+        self._join(templates, identities, vectors, fusion)
+
+    def removed(self, identity: int) -> None:
+        """Account for an identity that was taken out."""
+        rows = self._rows
+        gone = rows.own == identity
+        gone[: self._strangers] = False
+        self._store.drop_own_searches(rows.ids[gone].tolist())
+        self._keep(~gone)
+        self._look_again(np.flatnonzero((self._rows.nearest == identity) | (self._rows.own == identity)))
+
+    def renamed(self, *names: str) -> None:
+        """Account for names that identities have now, or had."""
+        self._look_again([i for i, name in enumerate(self._rows.names) if name in names])
+
+    def _look_again(self, at: Sequence[int] | NDArray[np.int64]) -> None:
+        self._resolve([i for i in at if i < self._strangers])
+        self._search(np.asarray(at, np.int64))
+        self._write(np.asarray(at, np.int64))
+
+    def recompute(self) -> None:
+        """Search for everybody anew: with another tower, other strangers, another fusion."""
+        before = set(self._rows.ids[self._strangers :].tolist())
+        self._rows = self._anew()
+        self._store.drop_own_searches(before - set(self._rows.ids[self._strangers :].tolist()))
+        self._write(np.arange(len(self._rows.ids)))
+
+    def stale(self) -> int:
+        """Return how many searches are not what a new search finds."""
+        stored, found = self._rows, self._anew()
+        if not np.array_equal(stored.ids, found.ids):
+            return len(set(stored.ids.tolist()) ^ set(found.ids.tolist())) or len(found.ids)
+        same = [
+            np.isclose(getattr(stored, c), getattr(found, c), rtol=0, atol=1e-6, equal_nan=True)
+            for c in ("distance", "own", "mate")
+        ]
+        return int(np.sum(~np.all(same, axis=0)))
+
+    def rows(self, fusion: Fusion) -> SearchRows:
+        """Return what the searches would be under another fusion, without keeping it."""
+        rows = self._anew(fusion)
+        met = np.flatnonzero(rows.nearest >= 0)
+        names = self._store.identity_names()
+        every = rows.names + [names[i] for i in rows.own[len(rows.names) :].tolist()]
+        sources = rows.sources + ["gallery"] * (len(rows.ids) - len(rows.names))
+        return SearchRows(
+            rows.distance[met], tuple(every[i] for i in met), tuple(sources[i] for i in met), rows.mate[met]
+        )
+
+    # -- how -------------------------------------------------------------------------------------
+
+    @property
+    def _strangers(self) -> int:
+        return len(self._rows.names)
+
+    def _compare(
+        self, identities: NDArray[np.int64], vectors: Vectors, fusion: Fusion
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Move searches to identities that have new templates where these are nearer.
+
+        Returns which searches moved, and which must look again: their nearest is farther than it was,
+        or the same picture under another name.
+        """
+        rows = self._rows
+        moved, again = np.zeros(len(rows.ids), bool), np.zeros(len(rows.ids), bool)
+        groups = np.unique(identities)
+        if fusion != "best":  # what is fused with the new ones
+            parts = [self._store.templates_of(self._tower.id, self._tower.dimension, g)[1] for g in groups.tolist()]
+            identities, vectors = np.repeat(groups, [len(p) for p in parts]), np.concatenate(parts)
+        order = np.argsort(identities, kind="stable")
+        starts = np.searchsorted(identities[order], groups)
+        templates = vectors[order]
+        ends = np.append(starts[1:], len(templates))
+        step = max(1, _BLOCK // max(1, len(templates)))
+        for first in range(0, len(rows.ids), step):
+            part = slice(first, first + step)
+            distance = all_distances(rows.vectors[part], templates)
+            fused = fused_by_identity(distance, starts, fusion)
+            same = fused_by_identity(distance, starts, "best") < 2 * SAME_PICTURE
+            known, mine = rows.nearest[part, None] == groups[None], rows.own[part, None] == groups[None]
+            same &= ~mine
+            fused[mine | same] = np.inf
+            at = fused.argmin(axis=1)
+            farther = (known & (fused > rows.distance[part, None] + 1e-6)).any(axis=1)
+            again[part] = farther | same.any(axis=1)
+            for i in np.flatnonzero((fused[np.arange(len(at)), at] < rows.distance[part]) & ~again[part]).tolist():
+                g = at[i]
+                # By subtraction, as an answer is: tau must equal the distance that a stranger is told.
+                exact = to_identity(rows.vectors[first + i], templates[starts[g] : ends[g]], fusion)
+                rows.nearest[first + i], rows.distance[first + i] = groups[g], exact
+                moved[first + i] = True
+        return moved, again
+
+    def _resolve(self, at: Sequence[int]) -> None:
+        """Find out which of the strangers are enrolled."""
+        if at:
+            by_name, by_digest = self._store.identity_ids(), self._store.owners_by_digest()
+            for i in at:
+                self._rows.own[i] = by_digest.get(self._rows.digests[i], by_name.get(self._rows.names[i], -1))
+
+    def _search(self, at: NDArray[np.int64]) -> None:
+        if len(at):
+            self._refresh(self._store.settings().fusion)
+            rows = self._rows
+            rows.nearest[at], rows.distance[at] = self._searcher.nearest_other(rows.vectors[at], rows.own[at])
+
+    def _refresh(self, fusion: Fusion) -> None:
+        self._searcher.refresh(self._store.revision(), self._store.identity_count(), fusion)
+
+    def _befriend(self, at: NDArray[np.int64], fusion: Fusion) -> None:
+        """Measure own searches against the other templates of their identities."""
+        rows = self._rows
+        for identity in np.unique(rows.own[at]).tolist():
+            ids, vectors = self._store.templates_of(self._tower.id, self._tower.dimension, identity)
+            for i in at[rows.own[at] == identity].tolist():
+                others = vectors[ids != rows.ids[i]]
+                rows.mate[i] = to_identity(rows.vectors[i], others, fusion) if len(others) else np.nan
+
+    def _join(
+        self, templates: NDArray[np.int64], identities: NDArray[np.int64], vectors: Vectors, fusion: Fusion
+    ) -> None:
+        """Let new templates search as well, as far as there is room; the part that searches stays a random one."""
+        rows = self._rows
+        ids = np.concatenate([rows.ids[self._strangers :], templates])
+        chosen = np.argsort(_lot(ids), kind="stable")[:OWN_SEARCHES]
+        stays = np.zeros(len(ids), bool)
+        stays[chosen] = True
+        out = ~stays[: len(ids) - len(templates)]
+        if out.any():
+            self._store.drop_own_searches(rows.ids[self._strangers :][out].tolist())
+            self._keep(np.concatenate([np.ones(self._strangers, bool), ~out]))
+        new = np.flatnonzero(stays[len(ids) - len(templates) :])
+        if len(new):
+            self._append(templates[new], identities[new], vectors[new])
+            at = np.arange(len(self._rows.ids) - len(new), len(self._rows.ids))
+            self._search(at)
+            self._befriend(at, fusion)
+            self._write(at)
+
+    def _anew(self, fusion: Fusion | None = None) -> _Searches:
+        """Return the searches as a new look at the whole gallery finds them."""
+        kept, fusion = self._rows, fusion or self._store.settings().fusion
+        strangers = self._store.strangers(self._tower.id, self._tower.dimension)
+        templates, identities, vectors = self._store.templates_after(self._tower.id, self._tower.dimension, 0)
+        chosen = np.sort(np.argsort(_lot(templates), kind="stable")[:OWN_SEARCHES])
+        n, m = len(strangers.ids), len(chosen)
+        try:
+            self._rows = rows = _Searches(
+                list(strangers.names), list(strangers.digests), list(strangers.sources),
+                np.concatenate([strangers.ids, templates[chosen]]),
+                np.concatenate([strangers.vectors, vectors[chosen]]),
+                np.concatenate([np.full(n, -1), identities[chosen]]),
+                np.full(n + m, -1), np.full(n + m, np.inf), np.full(n + m, np.nan),
+            )  # fmt: skip
+            self._resolve(range(n))
+            self._refresh(fusion)
+            rows.nearest, rows.distance = self._searcher.nearest_other(rows.vectors, rows.own)
+            self._befriend(np.arange(n, n + m), fusion)
+        finally:
+            self._rows = kept
+        return rows
+
+    def _keep(self, mask: NDArray[np.bool_]) -> None:
+        rows = self._rows
+        for column in ("ids", "vectors", "own", "nearest", "distance", "mate"):
+            setattr(rows, column, getattr(rows, column)[mask])
+
+    def _append(self, ids: NDArray[np.int64], own: NDArray[np.int64], vectors: Vectors) -> None:
+        rows, n = self._rows, len(ids)
+        new = {"ids": ids, "vectors": vectors, "own": own, "nearest": np.full(n, -1),
+               "distance": np.full(n, np.inf), "mate": np.full(n, np.nan)}  # fmt: skip
+        for column, values in new.items():
+            setattr(rows, column, np.concatenate([getattr(rows, column), values]))
+
+    def _write(self, at: NDArray[np.int64]) -> None:
+        rows, tower = self._rows, self._tower.id
+        first, own = at[at < self._strangers], at[at >= self._strangers]
+        self._store.set_nearest(tower, rows.ids[first], rows.own[first], rows.nearest[first], rows.distance[first])
+        self._store.set_own_searches(tower, rows.ids[own], rows.nearest[own], rows.distance[own], rows.mate[own])
 
 
-def _searched(
-    store: Store, tower: int, dimension: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return each stranger's (own identity, nearest template, distance)."""
-    rows = store.strangers(tower, dimension)
-    by_name, by_digest = store.identity_ids(), store.owners_by_digest()
-    who = (by_digest.get(d, by_name.get(n, -1)) for n, d in zip(rows.names, rows.digests, strict=True))
-    own = np.fromiter(who, np.int64, len(rows.ids))
-    templates, identities, vectors = store.all_templates(tower, dimension)
-    at, distance = nearest_other(rows.vectors, own, vectors, identities)
-    nearest = templates[at] if len(templates) else at
-    return own, nearest, distance
+def _lot(templates: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return a number for each template that has nothing to do with when it came (Knuth's multiplicative hash)."""
+    return (templates.astype(np.uint64) * np.uint64(2654435761)) % np.uint64(1 << 32)
 
 
 def admit(
@@ -81,7 +296,10 @@ def admit(
     rows: Sequence[tuple[str, bytes, bytes | None]],
     vectors: Vectors,
 ) -> int:
-    """Add (name, digest, picture) strangers that are not here yet, with their vectors; return how many."""
+    """Add (name, digest, picture) strangers that are not here yet, with their vectors; return how many.
+
+    Their searches are to be made: `Cohort.recompute`.
+    """
     present = store.stranger_digests(tower)
     fresh = [i for i, row in enumerate(rows) if row[1] not in present]
     if fresh:
@@ -89,5 +307,4 @@ def admit(
         store.add_searches(tower, ids.tolist(), vectors[fresh])
         everyone = store.strangers(tower, vectors.shape[1])
         store.set_false_matches(tower, false_match_table(everyone.vectors, everyone.names))
-        recompute(store, tower, vectors.shape[1])
     return len(fresh)

@@ -74,6 +74,6 @@ def test_every_command_of_the_design_is_there():
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "verify", "retrain", "towers list", "towers show",
         "towers promote", "towers rollback", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
-        "identities remove", "samples list", "calibrate", "evaluate", "doctor", "backup", "restore",
+        "identities remove", "samples list", "calibrate", "capacity", "evaluate", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted

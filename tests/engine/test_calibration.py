@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 
 from siamese_index.calibration import (
+    best_fusion,
     effective_searches,
     expected_false_alarms,
     false_match_table,
-    mated_misses,
-    nearest_other,
+    learn,
+    least_margin,
+    misses,
+    probabilities,
     share_interval,
     threshold,
 )
+from siamese_index.store import SearchRows
 
 
 def strangers(n):
@@ -79,25 +83,66 @@ def test_searches_of_one_stranger_count_as_fewer():
     assert effective_searches(alone, strangers(500)) == 500
 
 
-def test_nearest_other_leaves_out_oneself_and_the_same_picture(angles):
-    templates, identities = angles(0, 60, 90), np.array([1, 2, 3])
-    at, distance = nearest_other(angles(50, 50, 60), np.array([-1, 2, -1]), templates, identities)
-    assert at.tolist() == [1, 2, 2]  # the nearest; without identity 2; without the very same picture
-    assert distance == pytest.approx(2 * np.sin(np.deg2rad([10, 40, 30]) / 2), abs=1e-6)
+def searches(distances, sources, mates=None, names=None):
+    n = len(distances)
+    mates = np.full(n, np.nan) if mates is None else np.asarray(mates, float)
+    return SearchRows(np.asarray(distances, float), tuple(names or strangers(n)), tuple(sources), mates)
 
 
-def test_nearest_other_of_nobody_is_infinitely_far(angles):
-    at, distance = nearest_other(angles(0), np.array([-1]), angles()[:0], np.zeros(0, np.int64))
-    assert at.tolist() == [-1] and distance.tolist() == [np.inf]
+def test_the_best_sources_that_suffice_are_used_and_named():
+    given, tower, own = np.linspace(0.6, 1, 300), np.linspace(0.5, 1, 300), np.linspace(0.4, 1, 300)
+    three = searches(np.concatenate([given, tower, own]), ["given"] * 300 + ["tower"] * 300 + ["gallery"] * 300)
+    assert learn(three, 0.01).evidence.source == "given"
+    assert learn(three, 0.01).tau == given[2]
+    assert learn(three, 0.005).evidence.source == "given + tower"  # 600 are needed
+    assert learn(three, 1 / 300).evidence.source == "given + tower + gallery"
 
 
-def test_mated_misses_count_the_far_and_the_mistaken(angles):
-    vectors = angles(0, 10, 100, 160, 105)
-    identities = np.array([1, 1, 2, 2, 3])
-    # 0 and 10 find each other; 100 is nearer to identity 3; 160 is beyond the threshold and nearer to 3.
-    assert mated_misses(vectors, identities, 0.5) == (2, 4)
-    assert mated_misses(vectors, identities, 0.01) == (4, 4)
-    assert mated_misses(vectors, identities, None) == (4, 4)
+def test_alike_identities_of_the_gallery_do_not_decide_when_there_are_strangers():
+    few = searches([0.9, 0.8, 0.1, 0.1], ["tower", "given", "gallery", "gallery"])
+    assert (learn(few, 0.01).evidence.source, learn(few, 0.01).tau) == ("given + tower", np.nextafter(0.8, 0))
+    alone = searches([0.3, 0.4], ["gallery", "gallery"])
+    assert (learn(alone, 0.01).evidence.source, learn(alone, 0.01).tau) == ("gallery", np.nextafter(0.3, 0))
+    assert learn(searches([], []), 0.01).evidence.source == "none"
+
+
+def test_mated_searches_miss_by_distance_by_a_nearer_other_and_by_a_margin_too_small():
+    rows = searches([0.9, 0.3, 0.55, 0.9], ["gallery"] * 4, mates=[0.7, 0.4, 0.5, np.nan])
+    assert misses(rows, 0.6, 0.0) == (2, 3)  # 0.7 is too far, 0.4 is farther than another
+    assert misses(rows, 0.6, 0.1) == (3, 3)  # 0.5 and 0.55 are too close to tell
+    assert misses(rows, None, 0.0) == (3, 3)
+
+
+def test_the_margin_lets_at_most_the_stated_share_of_wrong_identities_slip_through():
+    mates, others = np.full(100, 0.3), np.full(100, 0.8)
+    others[:4] = 0.2, 0.25, 0.28, 0.29  # four of a hundred are nearer to somebody else, by 0.1 … 0.01
+    assert least_margin(mates, others, 0.5, wrong=0.04) == 0
+    assert least_margin(mates, others, 0.5, wrong=0.01) == pytest.approx(0.05)  # only the one by 0.1 slips through
+    assert least_margin(mates, others, 0.5, wrong=0.0) == pytest.approx(0.1)
+    assert least_margin(mates, others, 0.1, wrong=0.0) == 0  # nobody is named anyway
+
+
+def test_probabilities_fall_with_distance_and_are_those_of_a_known_law():
+    rng = np.random.default_rng(0)
+    mates, others = rng.uniform(0, 1, 3000), rng.uniform(0.5, 1.5, 3000)
+    rows = searches(np.concatenate([others, rng.uniform(0.5, 1.5, 3000)]), ["gallery"] * 3000 + ["given"] * 3000,
+                    mates=np.concatenate([mates, np.full(3000, np.nan)]))  # fmt: skip
+    table = probabilities(rows, "given")
+    assert np.all(np.diff(table[1]) <= 0) and np.all(np.diff(table[0]) > 0)
+    at = lambda d: table[1, np.searchsorted(table[0], d)]  # noqa: E731
+    assert at(0.3) > 0.99 and at(1.3) < 0.01
+    # At 0.75 a nearest identity is right with density 1 * 0.75, wrong with 1 * 0.25, a stranger's with 1.
+    assert at(0.75) == pytest.approx(0.75 / 2, abs=0.08)
+    assert probabilities(searches([0.5] * 20, ["given"] * 20, mates=[0.1] * 20), "given") is None
+
+
+def test_the_fusion_with_the_fewest_misses_is_chosen_and_the_simplest_of_equals():
+    def rows(mates):
+        return searches([0.5] * 4 + [0.9] * 4, ["tower"] * 4 + ["gallery"] * 4, mates=[np.nan] * 4 + mates)
+
+    by_rule = {"best": rows([0.3, 0.6, 0.6, 0.3]), "mean": rows([0.3] * 4), "best-two": rows([0.3] * 4)}
+    assert best_fusion(by_rule, 0.01) == "mean"
+    assert best_fusion(dict.fromkeys(by_rule, by_rule["best"]), 0.01) == "best"
 
 
 def test_expected_false_alarms_grow_with_distance_and_gallery(angles):

@@ -40,7 +40,7 @@ def test_a_healthy_gallery_has_nothing(patient):
         ("UPDATE template SET vector = ? WHERE id = 7", (np.ones(8, np.float32).tobytes(),), "not unit vectors"),
         ("UPDATE template SET vector = ? WHERE id = 7", (b"short",), "wrong length"),
         ("DELETE FROM template WHERE id = 7", (), "no template of the active tower"),
-        ("UPDATE tower SET card = '{'", (), "card of tower"),
+        ("UPDATE tower SET card = '{'", (), "card of a tower"),
         ("UPDATE sample SET identity_id = 9999 WHERE id = 7", (), "refers to a missing identity"),
         ("UPDATE setting SET generation_id = NULL", (), "no active tower"),
     ],
@@ -54,7 +54,7 @@ def test_stored_content_that_contradicts_itself_is_reported(patient, statement, 
 def test_wrong_derived_distances_are_reported_and_mended(patient):
     before = Gallery.open(patient).threshold()
     operate(patient, "UPDATE stranger_search SET distance = 0.5 * distance WHERE stranger_id < 4")
-    assert found(patient) == ["3 strangers' nearest distances are not up to date"]
+    assert found(patient) == ["3 stranger searches are not up to date"]
     mend(patient)
     assert found(patient) == []
     assert Gallery.open(patient).threshold() == before

@@ -39,8 +39,8 @@ def test_an_answer_says_everything_that_it_rests_on(gallery, person):
     assert answer.revision == gallery.revision
     assert set(answer.ms) == {"decode", "embed", "search", "decide"}
     assert list(answer.to_dict()) == [
-        "probe", "verdict", "identity", "distance", "threshold", "margin", "expected_false_alarms", "candidates",
-        "evidence", "tower", "revision", "ms",
+        "probe", "verdict", "identity", "distance", "threshold", "margin", "expected_false_alarms", "probability",
+        "candidates", "evidence", "tower", "revision", "ms",
     ]  # fmt: skip
 
 
