@@ -20,7 +20,7 @@ STEPS, RUNS = 20, 7
 
 choice = recipe.choose(items(sys.argv[2]), recipe.named(sys.argv[1]))
 chosen = choice.recipe
-data = Data(items(sys.argv[2]), choice.shape, list)
+data = Data(items(sys.argv[2]), choice.shape, list, frame=choice.recipe.input.frame)
 good = np.flatnonzero(data.whose >= 0)
 known = data.take(good[:500])
 sampler = Sampler(good, data.whose[good].astype(np.int64), chosen.feeding, 0)

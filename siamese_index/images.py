@@ -130,16 +130,48 @@ def encode(pixels: Pixels, suffix: str = ".png") -> bytes:
     return bytes(buffer.tobytes())
 
 
-def load(data: bytes, height: int, width: int, channels: int) -> Pixels:
-    """Decode and fit: the picture as a tower of that input takes it.
+def load(data: bytes, height: int, width: int, channels: int, frame: str = "whole") -> Pixels:
+    """Decode, frame and fit: the picture as a tower of that input takes it.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 of its size when that leaves twice the pixels asked for.
+    `frame` is one of FRAMES: the whole picture, or a window around its strokes.
     """
-    if not _is_jpeg(data):
-        return fit(decode(data, channels), height, width)
-    shorter, longer = min(_refuse_from_header(data)), max(height, width)
-    part = next(part for part in (8, 4, 2, 1) if part == 1 or shorter >= 2 * longer * part)
-    return fit(_channels(_jpeg(data, channels, part), channels), height, width)
+    if _is_jpeg(data):
+        shorter, longer = min(_refuse_from_header(data)), max(height, width)
+        part = next(part for part in (8, 4, 2, 1) if part == 1 or shorter >= 2 * longer * part)
+        pixels = _channels(_jpeg(data, channels, part), channels)
+    else:
+        pixels = decode(data, channels)
+    return fit(around_strokes(pixels) if frame == "strokes" else pixels, height, width)
+
+
+FRAMES = ("whole", "strokes")
+_FILLED = 0.7  # share of the window that strokes are to take, in the direction in which they take more
+_NEARER, _FARTHER = 1 / 1.5, 1 / 0.7  # how small and how large a window may be, beside the picture
+
+
+def around_strokes(pixels: Pixels) -> Pixels:
+    """Return a window of the picture's own shape, centred on its strokes, in which small ones are larger.
+
+    Strokes are what differs from the ground, the commonest grey, by more than half of what differs most.
+    """
+    grey = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None]
+    ground = int(np.median(grey))
+    away = cv2.absdiff(grey, np.full_like(grey, ground)).reshape(grey.shape[:2])
+    inked = away > max(32, int(away.max())) // 2
+    rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
+    if not len(rows) or away.max() < 32:
+        return pixels
+    height, width = inked.shape
+    filled = max((rows[-1] - rows[0] + 1) / height, (columns[-1] - columns[0] + 1) / width)
+    zoom = min(max(filled / _FILLED, _NEARER), _FARTHER)
+    h, w = max(1, round(zoom * height)), max(1, round(zoom * width))
+    top, left = (rows[0] + rows[-1] + 1 - h) // 2, (columns[0] + columns[-1] + 1 - w) // 2
+    window = np.full((h, w, pixels.shape[2]), np.median(pixels, axis=(0, 1)), np.uint8)
+    part = pixels[max(0, top) : max(0, top + h), max(0, left) : max(0, left + w)]
+    at_y, at_x = max(0, -top), max(0, -left)
+    window[at_y : at_y + part.shape[0], at_x : at_x + part.shape[1]] = part
+    return window
 
 
 def quality(data: bytes) -> dict[str, float]:

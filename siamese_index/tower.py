@@ -124,6 +124,9 @@ class Tower:
             self.shape, self.dimension = tuple(int(taken[key]) for key in keys), int(card["dimension"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Damaged("The tower's card is incomplete.", f"No {error}.") from None
+        self.frame = str(taken.get("frame", "whole"))
+        if self.frame not in images.FRAMES:
+            raise Damaged(f"The tower's card asks for the frame {self.frame!r}.", remedy="pip install -U siamese-index")
         limits = (65536,) if self.takes_numbers else (4096, 4096, 3)
         if not all(0 < n <= limit for n, limit in zip(self.shape, limits, strict=True)) or self.shape[-1] == 2:
             raise Damaged("The tower's card asks for an impossible input.", f"Of shape {self.shape}.")
@@ -163,7 +166,7 @@ class Tower:
         """Decode one sample to what this tower takes: uint8 pixels or float32 numbers. Raises Unreadable."""
         if not self.takes_numbers:
             height, width, channels = self.shape
-            return images.load(sample, height, width, channels)
+            return images.load(sample, height, width, channels, self.frame)
         vector = unpack(sample)
         if vector.shape != self.shape:
             raise Unreadable(f"The vector has {len(vector)} numbers; this tower takes {self.shape[0]}.")

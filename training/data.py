@@ -82,8 +82,10 @@ class Data:
     the split they fell, a tower would learn or be measured on what is not so.
     """
 
-    def __init__(self, items: Items, shape: tuple[int, ...], report: Report, budget: int = CACHE) -> None:
-        self.items, self.shape = items, shape
+    def __init__(
+        self, items: Items, shape: tuple[int, ...], report: Report, budget: int = CACHE, frame: str = "whole"
+    ) -> None:
+        self.items, self.shape, self.frame = items, shape, frame
         self.names = tuple(sorted(set(items.names)))
         self.dtype = np.uint8 if len(shape) == 3 else np.float32
         room = min(len(items), budget // (int(np.prod(shape)) * np.dtype(self.dtype).itemsize))
@@ -120,7 +122,7 @@ class Data:
         """Return a sample's bytes as they came in, and what the tower takes."""
         data = images.read(self.items[position][1])
         if len(self.shape) == 3:
-            return data, images.load(data, *self.shape)
+            return data, images.load(data, self.shape[0], self.shape[1], self.shape[2], self.frame)
         vector = unpack(data)
         if vector.shape != self.shape:
             raise Unreadable(f"The vector has {len(vector)} numbers.", f"The others have {self.shape[0]}.")

@@ -72,7 +72,7 @@ def fit(
     """
     began = time.monotonic()
     choice = choose(source.items, recipe, settings.size)
-    data = Data(source.items, choice.shape, report)
+    data = Data(source.items, choice.shape, report, frame=choice.recipe.input.frame)
     recipe = _adapted(choice.recipe, settings, data, source)
     parts = split(data, settings)
     report(_told(choice, data, parts))
@@ -112,9 +112,7 @@ def fit(
     measured = _measured(models.served, data, parts)
     card: dict[str, Any] = {
         "format": 1,
-        "input": dict(
-            zip(("height", "width", "channels") if len(data.shape) == 3 else ("numbers",), data.shape, strict=True)
-        ),
+        "input": _input(data),
         "dimension": models.served.output_shape[-1],
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "training": {
@@ -143,6 +141,13 @@ def fit(
     if folder:
         leave(folder, made, measured, data, parts.unseen, report)
     return made
+
+
+def _input(data: Data) -> dict[str, Any]:
+    """Return what a card says of the input: all that serving must do before the network."""
+    if len(data.shape) == 1:
+        return {"numbers": data.shape[0]}
+    return {**dict(zip(("height", "width", "channels"), data.shape, strict=True)), "frame": data.frame}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from siamese_index import BadInput, Missing, SiameseIndexError, Unreadable, images
+from siamese_index.images import FRAMES
 from siamese_index.sources import Item, Items
 from siamese_index.vectors import unpack
 
@@ -29,6 +30,7 @@ class Input:
     size: int | None = None  # the longer side in pixels
     square: bool = False  # when the pictures nearly are: they can be turned
     colour: str = "auto"  # auto, grey or colour
+    frame: str = "whole"  # or strokes: a window around what is drawn, in which small drawings are larger
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def _refuse_impossible(recipe: Recipe, where: str) -> None:
     rules = [
         (feeding.by in ("identities", "pairs", "triplets"), "[feeding] by is identities, pairs or triplets"),
         (recipe.input.colour in ("auto", "grey", "colour"), "[input] colour is auto, grey or colour"),
+        (recipe.input.frame in FRAMES, f"[input] frame is {' or '.join(FRAMES)}"),
         (recipe.input.size is None or 8 <= recipe.input.size <= 1024, "[input] size is 8 to 1024"),
         (2 <= feeding.batch <= 65536, "[feeding] batch is 2 to 65536"),
         (1 <= feeding.samples <= feeding.batch, "[feeding] samples is 1 to batch"),

@@ -187,3 +187,46 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(scene, channels):
     full = images.fit(images.decode(data, channels), 60, 40).astype(int)
     assert quick.shape == (60, 40, channels)
     assert np.abs(quick - full).mean() < 2
+
+
+def stroke(box, size=100, ground=255, ink=0):
+    picture = np.full((size, size, 1), ground, np.uint8)
+    picture[box] = ink
+    return picture
+
+
+def inked(picture):
+    ground = int(np.median(picture))
+    rows, columns = np.nonzero(np.abs(picture[:, :, 0].astype(int) - ground) > 100)
+    return (
+        picture.shape[0],
+        (rows.min() + rows.max()) / 2 / picture.shape[0],
+        (columns.min() + columns.max()) / 2 / picture.shape[1],
+    )
+
+
+@pytest.mark.parametrize(("ground", "ink"), [(255, 0), (0, 255), (200, 20)])
+def test_small_drawings_are_framed_nearer_and_large_ones_farther(ground, ink):
+    small = images.around_strokes(stroke(np.s_[5:15, 70:90], ground=ground, ink=ink))
+    large = images.around_strokes(stroke(np.s_[0:98, 40:60], ground=ground, ink=ink))
+    assert small.shape == (67, 67, 1) and large.shape == (140, 140, 1)  # no nearer than 1.5 times
+    assert inked(small)[1:] == pytest.approx((0.5, 0.5), abs=0.02)
+    assert inked(large)[1:] == pytest.approx((0.5, 0.5), abs=0.02)
+    assert int(np.median(large)) == ground  # what the window shows beyond the picture is ground
+
+
+def test_a_frame_keeps_the_shape_of_the_picture_and_leaves_an_empty_one_as_it_is():
+    wide = np.full((50, 100, 3), 255, np.uint8)
+    wide[20:30, 10:20] = (0, 0, 200)
+    framed = images.around_strokes(wide)
+    assert framed.shape[1] == pytest.approx(2 * framed.shape[0], abs=1) and framed.shape[2] == 3
+    blank = np.full((40, 40, 1), 250, np.uint8)
+    assert images.around_strokes(blank) is blank
+
+
+def test_a_frame_hardly_moves_when_the_drawing_does():
+    one, other = (
+        images.load(images.encode(stroke(box)), 32, 32, 1, "strokes")
+        for box in (np.s_[10:40, 20:60], np.s_[55:85, 30:70])
+    )
+    assert np.abs(one.astype(int) - other).mean() < 1

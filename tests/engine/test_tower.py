@@ -119,3 +119,14 @@ def test_a_failed_write_leaves_the_old_file(tower_file, tmp_path, monkeypatch):
         tower_file.write(tmp_path / "t.tower")
     assert (tmp_path / "t.tower").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["t.tower"]
+
+
+def test_a_tower_frames_what_it_is_asked_about_as_what_it_learned_from(tower_file, person):
+    tower = Tower(tower_file.onnx, tower_file.card, tower_file.id)
+    assert (tower.frame, tower_file.card["training"]["recipe"]["input"]["frame"]) == ("strokes", "strokes")
+    older = {**tower_file.card, "input": {k: v for k, v in tower_file.card["input"].items() if k != "frame"}}
+    assert Tower(tower_file.onnx, older, "id").frame == "whole"
+    data = person(0, 0).read_bytes()
+    assert not np.array_equal(tower.prepare(data), Tower(tower_file.onnx, older, "id").prepare(data))
+    with pytest.raises(Damaged, match="card asks for the frame 'oval'"):
+        Tower(tower_file.onnx, {**older, "input": {**older["input"], "frame": "oval"}}, "id")
