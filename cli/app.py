@@ -51,7 +51,7 @@ def run() -> None:
     """Be the program `sidx`. Exit codes: README."""
     debug = "--debug" in sys.argv
     try:
-        from . import asking, demo, enrolling, galleries, towers  # noqa: F401  # each registers its commands
+        from . import asking, demo, enrolling, galleries, measuring, towers  # noqa: F401  # each registers its commands
 
         app()
     except SiameseIndexError as error:

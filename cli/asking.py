@@ -36,6 +36,9 @@ def identify(
     k: Annotated[int, typer.Option("-k", help="How many candidates to list.")] = 5,
     fpir: FpirOption = None,
     threshold: ThresholdOption = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why, and draw it: probe, what drove the distance, the nearest two.")
+    ] = False,
     exit_worst: Annotated[bool, typer.Option("--exit-worst", help="Exit as the worst of several answers.")] = False,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = False,
@@ -44,6 +47,9 @@ def identify(
 
     For one picture: exit 0 match, 10 unknown, 11 ambiguous. For several: 0 when each was answered.
     """
+    if explain:
+        _explain(gallery, probes, fpir, threshold, as_json)
+        return
     with Gallery.open(gallery) as opened:
         answers: Iterator[Decision | Refusal]
         if opened.holds_vectors:
@@ -68,6 +74,30 @@ def identify(
         note(in_words(evidence[0]))
     if 3 in codes or count == 1 or exit_worst:
         raise typer.Exit(3 if 3 in codes else max(codes))
+
+
+def _explain(gallery: Path, probes: list[str], fpir: float | None, threshold: float | None, as_json: bool) -> None:
+    """Say why one probe is answered as it is; the picture goes beside where the command is run."""
+    from siamese_index import images
+    from siamese_index.explain import explain
+    from siamese_index.files import replace_file
+
+    if len(probes) != 1:
+        raise BadInput(f"--explain takes one picture, not {len(probes)}.")
+    picture = sys.stdin.buffer.read() if probes[0] == "-" else Path(probes[0])
+    with Gallery.open(gallery) as opened:
+        found = explain(opened, picture, fpir=fpir, threshold=threshold)
+    row = found.decision.to_dict() | {"explanation": list(found.words)}
+    if as_json or not sys.stdout.isatty():
+        emit([row], as_json)
+    else:
+        for line in found.words:
+            typer.echo(line)
+    if found.strip is not None:
+        out = Path("probe.explained.png" if probes[0] == "-" else f"{Path(probes[0]).stem}.explained.png")
+        replace_file(out, images.encode(found.strip))
+        note(f"Look at it:  {out}")
+    raise typer.Exit(EXIT[found.decision.verdict])
 
 
 def _rows(
@@ -239,49 +269,3 @@ def capacity(
 
 def _with(share: float, ends: tuple[float, float]) -> str:
     return f"{percent(share)} ({percent(ends[0])} … {percent(ends[1])})"
-
-
-@app.command(epilog="Example:  sidx evaluate probes -g people.gallery")
-def evaluate(
-    probes: Annotated[
-        str, typer.Argument(help="Folder per identity, .csv or .npz; who is not enrolled is a stranger.")
-    ],
-    k: Annotated[int, typer.Option("-k", help="Ranks of the cumulative match curve.")] = 5,
-    fpir: FpirOption = None,
-    threshold: ThresholdOption = None,
-    gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure how good the answers are, with counts and intervals."""
-    from siamese_index import evaluation
-
-    with Gallery.open(gallery) as opened:
-        items = sources.items(probes)
-        with progress("identifying", len(items)) as tick:
-            result = evaluation.evaluate(opened, items, k=k, fpir=fpir, given=threshold, progress=tick)
-    if as_json or not sys.stdout.isatty():
-        facts(result.to_dict(), as_json)
-    else:
-        rates = {
-            "rank-1": result.rank1,
-            "FNIR": result.fnir,
-            "wrong identity": result.wrong_identity,
-            "FPIR": result.fpir,
-        }
-        emit(
-            [
-                {"figure": name, "share": percent(r.share), "count": r.count, "of": r.of,
-                 "95 % interval": f"{percent(r.low)} … {percent(r.high)}"}
-                for name, r in rates.items()
-            ],
-            as_json,
-        )  # fmt: skip
-    note(
-        f"{result.identities} enrolled; {result.mated} mated probes, {result.strangers} of"
-        f" {result.stranger_identities} strangers, {result.unreadable} unreadable."
-    )
-    note(in_words(result.evidence))
-    for refusal in result.refused:
-        note(f"sidx: {refusal.error}")
-    if result.refused:
-        raise typer.Exit(3)

@@ -97,9 +97,9 @@ def _changed(before: Outlook, after: Outlook) -> str:
     if before.threshold is None or after.threshold is None or before.threshold == after.threshold:
         return ""
     said = f"The threshold went from {before.threshold:.4g} to {after.threshold:.4g}"
-    if before.mated and after.mated:
-        said += f", FNIR from {percent(before.misses / before.mated)} to {percent(after.misses / after.mated)}"
-        said += f" ({after.misses} of {after.mated} mated searches)"
+    if after.mated:
+        was, now = (percent(o.misses / o.mated if o.mated else None) for o in (before, after))
+        said += f", FNIR from {was} to {now} ({after.misses} of {after.mated} mated searches)"
     return said + "."
 
 

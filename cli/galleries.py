@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ import typer
 from siamese_index import BadInput, Gallery
 
 from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
-from .output import facts, note
+from .output import emit, facts, note, percent, progress
 
 
 @app.command(epilog="Example:  sidx init --tower faces.tower -g people.gallery")
@@ -37,9 +39,18 @@ def init(
 def doctor(
     gallery: GalleryOption = DEFAULT_GALLERY,
     fix: Annotated[bool, typer.Option("--fix", help="Repair what can be derived again.")] = False,
+    content: Annotated[
+        bool, typer.Option("--content", help="Examine who is enrolled: mistaken, doubled, outliers, lambs and goats.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a gallery from its bytes to its threshold. Exit 6 when something is wrong."""
+    """Check a gallery from its bytes to its threshold. Exit 6 when something is wrong.
+
+    With --content: examine what is enrolled instead, each finding with what mending it would change.
+    """
+    if content:
+        _audit(gallery, as_json)
+        return
     from siamese_index.doctor import examine, mend
 
     found = examine(gallery)
@@ -53,6 +64,23 @@ def doctor(
             note(f"Mend what can be derived again:  sidx doctor --fix -g {gallery}")
         raise typer.Exit(6)
     note("Nothing is wrong.")
+
+
+def _audit(gallery: Path, as_json: bool) -> None:
+    with Gallery.open(gallery) as opened, progress("weighing findings", 60) as tick:
+        found = opened.audit(tick)
+    emit(
+        [asdict(finding) for finding in found.findings], as_json, ["kind", "what", "mend", "fnir_change", "fpir_change"]
+    )
+    if found.threshold is None:
+        note("There is no threshold yet, so nothing can be judged: sidx calibrate --strangers DATA")
+        return
+    kinds = Counter(finding.kind for finding in found.findings)
+    note("; ".join(f"{count} {kind}" for kind, count in kinds.items()) or "Nothing stands out.")
+    note(
+        f"At the threshold {found.threshold:.4g}: FNIR {percent(found.fnir)} of {found.mated} mated searches,"
+        f" FPIR {percent(found.fpir)} of {found.strangers} strangers'. Changes are of these, if that one were mended."
+    )
 
 
 @app.command(epilog="Example:  sidx backup people.backup -g people.gallery")

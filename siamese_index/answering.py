@@ -100,6 +100,11 @@ class Answering:
             self._state = State(self._store, revision, row, settings, self._store.identity_count())
         return self._state
 
+    @property
+    def logs(self) -> bool:
+        """Whether the last answers are to be logged."""
+        return self._state is not None and self._state.settings.log
+
     def searcher(self, state: State) -> Searcher:
         """Return what searches among the active tower's templates, caught up with `state`."""
         searcher = self._of(state)[0]
@@ -191,13 +196,18 @@ class Answering:
     def verified(self, distance: float, fmr: float | None) -> Verification:
         """Say whether a comparison at this distance matches, where `fmr` of strangers' comparisons do."""
         with self._store.reading():
-            state = self.state()
+            tau, target = self.verification_threshold(fmr)
+            tower = self.state().tower
+        verdict = "match" if tau is not None and distance <= tau else "unknown"
+        return Verification(verdict, distance, tau, target, tower.sha256 if tower else "")
+
+    def verification_threshold(self, fmr: float | None) -> tuple[float | None, float]:
+        """Return (threshold, target FMR). Call it inside a transaction."""
+        state = self.state()
         target = state.settings.target_fpir if fmr is None else share(fmr)
         ends, shares = state.false_matches
         within = np.flatnonzero(shares <= target)
-        tau = float(ends[within[-1]]) if within.size else None
-        verdict = "match" if tau is not None and distance <= tau else "unknown"
-        return Verification(verdict, distance, tau, target, state.tower.sha256 if state.tower else "")
+        return (float(ends[within[-1]]) if within.size else None), target
 
 
 def share(value: float) -> float:

@@ -1,26 +1,38 @@
-"""How good are the answers? Open-set figures of a gallery, and the comparison of two towers."""
+"""How good are the answers? Open-set searches, ready-made pairs, one-shot runs, with counts and intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import clustered_interval, share_interval, threshold
+from . import images
+from .calibration import effective_count, share_interval
+from .comparison import equal_error_rate
 from .decision import SET, Evidence
-from .enrollment import Progress, Refusal
-from .errors import BadInput
+from .enrollment import Progress, Refusal, picture_name
+from .errors import BadInput, Missing
 from .gallery import Gallery
-from .vectors import Vectors
+from .images import Picture
+from .sources import Pairs
+from .tower import BATCH, Tower
+from .vectors import Vectors, distances
+
+TARGETS = (0.1, 0.01, 0.001)  # FPIR at which FNIR is told, where there are strangers enough
+KEPT = 24  # mistakes that are told one by one
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A share with its counts and 95 % Clopper-Pearson interval; `share` is None for 0 of 0."""
+    """A share with its counts; `share` is None for 0 of 0.
+
+    The 95 % interval is Clopper and Pearson's of as many independent trials as these are worth
+    (`calibration.effective_count`): trials of one identity resemble each other.
+    """
 
     count: int
     of: int
@@ -29,15 +41,41 @@ class Rate:
     high: float
 
     @classmethod
-    def measured(cls, count: int, of: int) -> Rate:
-        return cls(count, of, count / of if of else None, *share_interval(count, of))
+    def measured(cls, hits: Sequence[bool] | NDArray[np.bool_], names: Sequence[str]) -> Rate:
+        """Return the share of `hits` (n,) among trials by identities `names` (n,)."""
+        found = np.asarray(hits, bool)
+        count, of = int(found.sum()), len(found)
+        if not of:
+            return cls(0, 0, None, 0.0, 1.0)
+        worth = effective_count(found, names)
+        return cls(count, of, count / of, *share_interval(count / of * worth, worth))
+
+
+@dataclass(frozen=True, slots=True)
+class Operating:
+    """FNIR at one FPIR, by the threshold that gives it on these very strangers."""
+
+    fpir: float  # asked for
+    threshold: float | None  # None: too few strangers to know
+    fnir: Rate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A probe that was taken for somebody else, or missed."""
+
+    probe: str
+    identity: str  # whose it is
+    taken_for: str | None  # None: it was missed
+    distance: float  # to whom it was taken for, else to its own
+    own_distance: float | None  # None for strangers
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """An open-set test: probes of enrolled identities are mated, all others are strangers.
 
-    A probe that cannot be read counts as an error of its mated search, never as left out.
+    A probe that cannot be read counts as an error of its mated search, never as left out (NIST's rule).
     """
 
     identities: int
@@ -49,178 +87,310 @@ class Evaluation:
     cmc: tuple[float, ...]  # share of mated searches with their identity among the first 1, 2, … k
     fnir: Rate  # mated searches that did not return their identity
     wrong_identity: Rate  # mated searches that returned another identity
+    ambiguous: Rate  # searches between two identities, of all
     fpir: Rate  # strangers that were taken for somebody
+    fmr: Rate  # comparisons of a probe with another identity within the threshold
+    fnmr: Rate  # comparisons with its own beyond it
+    eer: float | None  # of comparisons
+    operating: tuple[Operating, ...]
     threshold: float | None
     evidence: Evidence
     fpir_stated: tuple[float, float] | None  # the interval that the threshold's own evidence gives
+    by_tag: dict[str, dict[str, Rate]]  # "tag=value": rank1, fnir, fpir
+    mistakes: tuple[Mistake, ...]  # the worst
     refused: tuple[Refusal, ...] = ()
+    searches: Searches | None = field(default=None, repr=False)  # for plots
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that `evaluate --json` prints."""
-        content = asdict(self)
+        content = {k: v for k, v in asdict(_without_searches(self)).items() if k != "searches"}
         content["refused"] = [{"probe": r.source, "error": str(r.error)} for r in self.refused]
         return content
 
 
+@dataclass(frozen=True)
+class Searches:
+    """The distances behind an evaluation, a row per probe that could be read."""
+
+    names: tuple[str, ...]
+    own: NDArray[np.float64]  # to its own identity; NaN for strangers
+    other: NDArray[np.float64]  # to the nearest other; inf for none
+    probes: tuple[Picture, ...]
+    vectors: Vectors
+    other_names: tuple[str, ...]
+    other_comparisons: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # a part of all non-mated
+
+
 def evaluate(
     gallery: Gallery,
-    probes: Iterable[tuple[str, str | Path | bytes]],
+    probes: Iterable[tuple[str, Picture]],
     *,
     k: int = 5,
     fpir: float | None = None,
     given: float | None = None,
+    tags: Sequence[Mapping[str, str]] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Identify (identity, picture) probes and count. `fpir` or `given` (a distance) as in `identify`."""
+    """Identify (identity, picture) probes and count. `fpir` or `given` (a distance) as in `identify`.
+
+    `tags` (one mapping per probe) break the figures down. Raises BadInput without probes.
+    """
     items = list(probes)
     if not items:
         raise BadInput("There are no probes to evaluate with.")
     enrolled = {row.name for row in gallery.identities()}
-    ranks: list[int] = []  # 0: not among the candidates
-    refused = []
-    returned = wrong = alarms = strangers = 0
-    names = set()
-    for (name, _), answer in zip(
-        items, gallery.identify_many((p for _, p in items), k=k, fpir=fpir, threshold=given), strict=True
-    ):
+    names = [name for name, _ in items]
+    read, answers, refused, parts = np.ones(len(items), bool), [], [], []
+    for start in range(0, len(items), BATCH):
+        pictures = [p for _, p in items[start : start + BATCH]]
+        vectors, refusals = gallery.embed(pictures)
+        for i, refusal in refusals.items():
+            read[start + i] = False
+            refused.append(Refusal(picture_name(pictures[i], start + i), refusal.error))
+        answers += gallery.identify_vectors(vectors, k=k, fpir=fpir, threshold=given) if len(vectors) else []
+        parts.append(vectors)
         if progress:
-            progress(1)
-        if isinstance(answer, Refusal):
-            refused.append(answer)
-        identity = None if isinstance(answer, Refusal) else answer.identity
-        if name not in enrolled:
-            strangers += 1
-            names.add(name)
-            # An ambiguous answer let the stranger within the threshold of two: it counts.
-            alarms += not isinstance(answer, Refusal) and answer.verdict != "unknown"
-            continue
-        candidates = [] if isinstance(answer, Refusal) else answer.candidates
-        ranks.append(next((c.rank for c in candidates if c.identity == name), 0))
-        returned += identity == name
-        wrong += identity not in (None, name)
+            progress(len(pictures))
+    found = _distances(gallery, [items[i] for i in np.flatnonzero(read)], np.concatenate(parts))
+    # Of what could not be read nothing was returned.
+    verdicts, returned, ranks = ["unknown"] * len(items), [None] * len(items), np.zeros(len(items), int)
+    returned_: list[str | None] = list(returned)
+    for i, answer in zip(np.flatnonzero(read).tolist(), answers, strict=True):
+        verdicts[i], returned_[i] = answer.verdict, answer.identity
+        ranks[i] = next((c.rank for c in answer.candidates if c.identity == names[i]), 0)
+    mated = np.array([name in enrolled for name in names])
+    hit = np.array([a == b for a, b in zip(returned_, names, strict=True)])
+    named = np.array([a is not None for a in returned_])
+    # An ambiguous answer let a stranger within the threshold of two: it counts as an alarm.
+    alarm = np.array([v != "unknown" for v in verdicts])
+
+    def rate(hits: NDArray[np.bool_], part: NDArray[np.bool_]) -> Rate:
+        return Rate.measured(hits[part], [names[i] for i in np.flatnonzero(part)])
+
     learned = gallery.threshold(fpir)
-    found = np.array(ranks)
+    tau = learned.tau if given is None else given
+    fmr, fnmr, eer = _comparisons(found, tau)
+    shares: dict[str, dict[str, Rate]] = {}
+    for label in sorted({f"{key}={value}" for tag in tags or () for key, value in tag.items()}):
+        part = np.array([label in (f"{key}={value}" for key, value in tag.items()) for tag in tags or ()])
+        shares[label] = {
+            "rank1": rate(ranks == 1, mated & part),
+            "fnir": rate(~hit, mated & part),
+            "fpir": rate(alarm, ~mated & part),
+        }
     return Evaluation(
         identities=len(enrolled),
-        mated=len(ranks),
-        strangers=strangers,
-        stranger_identities=len(names),
+        mated=int(mated.sum()),
+        strangers=int((~mated).sum()),
+        stranger_identities=len({n for n, m in zip(names, mated.tolist(), strict=True) if not m}),
         unreadable=len(refused),
-        rank1=Rate.measured(int(np.sum(found == 1)), len(ranks)),
-        cmc=tuple(float(np.mean((found > 0) & (found <= rank))) for rank in range(1, k + 1)) if ranks else (),
-        fnir=Rate.measured(len(ranks) - returned, len(ranks)),
-        wrong_identity=Rate.measured(wrong, len(ranks)),
-        fpir=Rate.measured(alarms, strangers),
-        threshold=learned.tau if given is None else given,
+        rank1=rate(ranks == 1, mated),
+        cmc=tuple(float(np.mean((ranks[mated] > 0) & (ranks[mated] <= r))) for r in range(1, k + 1))
+        if mated.any()
+        else (),
+        fnir=rate(~hit, mated),
+        wrong_identity=rate(named & ~hit, mated),
+        ambiguous=rate(np.array([v == "ambiguous" for v in verdicts]), np.ones(len(items), bool)),
+        fpir=rate(alarm, ~mated),
+        fmr=fmr,
+        fnmr=fnmr,
+        eer=eer,
+        operating=_operating(found, int((mated & ~read).sum())),
+        threshold=tau,
         evidence=learned.evidence if given is None else SET,
         fpir_stated=learned.interval() if given is None else None,
+        by_tag=shares,
+        mistakes=_mistakes(found, tau),
         refused=tuple(refused),
+        searches=found,
     )
 
 
-def leave_one_out(
-    vectors: Vectors, identities: NDArray[np.int64], searches: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return each search's distance to its nearest own template, to the nearest of another identity, and which."""
-    mate, other = np.empty(len(searches)), np.empty(len(searches))
-    at = np.empty(len(searches), np.int64)
-    step = max(1, 16_000_000 // max(1, len(vectors)))
-    for start in range(0, len(searches), step):
-        rows = searches[start : start + step]
-        part = slice(start, start + len(rows))
-        likeness = vectors[rows] @ vectors.T
-        likeness[np.arange(len(rows)), rows] = -np.inf
-        own = identities[rows, None] == identities[None, :]
-        mate[part] = np.where(own, likeness, -np.inf).max(axis=1)
-        likeness[own] = -np.inf
-        at[part] = likeness.argmax(axis=1)
-        other[part] = likeness[np.arange(len(rows)), at[part]]
-    return np.sqrt(np.maximum(2 - 2 * mate, 0)), np.sqrt(np.maximum(2 - 2 * other, 0)), at
+def _without_searches(evaluation: Evaluation) -> Evaluation:
+    from dataclasses import replace
+
+    return replace(evaluation, searches=None, refused=())
 
 
-def tower_figures(vectors: Vectors, names: Sequence[str], held_out: set[str], target: float) -> dict[str, Any]:
-    """Return the leave-one-out figures of one tower on the identities that training never saw.
+def _distances(gallery: Gallery, items: Sequence[tuple[str, Picture]], vectors: Vectors) -> Searches:
+    own, other = np.full(len(items), np.nan), np.full(len(items), np.inf)
+    other_names = [""] * len(items)
+    comparisons = []
+    for start in range(0, len(items), 256):
+        enrolled, distance = gallery.distances(vectors[start : start + 256])
+        column = {name: i for i, name in enumerate(enrolled)}
+        for i, (name, _) in enumerate(items[start : start + 256]):
+            row = distance[i].astype(float)
+            if name in column:
+                own[start + i] = row[column[name]]
+                row[column[name]] = np.inf
+            if len(row) and np.isfinite(row.min()):
+                at = int(row.argmin())
+                other[start + i], other_names[start + i] = row[at], enrolled[at]
+                comparisons.append(row[np.isfinite(row)][:: max(1, len(row) // 500)])
+    return Searches(
+        tuple(name for name, _ in items), own, other, tuple(p for _, p in items), vectors, tuple(other_names),
+        np.concatenate(comparisons) if comparisons else np.zeros(0),
+    )  # fmt: skip
 
-    Each held-out sample is searched among all other samples (mated), and among those of other
-    identities (as a stranger, which sets the threshold for `target` FPIR). The 95 % intervals count
-    the searches of one identity for what they are worth.
+
+def _comparisons(found: Searches, tau: float | None) -> tuple[Rate, Rate, float | None]:
+    """Return (FMR, FNMR) at `tau` and the EER, of comparisons between probes and identities."""
+    mated = ~np.isnan(found.own)
+    limit = -1.0 if tau is None else tau
+    accepted = found.other_comparisons <= limit
+    fmr = Rate.measured(accepted, [str(i) for i in range(len(accepted))])
+    names = [n for n, m in zip(found.names, mated.tolist(), strict=True) if m]
+    fnmr = Rate.measured(found.own[mated] > limit, names)
+    both = mated.any() and len(accepted)
+    return fmr, fnmr, equal_error_rate(found.own[mated], found.other_comparisons) if both else None
+
+
+def _operating(found: Searches, unread: int) -> tuple[Operating, ...]:
+    """Return FNIR at the TARGETS, each at the threshold that lets at most so many of these strangers in."""
+    mated = ~np.isnan(found.own)
+    strangers = np.sort(found.other[~mated])
+    whose = [n for n, m in zip(found.names, mated.tolist(), strict=True) if m]
+    told = []
+    for target in TARGETS:
+        k = int(target * len(strangers) + 1e-9)
+        if k < 1 or not mated.any():  # not one of them may be let in: these strangers cannot tell
+            told.append(Operating(target, None, None))
+            continue
+        tau = float(np.nextafter(strangers[k], -1)) if k < len(strangers) else float(strangers[-1])
+        missed = (found.own[mated] > tau) | (found.other[mated] <= found.own[mated])
+        rate = Rate.measured(np.append(missed, np.ones(unread, bool)), [*whose, *["unread"] * unread])
+        told.append(Operating(target, tau, rate))
+    return tuple(told)
+
+
+def _mistakes(found: Searches, tau: float | None) -> tuple[Mistake, ...]:
+    """Return the worst: wrong identities and false alarms by how near they were, then misses by how far."""
+    if tau is None:
+        return ()
+    mated = ~np.isnan(found.own)
+    taken = (found.other <= tau) & ~(mated & (found.own < found.other))
+    missed = mated & ~taken & (found.own > tau)
+    order = [
+        *np.flatnonzero(taken)[np.argsort(found.other[taken])],
+        *np.flatnonzero(missed)[np.argsort(-found.own[missed])],
+    ]
+    wrong, lost = [i for i in order if taken[i]], [i for i in order if not taken[i]]
+    half = KEPT // 2
+    chosen = [*wrong[: max(half, KEPT - len(lost))], *lost[: max(half, KEPT - len(wrong))]]
+    return tuple(
+        Mistake(
+            picture_name(found.probes[i], int(i)), found.names[i], found.other_names[i] if taken[i] else None,
+            round(float(found.other[i] if taken[i] else found.own[i]), 4),
+            round(float(found.own[i]), 4) if mated[i] else None,
+        )
+        for i in chosen
+    )  # fmt: skip
+
+
+# -- ready-made pairs -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Ready-made pairs, told apart by a threshold."""
+
+    pairs: int
+    genuine: int
+    threshold: float | None
+    fmr: Rate  # impostor pairs that matched
+    fnmr: Rate  # genuine pairs that did not
+    eer: float
+    fnmr_at: dict[str, float | None]  # FNMR at an FMR, where there are pairs enough
+    genuine_distances: NDArray[np.float64] = field(repr=False)
+    impostor_distances: NDArray[np.float64] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that `evaluate --json` prints."""
+        return {k: v for k, v in asdict(self).items() if not k.endswith("_distances")}
+
+
+def evaluate_pairs(gallery: Gallery, pairs: Pairs, progress: Progress | None = None) -> Verified:
+    """Compare ready-made pairs by the gallery's tower, at the threshold of `verify`. Raises Unreadable."""
+    positions, genuine = pairs.positions, pairs.genuine
+    if not genuine.any() or genuine.all():
+        raise BadInput(f"{int(genuine.sum())} of {len(genuine)} pairs are genuine.", "Both kinds are needed.")
+    parts = []
+    for start in range(0, len(pairs.items), BATCH):
+        vectors, refusals = gallery.embed([p for _, p in pairs.items[start : start + BATCH]])
+        if refusals:
+            raise next(iter(refusals.values())).error
+        parts.append(vectors)
+        if progress:
+            progress(len(vectors))
+    rows = np.concatenate(parts)
+    distance = distances(rows[positions[:, 0]], rows[positions[:, 1]])
+    tau = gallery.verification_threshold()
+    same, different = distance[genuine], np.sort(distance[~genuine])
+    # Pairs of one picture are not independent: its name stands for it.
+    first = [str(p) for p in positions[:, 0].tolist()]
+    limit = -1.0 if tau is None else tau
+    at: dict[str, float | None] = {}
+    for target in TARGETS:
+        k = int(target * len(different) + 1e-9)
+        at[f"{target:g}"] = None if k < 1 else float(np.mean(same > (different[k - 1] if k else -1)))
+    return Verified(
+        len(genuine), int(genuine.sum()), tau,
+        Rate.measured(distance[~genuine] <= limit, [f for f, g in zip(first, genuine.tolist(), strict=True) if not g]),
+        Rate.measured(same > limit, [f for f, g in zip(first, genuine.tolist(), strict=True) if g]),
+        equal_error_rate(same, different), at, same, different,
+    )  # fmt: skip
+
+
+# -- one-shot runs --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """Runs of "which of these is it?": each probe against one picture of each class."""
+
+    runs: int
+    trials: int
+    error: Rate
+    by_run: tuple[float, ...]
+
+
+def is_one_shot(folder: str | Path) -> bool:
+    """Whether a folder holds runs in Omniglot's layout: run01/class_labels.txt and so on."""
+    return any(Path(folder).glob("run*/class_labels.txt"))
+
+
+def evaluate_one_shot(tower: Tower, folder: str | Path) -> OneShot:
+    """Answer Omniglot's one-shot runs (Lake et al., 2015): lines of `test item, its training class` in each run.
+
+    Raises Missing, or BadInput for a line that names anything outside the folder.
     """
-    ids = np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
-    counts = np.bincount(ids)
-    searches = np.array([i for i, n in enumerate(names) if n in held_out and counts[ids[i]] > 1], np.int64)
-    if not len(searches) or len(counts) < 2:
-        return {"searches": 0, "identities": 0}
-    mate, other, _ = leave_one_out(vectors, ids, searches)
-    whose = [names[i] for i in searches]
-    learned = threshold(other, whose, target)
-    assert learned.tau is not None  # there are searches
-    first = mate < other
-    missed = (mate > learned.tau) | ~first
-    return {
-        "searches": len(searches),
-        "identities": len(np.unique(ids[searches])),
-        "gallery": len(counts),
-        "rank1": float(np.mean(first)),
-        "rank1_interval": list(clustered_interval(first, whose)),
-        "fnir": float(np.mean(missed)),
-        "fnir_interval": list(clustered_interval(missed, whose)),
-        "target_fpir": target,
-        "threshold": learned.tau,
-        "eer": equal_error_rate(mate, other),
-    }
+    root = Path(folder).resolve()
+    wrong: list[bool] = []
+    names: list[str] = []
+    by_run = []
+    for labels in sorted(root.glob("run*/class_labels.txt")):
+        pairs = [line.split() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not pairs or any(len(pair) != 2 for pair in pairs):
+            raise BadInput(
+                f"{labels}: not a list of pairs.",
+                "Expected lines such as run01/test/item01.png run01/training/class01.png.",
+            )
+        classes = sorted({pair[1] for pair in pairs})
+        vectors = {path: _one(tower, root, path) for path in {*classes, *(pair[0] for pair in pairs)}}
+        enrolled = np.stack([vectors[c] for c in classes])
+        missed = [classes[int((enrolled @ vectors[item]).argmax())] != truth for item, truth in pairs]
+        wrong += missed
+        names += [labels.parent.name] * len(missed)
+        by_run.append(float(np.mean(missed)))
+    if not by_run:
+        raise Missing(f"{folder}: no runs.", "Expected run01/class_labels.txt and so on.")
+    return OneShot(len(by_run), len(wrong), Rate.measured(wrong, names), tuple(by_run))
 
 
-def compare(
-    champion: Vectors, challenger: Vectors, names: Sequence[str], held_out: set[str], target: float, draws: int = 1000
-) -> dict[str, Any]:
-    """Return both towers' figures on the same searches, and the paired bootstrap over identities of their difference.
-
-    Negative `fnir_change` and positive `rank1_change` are in the challenger's favour. `verdict` is
-    "better" or "worse" when the 95 % interval of a change excludes zero and the other does not
-    contradict, else "no proof".
-    """
-    figures = [tower_figures(v, names, held_out, target) for v in (champion, challenger)]
-    if not figures[0]["searches"]:
-        return {"champion": figures[0], "challenger": figures[1], "verdict": "no proof"}
-    ids = np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
-    counts = np.bincount(ids)
-    searches = np.array([i for i, n in enumerate(names) if n in held_out and counts[ids[i]] > 1], np.int64)
-    group = np.unique(ids[searches], return_inverse=True)[1]
-    groups = int(group.max()) + 1
-    found = [leave_one_out(v, ids, searches)[:2] for v in (champion, challenger)]
-    rng = np.random.default_rng(0)
-    changes = np.empty((draws, 2))
-    for draw in range(draws):
-        weight = np.bincount(rng.integers(0, groups, groups), minlength=groups)[group].astype(float)
-        rank1, fnir = zip(*(_weighted(mate, other, weight, target) for mate, other in found), strict=True)
-        changes[draw] = rank1[1] - rank1[0], fnir[1] - fnir[0]
-    low, high = np.quantile(changes, (0.025, 0.975), axis=0)
-    result: dict[str, Any] = {"champion": figures[0], "challenger": figures[1]}
-    for i, name in enumerate(("rank1", "fnir")):
-        result[f"{name}_change"] = figures[1][name] - figures[0][name]
-        result[f"{name}_interval"] = [float(low[i]), float(high[i])]
-    good = (low[0] > 0 and low[1] <= 0) or (high[1] < 0 and high[0] >= 0)
-    bad = (high[0] < 0 and high[1] >= 0) or (low[1] > 0 and low[0] <= 0)
-    result["verdict"] = "no proof" if good == bad else "better" if good else "worse"
-    return result
-
-
-def _weighted(
-    mate: NDArray[np.float64], other: NDArray[np.float64], weight: NDArray[np.float64], target: float
-) -> tuple[float, float]:
-    """Return (rank-1, FNIR at `target` FPIR) of weighted searches."""
-    order = np.argsort(other)
-    within = np.cumsum(weight[order]) <= target * weight.sum() + 1e-9
-    admitted = int(np.sum(within))
-    tau = other[order[admitted - 1]] if admitted else np.nextafter(other[order[0]], -1)
-    first, hit = mate < other, (mate < other) & (mate <= tau)
-    return float(np.average(first, weights=weight)), 1 - float(np.average(hit, weights=weight))
-
-
-def equal_error_rate(mated: NDArray[np.float64], non_mated: NDArray[np.float64]) -> float:
-    """Return the rate at which as many mated distances lie beyond a threshold as non-mated ones within it."""
-    cuts = np.sort(np.concatenate([mated, non_mated]))
-    missed = 1 - np.searchsorted(np.sort(mated), cuts, "right") / len(mated)
-    accepted = np.searchsorted(np.sort(non_mated), cuts, "right") / len(non_mated)
-    at = int(np.argmin(np.abs(missed - accepted)))
-    return float((missed[at] + accepted[at]) / 2)
+def _one(tower: Tower, root: Path, name: str) -> NDArray[np.float32]:
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise BadInput(f"{name!r} is outside of {root}.")
+    vector: NDArray[np.float32] = tower.embed([tower.prepare(images.read(path))])[0]
+    return vector

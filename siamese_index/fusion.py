@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .vectors import Vectors, distances
 
 Fusion = Literal["best", "mean", "best-two"]
+SAME_PICTURE = 1e-3  # a search nearer than this to a template is by that very sample, re-encoded
 RULES: tuple[Fusion, ...] = get_args(Fusion)  # simplest first
 
 

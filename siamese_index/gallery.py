@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import calibration, enrollment, generations, images, strangers
 from .answering import Answering, Outlook, Verification, check_question, share
@@ -21,14 +22,16 @@ from .calibration import DEFAULT_FPIR, Threshold
 from .decision import Decision, Evidence
 from .enrollment import Conflicts, Enrollment, Progress, Refusal, clean_name, picture_name
 from .errors import BadInput, Damaged, Missing, SiameseIndexError
-from .fusion import RULES, Fusion, to_identity
+from .fusion import RULES, Fusion, all_distances, fused_by_identity, to_identity
 from .images import Picture
 from .planning import Capacity, Plan, Planner
 from .store import IdentityRow, SampleRow, Store, TowerRow, creating
 from .tower import BATCH, Tower, TowerFile
-from .vectors import Vectors, distances, unit
+from .vectors import Vectors, distances, unit, unpack
 
 if TYPE_CHECKING:
+    from .audit import Audit
+    from .replay import Replay
     from .strangers import Cohort
 
 CHUNK = 1024  # pictures per transaction when enrolling many
@@ -355,12 +358,14 @@ class Gallery:
     ) -> Iterator[Decision | Refusal]:
         tower = self._tower or self.tower  # if it was swapped meanwhile, `decide` sees it
         begin = time.perf_counter()
-        names, pixels, refusals = [], [], {}
+        names, pixels, refusals, samples = [], [], {}, []
         for i, picture in enumerate(pictures):
             name = picture_name(picture, number + i)
             try:
-                pixels.append(tower.prepare(images.read(picture)))
+                data = images.read(picture)
+                pixels.append(tower.prepare(data))
                 names.append(name)
+                samples.append(data)
             except SiameseIndexError as error:
                 refusals[i] = Refusal(name, images.named(name, error))
         decoded = time.perf_counter()
@@ -373,6 +378,8 @@ class Gallery:
             self._tower = None
             yield from self._identify_batch(pictures, number, k, fpir, threshold)
             return
+        if self._answering.logs:
+            self._log(decided, vectors, [tower.bounded(sample) for sample in samples])
         answers = iter(decided)
         for i in range(len(pictures)):
             yield refusals[i] if i in refusals else next(answers)
@@ -385,7 +392,41 @@ class Gallery:
         row = self._active()
         rows = unit(vectors, row.dimension)
         names = [f"row {i}" for i in range(len(rows))]
-        return self._answering.decide(row.sha256, names, rows, k, fpir, threshold, {"decode": 0.0, "embed": 0.0}) or []
+        ms = {"decode": 0.0, "embed": 0.0}
+        decided = self._answering.decide(row.sha256, names, rows, k, fpir, threshold, ms) or []
+        if decided and self._answering.logs:
+            self._log(decided, rows, [None] * len(rows))
+        return decided
+
+    def _log(self, decided: Sequence[Decision], vectors: Vectors, pictures: Sequence[bytes | None]) -> None:
+        """Log answers durably before they are given. An answer that cannot be logged is not given."""
+        keep, row = self._store.settings().keep_pictures, self._active()
+        rows = [(d, v.tobytes(), p if keep else None) for d, v, p in zip(decided, vectors, pictures, strict=True)]
+        with self._store.writing("log"):
+            self._store.add_answers(row.id, rows)
+
+    def log(self, on: bool | None = None, *, clear: bool = False) -> tuple[bool, int]:
+        """Switch the decision log on or off, or empty it; return whether it is on, and how many answers it holds.
+
+        It keeps each probe's vector, its picture where the gallery keeps pictures, and the answer with
+        tower, threshold and revision: what `replay` asks again. It is in the gallery, nowhere else.
+        """
+        if on is not None or clear:
+            with self._store.writing("log"):
+                self._store.record("log", on=on, cleared=clear)
+                if on is not None:
+                    self._store.set_log(on)
+                if clear:
+                    self._store.clear_answers()
+        with self._store.reading():
+            return self._store.settings().log, self._store.answer_count()
+
+    def replay(self, tower: str | None = None) -> Replay:
+        """Ask every logged answer again, of a stored tower (its id or the beginning of it; None: the active one)."""
+        from .replay import replay
+
+        row, _ = self.tower_record(tower)
+        return replay(self._store, self._answering, row, self._open_tower(row) if row.has_network else None)
 
     def verify(self, a: Picture, b: Picture, *, fmr: float | None = None) -> Verification:
         """Say whether two pictures show the same identity, enrolled or not. Raises Unreadable.
@@ -395,6 +436,11 @@ class Gallery:
         """
         first, second = self._embedded(a, b)
         return self._answering.verified(float(distances(first, second)), fmr)
+
+    def verification_threshold(self, fmr: float | None = None) -> float | None:
+        """Return the distance at which `fmr` of strangers' comparisons match; None without any."""
+        with self._store.reading():
+            return self._answering.verification_threshold(fmr)[0]
 
     def verify_as(self, picture: Picture, name: str, *, fmr: float | None = None) -> Verification:
         """Say whether the picture shows the enrolled identity `name`, by its fused distance. Raises Missing."""
@@ -528,6 +574,64 @@ class Gallery:
     def capacity(self, *, fpir: float | None = None, fnir: float = 0.1) -> Capacity:
         """Return how many identities the tower can hold at the target before more than `fnir` of searches miss."""
         return self.planner().capacity(self._target(fpir), share(fnir))
+
+    def audit(self, progress: Progress | None = None) -> Audit:
+        """Examine what is enrolled: what is mistaken, doubled, unlike the rest, hit by strangers or missed."""
+        from .audit import audit
+
+        return audit(self._store, self._answering, progress)
+
+    def embed(self, pictures: Sequence[Picture]) -> tuple[Vectors, dict[int, Refusal]]:
+        """Return vectors (m, dimension) of the pictures that can be read, in order, and by position the others.
+
+        A gallery of vectors takes the bytes of .npy files.
+        """
+        row, ready, refusals = self._active(), [], {}
+        for i, picture in enumerate(pictures):
+            try:
+                data = images.read(picture)
+                ready.append(self.tower.prepare(data) if row.has_network else unit(unpack(data), row.dimension)[0])
+            except SiameseIndexError as error:
+                name = picture_name(picture, i)
+                refusals[i] = Refusal(name, images.named(name, error))
+        if row.has_network:
+            return self.tower.embed(ready), refusals
+        return np.array(ready, np.float32).reshape(-1, row.dimension), refusals
+
+    def distances(self, vectors: Vectors) -> tuple[list[str], NDArray[np.float32]]:
+        """Return the enrolled names, and the fused distance of each vector (n, dimension) to each: float32 (n, N)."""
+        with self._store.reading():
+            row, fusion = self._active(), self._store.settings().fusion
+            _, identities, templates = self._store.templates_after(row.id, row.dimension, 0)
+            names = self._store.identity_names()
+        order = np.argsort(identities, kind="stable")
+        groups, starts = np.unique(identities[order], return_index=True)
+        out = np.empty((len(vectors), len(groups)), np.float32)
+        for first in range(0, len(vectors) if len(groups) else 0, 256):
+            block = all_distances(vectors[first : first + 256], templates[order])
+            out[first : first + 256] = fused_by_identity(block, starts, fusion)
+        return [names[i] for i in groups.tolist()], out
+
+    def nearest_sample(self, vector: NDArray[np.float32], name: str) -> int:
+        """Return the id of the identity's sample that is nearest to a vector (dimension,). Raises Missing."""
+        with self._store.reading():
+            row = self._active()
+            ids, templates = self._store.templates_of(row.id, row.dimension, self._known(name))
+            nearest = int(ids[distances(templates, vector).argmin()])
+            return self._store.owners([nearest])[nearest][1]
+
+    def template(self, sample: int) -> NDArray[np.float32]:
+        """Return the vector (dimension,) of an enrolled sample by the active tower. Raises Missing."""
+        with self._store.reading():
+            row = self._active()
+            vector = self._store.template(row.id, row.dimension, sample)
+        if vector is None:
+            raise Missing(f"There is no sample {sample}.", remedy="See: sidx samples list")
+        return vector
+
+    def picture(self, sample: int) -> bytes | None:
+        """Return a sample as it was kept, None when it was not."""
+        return self._store.picture(sample)
 
     def _target(self, fpir: float | None) -> float:
         return self._store.settings().target_fpir if fpir is None else share(fpir)

@@ -9,12 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .fusion import Fusion, to_identity
+from .fusion import SAME_PICTURE, Fusion, to_identity
 from .index import Found, Index
 from .store import Store, TowerRow
 from .vectors import Vectors
-
-SAME_PICTURE = 1e-3  # a search nearer than this to a template is by that very sample, re-encoded
 
 
 class Hit(NamedTuple):

@@ -25,8 +25,14 @@ Item = tuple[str, Path | bytes]  # identity; a file, or the bytes of one: a pict
 class Items(Sequence[Item]):
     """(identity, sample) items that are made as they are asked for: a million take a hundred bytes each."""
 
-    def __init__(self, names: Sequence[str], sample: Callable[[int], Path | bytes]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        sample: Callable[[int], Path | bytes],
+        tags: Sequence[dict[str, str]] | None = None,
+    ) -> None:
         self.names = names
+        self.tags = tags  # of each sample: what else its table says of it
         self._sample = sample
 
     def __len__(self) -> int:
@@ -189,11 +195,12 @@ def _walk(folder: str, name: str) -> Iterator[tuple[str, str]]:
 def _table(path: Path) -> Items:
     if is_pairs(path):
         raise BadInput(f"{path}: a table of pairs names no identities.", remedy="It can be learned from: sidx train")
-    names, files = [], []
+    names, files, tags = [], [], []
     for _, row in _rows(path, ("path", "label")):
         names.append(row["label"])
         files.append(row["path"])
-    return Items(names, lambda i: path.parent / files[i])
+        tags.append({k: v for k, v in row.items() if k not in ("path", "label") and isinstance(v, str) and v})
+    return Items(names, lambda i: path.parent / files[i], tags)
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .decision import Decision
 from .errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
 from .files import replacing, sweep
 from .fusion import Fusion
@@ -88,6 +89,23 @@ class SearchRows:
     names: tuple[str, ...]  # whose each search was
     sources: tuple[str, ...]  # "given", "tower", or "gallery": its own
     mates: NDArray[np.float64]  # (n,) to the own identity; NaN for strangers and for single templates
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as the log keeps it."""
+
+    id: int
+    at: str
+    revision: int
+    tower: int  # row id
+    probe: str
+    verdict: str
+    identity: str | None
+    distance: float | None
+    threshold: float | None
+    vector: bytes  # float32
+    picture: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +397,12 @@ class Store:
         ).fetchall()
         return np.array([r[0] for r in rows], np.int64), self._matrix([r[1] for r in rows], dimension)
 
+    def template(self, tower: int, dimension: int, sample: int) -> NDArray[np.float32] | None:
+        row = self._db.execute(
+            "SELECT vector FROM template WHERE tower_id = ? AND sample_id = ?", (tower, sample)
+        ).fetchone()
+        return self._matrix([row[0]], dimension)[0] if row else None
+
     def owners(self, templates: Iterable[int]) -> dict[int, tuple[str, int]]:
         """Return template id -> (identity name, sample id), without templates that are no longer enrolled."""
         rows = self._db.execute(
@@ -606,6 +630,49 @@ class Store:
                 " WHERE i.removed IS NULL"
             ).fetchall()
         )
+
+    # -- the decision log ---------------------------------------------------------------------
+
+    def add_answers(self, tower: int, rows: Sequence[tuple[Decision, bytes, bytes | None]]) -> None:
+        """Log answers of a tower, each with its probe's vector and, if kept, picture."""
+        names = {d.identity for d, _, _ in rows if d.identity is not None}
+        known = {name: self.identity(name) for name in names}
+        self._db.executemany(
+            "INSERT INTO answer (revision, tower_id, probe, verdict, identity_id, distance, threshold, vector, picture)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (d.revision, tower, d.probe, d.verdict, known.get(d.identity or ""), d.distance, d.threshold, v, p)
+                for d, v, p in rows
+            ),
+        )
+
+    def answers(self) -> list[Answer]:
+        rows = self._db.execute(
+            "SELECT a.id, a.at, a.revision, a.tower_id, a.probe, a.verdict, i.name, a.distance, a.threshold, a.vector,"
+            " a.picture FROM answer a LEFT JOIN identity i ON i.id = a.identity_id ORDER BY a.id"
+        )
+        return [Answer(*row) for row in rows]
+
+    def answer_count(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM answer").fetchone()[0])
+
+    def clear_answers(self) -> None:
+        self._db.execute("DELETE FROM answer")
+
+    def sample_identities(self, samples: Sequence[int]) -> dict[int, int]:
+        rows = self._db.execute(
+            "SELECT id, identity_id FROM sample WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(samples)),),
+        )
+        return dict(rows.fetchall())
+
+    def stranger_labels(self, strangers: Sequence[int]) -> dict[int, tuple[str, bytes]]:
+        """Return stranger id -> (name, digest)."""
+        rows = self._db.execute(
+            "SELECT id, name, digest FROM stranger WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(strangers)),),
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
 
     # -- whole files --------------------------------------------------------------------------
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import false_match_table
-from .fusion import Fusion, all_distances, fused_by_identity, to_identity
-from .searching import SAME_PICTURE, Searcher
+from .fusion import SAME_PICTURE, Fusion, all_distances, fused_by_identity, to_identity
 from .store import SearchRows, Store, TowerRow
 from .vectors import Vectors
+
+if TYPE_CHECKING:
+    from .searching import Searcher
 
 OWN_SEARCHES = 4096  # of a larger gallery's templates a fixed random part searches
 _BLOCK = 4_000_000  # distances at a time

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from siamese_index import BadInput, Cohort, NotInstalled, TowerFile
 from siamese_index import __version__ as version
-from siamese_index.evaluation import tower_figures
+from siamese_index.comparison import tower_figures
 from siamese_index.vectors import unit
 
 from .child import CHECKPOINT
@@ -161,7 +161,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Models:
-    """The tower that learns, its double in float32 with averaged weights, and what serves: that, or both ways round."""
+    """The tower that learns, its double in float32 with averaged weights, and what serves."""
 
     tower: keras.Model
     averaged: keras.Model
@@ -256,7 +256,7 @@ def _sampler(source: Source, data: Data, parts: Split, recipe: Recipe, seed: int
 
 
 def _models(keras: Any, start: bytes | None, shape: tuple[int, ...], recipe: Recipe, known: NDArray[Any]) -> Models:
-    from .towers import build, mirrored
+    from .towers import build, looked_around, mirrored
 
     dimension = int(recipe.tower.get("dimension", 128))
     tower = _continued(keras, start, shape, dimension)
@@ -269,8 +269,11 @@ def _models(keras: Any, start: bytes | None, shape: tuple[int, ...], recipe: Rec
         keras.config.set_dtype_policy(policy)
     else:
         averaged = keras.models.clone_model(tower)
-    both_ways = recipe.tower.get("mirrored") and len(shape) == 3
-    return Models(tower, averaged, mirrored(averaged) if both_ways else averaged, continued)
+    served = averaged
+    if len(shape) == 3:
+        served = mirrored(served) if recipe.tower.get("mirrored") else served
+        served = looked_around(served) if recipe.tower.get("looks") else served
+    return Models(tower, averaged, served, continued)
 
 
 def _continued(keras: Any, start: bytes | None, shape: tuple[int, ...], dimension: int) -> keras.Model | None:

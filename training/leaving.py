@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from siamese_index import Cohort, Missing, NotInstalled, TowerFile
 from siamese_index import report as html
-from siamese_index.evaluation import leave_one_out
+from siamese_index.comparison import leave_one_out
 from siamese_index.files import replace_file
 
 from .data import Data, Report

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from siamese_index import BadInput, Gallery, Tower, images
-from siamese_index.evaluation import compare
+from siamese_index.comparison import compare
 
 from .child import Report, run
 from .data import enrolled

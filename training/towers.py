@@ -31,7 +31,7 @@ def build(shape: tuple[int, ...], dimension: int, tower: dict[str, Any], known: 
     """
     import keras
 
-    options = {key: value for key, value in tower.items() if key not in ("name", "dimension", "mirrored")}
+    options = {key: value for key, value in tower.items() if key not in ("name", "dimension", "mirrored", "looks")}
     name = tower["name"]
     inputs = keras.Input(shape, name="pixels" if len(shape) == 3 else "numbers")
     try:
@@ -62,6 +62,34 @@ def mirrored(tower: keras.Model) -> keras.Model:
     inputs = keras.Input(tower.input_shape[1:], name="pixels")
     both = layers.Add()([tower(inputs), tower(inputs[:, :, ::-1])])
     return keras.Model(inputs, layers.UnitNormalization(name="template")(both), name="mirrored")
+
+
+def looked_around(tower: keras.Model) -> keras.Model:
+    """Return a model that gives the mean of seven looks at a picture, of unit length again.
+
+    As it is, moved by 4 % each way, 15 % nearer and farther; what lies beyond its edge is mirrored. Its
+    weights are those of `tower`, in their order.
+    """
+    import keras
+    from keras import layers, ops
+
+    height, width, channels = tower.input_shape[1:]
+    inputs = keras.Input((height, width, channels), name="pixels")
+    y, x = (max(1, round(0.04 * side)) for side in (height, width))
+    far_y, far_x = (max(1, round(0.075 * side)) for side in (height, width))
+
+    def window(top: int, left: int, down: int, right: int) -> Tensor:
+        """Cut a window out of the picture, or beyond it where the numbers are negative."""
+        beyond = [[0, 0], *([max(0, -a), max(0, -b)] for a, b in ((top, down), (left, right))), [0, 0]]
+        padded = ops.pad(inputs, beyond, mode="symmetric")
+        return layers.Cropping2D(((max(0, top), max(0, down)), (max(0, left), max(0, right))))(padded)
+
+    moved = [window(y, 0, -y, 0), window(-y, 0, y, 0), window(0, x, 0, -x), window(0, -x, 0, x)]
+    nearer, farther = window(far_y, far_x, far_y, far_x), window(-far_y, -far_x, -far_y, -far_x)
+    # Not layers.Resizing, which takes itself for a part of training and would wake the tower's dropout.
+    scaled = [ops.image.resize(look, (height, width), interpolation="bilinear") for look in (nearer, farther)]
+    vectors = layers.Add()([tower(look) for look in (inputs, *moved, *scaled)])
+    return keras.Model(inputs, layers.UnitNormalization(name="template")(vectors), name="looked_around")
 
 
 def _normalised(inputs: Tensor, known: NDArray[Any], by: str | None) -> Tensor:

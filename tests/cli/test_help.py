@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from siamese_index import Gallery, TowerFile
-from siamese_index.cli import asking, demo, enrolling, galleries, towers  # noqa: F401  # they register the commands
+from siamese_index.cli import asking, demo, enrolling, galleries, measuring, towers  # noqa: F401  # they register the commands
 from siamese_index.cli.app import app
 
 SLOW = {"train", "retrain", "demo"}
@@ -56,6 +56,10 @@ def test_the_example_in_the_help_works_as_it_stands(sidx, prepared, world, words
     line = shlex.split(example(command))[1:]
     if words == ["init"]:
         (prepared / "people.gallery").unlink()
+    if words == ["replay"]:
+        with Gallery.open(prepared / "people.gallery") as gallery:
+            gallery.log(True)
+            gallery.identify(prepared / "probe.png")
     if words[0] == "towers" and words[1] in ("promote", "rollback"):
         other = TowerFile.read(prepared / "faces.tower")
         renamed = TowerFile(other.onnx + b"\x72\x00", other.keras, other.card, other.cohort)  # one more, empty, field
@@ -74,6 +78,6 @@ def test_every_command_of_the_design_is_there():
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "verify", "retrain", "towers list", "towers show",
         "towers promote", "towers rollback", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
-        "identities remove", "samples list", "calibrate", "capacity", "evaluate", "doctor", "backup", "restore",
+        "identities remove", "samples list", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted

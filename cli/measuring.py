@@ -1,0 +1,180 @@
+"""Commands that measure: evaluate, log, replay."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from siamese_index import BadInput, Gallery, Tower, sources
+
+from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, app
+from .asking import ThresholdOption, in_words
+from .output import emit, facts, note, percent, progress
+
+
+@app.command(epilog="Example:  sidx evaluate probes -g people.gallery --report answers.html")
+def evaluate(
+    probes: Annotated[
+        str,
+        typer.Argument(
+            help="Folder per identity, .csv, .npz: who is not enrolled is a stranger. Or a table of pairs, or"
+            " Omniglot's one-shot runs."
+        ),
+    ],
+    k: Annotated[int, typer.Option("-k", help="Ranks of the cumulative match curve.")] = 5,
+    fpir: FpirOption = None,
+    threshold: ThresholdOption = None,
+    report: Annotated[Path | None, typer.Option(help="Also write a page to look at, such as answers.html.")] = None,
+    tower: Annotated[
+        Path | None, typer.Option(help="For one-shot runs: a tower file instead of the gallery's.")
+    ] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how good the answers are, with counts and intervals.
+
+    Further columns of a .csv (path,label,…) are tags: the figures are broken down by them.
+    """
+    from siamese_index import evaluation
+
+    if tower is not None and not evaluation.is_one_shot(probes):
+        raise BadInput("--tower is for one-shot runs; searches need a gallery.", remedy="Leave it out: -g GALLERY")
+    if evaluation.is_one_shot(probes):
+        _one_shot(probes, tower, gallery, report, as_json)
+    elif sources.is_pairs(probes):
+        _pairs(probes, gallery, report, as_json)
+    else:
+        _open_set(probes, k, fpir, threshold, gallery, report, as_json)
+
+
+def _open_set(
+    probes: str, k: int, fpir: float | None, threshold: float | None, gallery: Path, report: Path | None, as_json: bool
+) -> None:
+    from siamese_index import evaluation
+
+    with Gallery.open(gallery) as opened:
+        items = sources.items(probes)
+        with progress("identifying", len(items)) as tick:
+            result = evaluation.evaluate(opened, items, k=k, fpir=fpir, given=threshold, tags=items.tags, progress=tick)
+        if report is not None:
+            from siamese_index.evaluation_page import evaluation_page
+
+            about = f"{probes}, asked of {gallery} at revision {opened.revision}."
+            _write(report, evaluation_page(opened, result, about, in_words(result.evidence)))
+    if as_json or not sys.stdout.isatty():
+        facts(result.to_dict(), as_json)
+    else:
+        rates = {
+            "rank-1": result.rank1, "FNIR": result.fnir, "wrong identity": result.wrong_identity,
+            "FPIR": result.fpir, "FMR": result.fmr, "FNMR": result.fnmr,
+        }  # fmt: skip
+        rates |= {f"FNIR at FPIR {o.fpir:.3g}": o.fnir for o in result.operating if o.fnir}
+        rates |= {f"{name}, {label}": r for label, by in result.by_tag.items() for name, r in by.items() if r.of}
+        emit([_rate(name, rate) for name, rate in rates.items()], as_json)
+    note(
+        f"{result.identities} enrolled; {result.mated} mated probes, {result.strangers} of"
+        f" {result.stranger_identities} strangers, {result.unreadable} unreadable."
+    )
+    note(in_words(result.evidence))
+    for refusal in result.refused:
+        note(f"sidx: {refusal.error}")
+    if result.refused:
+        raise typer.Exit(3)
+
+
+def _pairs(probes: str, gallery: Path, report: Path | None, as_json: bool) -> None:
+    from siamese_index import evaluation
+
+    listed = sources.pairs(probes)
+    with Gallery.open(gallery) as opened, progress("embedding", len(listed.items)) as tick:
+        result = evaluation.evaluate_pairs(opened, listed, tick)
+    if report is not None:
+        from siamese_index.evaluation_page import pairs_page
+
+        _write(report, pairs_page(result, f"{probes}, compared by the tower of {gallery}."))
+    if as_json or not sys.stdout.isatty():
+        facts(result.to_dict(), as_json)
+    else:
+        emit([_rate("FMR", result.fmr), _rate("FNMR", result.fnmr)], as_json)
+    note(f"{result.pairs} pairs, {result.genuine} genuine; EER {percent(result.eer)}.")
+
+
+def _one_shot(probes: str, tower: Path | None, gallery: Path, report: Path | None, as_json: bool) -> None:
+    from siamese_index import evaluation
+
+    if tower is not None:
+        result = evaluation.evaluate_one_shot(Tower.open(tower), probes)
+    else:
+        with Gallery.open(gallery) as opened:
+            result = evaluation.evaluate_one_shot(opened.tower, probes)
+    if report is not None:
+        from siamese_index.evaluation_page import one_shot_page
+
+        _write(report, one_shot_page(result, f"{probes}, answered by {tower or gallery}."))
+    if as_json or not sys.stdout.isatty():
+        facts(asdict(result), as_json)
+    else:
+        emit([_rate("error", result.error)], as_json)
+    note(f"{result.trials} trials in {result.runs} runs.")
+
+
+def _rate(name: str, rate: Any) -> dict[str, Any]:
+    return {
+        "figure": name, "share": percent(rate.share), "count": rate.count, "of": rate.of,
+        "95 % interval": f"{percent(rate.low)} … {percent(rate.high)}",
+    }  # fmt: skip
+
+
+def _write(report: Path, page: str) -> None:
+    from siamese_index.files import replace_file
+
+    replace_file(report, page.encode())
+    note(f"Look at it:  {report}")
+
+
+class LogState(StrEnum):
+    on = "on"
+    off = "off"
+    clear = "clear"
+
+
+@app.command(epilog="Example:  sidx log on -g people.gallery")
+def log(
+    state: Annotated[LogState | None, typer.Argument(help="on, off or clear; default: say how it is.")] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep answers in the gallery, with each probe's vector and picture, so that they can be asked again."""
+    with Gallery.open(gallery) as opened:
+        wanted = None if state in (None, LogState.clear) else state is LogState.on
+        on, answers = opened.log(wanted, clear=state is LogState.clear)
+    facts({"log": on, "answers": answers}, as_json)
+    if answers:
+        note(f"Ask them again of another tower:  sidx replay --tower ID -g {gallery}")
+
+
+@app.command(epilog="Example:  sidx replay -g people.gallery")
+def replay(
+    tower: Annotated[
+        str | None, typer.Option(help="A candidate's id, or its beginning; default: the active one.")
+    ] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask every logged answer again, and list those that would be another. Nothing is changed."""
+    with Gallery.open(gallery) as opened:
+        result = opened.replay(tower)
+    emit(
+        [asdict(flip) for flip in result.flips],
+        as_json,
+        ["probe", "verdict", "identity", "new_verdict", "new_identity"],
+    )
+    asked = result.answers - result.skipped
+    note(f"{len(result.flips)} of {asked} answers would be others with tower {result.tower[:12]}.")
+    if result.skipped:
+        note(f"{result.skipped} could not be asked again: another tower's vectors, without their pictures.")
