@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: test check demo bench bench-training torture clean
+.PHONY: test check demo bench bench-training bench-decisions torture clean
 
 test: check
 	$(BIN)/python -m pytest
@@ -26,6 +26,9 @@ bench: .venv/installed
 
 bench-training: .venv/installed
 	$(BIN)/python -m benchmarks.training $(PART)
+
+bench-decisions: .venv/installed
+	$(BIN)/python -m benchmarks.decisions $(PART)
 
 torture: .venv/installed
 	$(BIN)/python -m tests.torture --all

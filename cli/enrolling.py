@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from siamese_index import BadInput, Gallery, Outlook, sources
+from siamese_index.enrollment import Conflicts
 
 from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
 from .output import emit, note, percent, progress
@@ -45,23 +46,23 @@ def enroll(
         Gallery.create(gallery, tower).close()
         note(f"Made {gallery}.")
     least = _floor(floor or [])
+    by_hand: Conflicts = "allow" if allow_conflict else "refuse"
+    in_bulk: Conflicts = "allow" if allow_conflict else "refuse when sure"
     with Gallery.open(gallery) as opened:
         before = opened.outlook()
         if opened.holds_vectors and (dry_run or least):
             raise BadInput("Vectors have no quality, and no dry run.", remedy="Leave out --floor and --dry-run.")
         if name is not None:
-            done = opened.enroll(
-                name, sources.samples(pictures or []), allow_conflict=allow_conflict, floor=least, dry_run=dry_run
-            )
+            done = opened.enroll(name, sources.samples(pictures or []), conflicts=by_hand, floor=least, dry_run=dry_run)
         elif opened.holds_vectors:
             names, vectors = sources.vectors(data or "")
             if names is None:
                 raise BadInput(f"{data}: vectors without names.", remedy="Save an .npz with vectors and names.")
-            done = opened.enroll_vectors(names, vectors, allow_conflict=allow_conflict)
+            done = opened.enroll_vectors(names, vectors, conflicts=in_bulk)
         else:
             items = sources.items(data or "")
             with progress("enrolling", len(items)) as tick:
-                done = opened.enroll_many(items, tick, allow_conflict=allow_conflict, floor=least, dry_run=dry_run)
+                done = opened.enroll_many(items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run)
         after = done.outlook or opened.outlook()
     verb = "would be enrolled" if dry_run else "enrolled"
     rows: list[dict[str, Any]] = [{"identity": n, "sample": s, "result": verb} for n, s in done.enrolled]

@@ -106,7 +106,7 @@ def write(
             total.already.append((name, source))
         else:
             _refuse(total, source, _taken(source, name, holders[digest]), strict)
-    if _accuses(answering.state().threshold(None), conflicts):
+    if fresh and conflicts != "allow" and _accuses(answering.state().threshold(None), conflicts):
         fresh = _without_conflicts(store, answering, tower, samples, vectors, fresh, total, strict)
     if fresh:
         rows, new = [samples[i] for i in fresh], vectors[fresh]
@@ -125,7 +125,7 @@ def _accuses(learned: Threshold, conflicts: Conflicts) -> bool:
     look like somebody by definition. Many samples are only refused by one that promises SURE; for a
     single one, whoever enrolls it can look.
     """
-    if conflicts == "allow" or learned.tau is None or "gallery" in learned.evidence.source:
+    if learned.tau is None or "gallery" in learned.evidence.source:
         return False
     return conflicts == "refuse" or (learned.evidence.promise or 1.0) <= SURE
 
@@ -146,8 +146,6 @@ def _without_conflicts(
     than the margin at which answers are ambiguous. It is compared with who is enrolled, and with what
     comes with it and is taken.
     """
-    if not fresh:
-        return fresh
     state = answering.state()
     learned = state.threshold(None)
     assert learned.tau is not None  # nobody is accused without

@@ -46,7 +46,7 @@ class _TakenBack(Exception):
 class Terms:
     """On what terms samples are enrolled."""
 
-    allow_conflict: bool = False
+    conflicts: Conflicts
     floor: Mapping[str, float] = field(default_factory=dict)  # the least of each measure of `images.quality`
     dry_run: bool = False
 
@@ -176,7 +176,7 @@ class Gallery:
         name: str,
         pictures: Sequence[Picture],
         *,
-        allow_conflict: bool = False,
+        conflicts: Conflicts = "refuse",
         floor: Mapping[str, float] | None = None,
         dry_run: bool = False,
     ) -> Enrollment:
@@ -184,19 +184,19 @@ class Gallery:
 
         Enrolling the same picture under the same name again changes nothing and is reported in
         `already`; under another name it raises BadInput. A picture that looks like another enrolled
-        identity, by a threshold that strangers set, raises Conflict unless `allow_conflict`; one below a
+        identity, by a threshold that strangers set, raises Conflict unless `conflicts` is "allow"; one below a
         `floor` of quality (see `images.quality`), or unreadable, raises Unreadable. With `dry_run`
         nothing is kept, and the answer says what would become of it.
         """
         items = [(name, picture) for picture in pictures]
-        return self._enroll(items, Enrollment(), True, Terms(allow_conflict, floor or {}, dry_run))
+        return self._enroll(items, Enrollment(), True, Terms(conflicts, floor or {}, dry_run))
 
     def enroll_many(
         self,
         items: Iterable[tuple[str, Picture]],
         progress: Progress | None = None,
         *,
-        allow_conflict: bool = False,
+        conflicts: Conflicts = "refuse when sure",
         floor: Mapping[str, float] | None = None,
         dry_run: bool = False,
     ) -> Enrollment:
@@ -206,17 +206,19 @@ class Gallery:
         refused when the threshold promises an FPIR of at most 5 %: a weak one would accuse too many. The
         rest is as for `enroll`; a dry run is one transaction.
         """
-        total, terms = Enrollment(), Terms(allow_conflict, floor or {}, dry_run)
+        total, terms = Enrollment(), Terms(conflicts, floor or {}, dry_run)
         waiting = iter(items)
         while chunk := list(itertools.islice(waiting, None if dry_run else CHUNK)):
             self._enroll(chunk, total, False, terms, progress)
         return total
 
-    def enroll_vectors(self, names: Sequence[str], vectors: Any, *, allow_conflict: bool = False) -> Enrollment:
+    def enroll_vectors(
+        self, names: Sequence[str], vectors: Any, *, conflicts: Conflicts = "refuse when sure"
+    ) -> Enrollment:
         """Enroll vectors (n, dimension) of an outside embedder under `names` (n,), in one transaction.
 
         Raises BadInput, and enrolls nothing, for any name or vector that is not acceptable; Conflict for
-        one that looks like another identity, unless `allow_conflict`.
+        one that looks like another identity, as for `enroll_many`.
         """
         row = self._active()
         if row.has_network:
@@ -231,7 +233,6 @@ class Gallery:
         ]
         done = Enrollment()
         with self._store.writing("enroll"):
-            conflicts: Conflicts = "allow" if allow_conflict else "refuse when sure"
             enrollment.write(self._store, self._answering, row, samples, rows, done, True, conflicts)
         return done
 
@@ -246,8 +247,7 @@ class Gallery:
         row, keep = self._active(), self._store.settings().keep_pictures and not terms.dry_run
         samples, vectors = enrollment.take(items, self.tower, total, strict, keep, terms.floor, progress)
         with contextlib.suppress(_TakenBack), self._store.writing("enroll"):
-            conflicts: Conflicts = "allow" if terms.allow_conflict else "refuse" if strict else "refuse when sure"
-            enrollment.write(self._store, self._answering, row, samples, vectors, total, strict, conflicts)
+            enrollment.write(self._store, self._answering, row, samples, vectors, total, strict, terms.conflicts)
             if terms.dry_run:
                 total.outlook = self._answering.outlook()
                 raise _TakenBack

@@ -49,6 +49,9 @@ class Cohort:
         self._store, self._tower, self._searcher = store, tower, searcher
         self._seen: tuple[int, bytes] | None = None
         self._rows: _Searches
+        self._room = np.zeros((0, tower.dimension), np.float32)  # what `vectors` may grow into
+        self._by_name: dict[str, list[int]] = {}  # of strangers: their rows
+        self._by_digest: dict[bytes, list[int]] = {}
 
     def catch_up(self, before: tuple[int, bytes]) -> None:
         """Have the searches as of the revision `before` this transaction's own event in memory.
@@ -74,6 +77,13 @@ class Cohort:
             np.concatenate([strangers.distances, own.distances]),
             np.concatenate([np.full(len(strangers.ids), np.nan), own.mates]),
         )  # fmt: skip
+        self._register()
+
+    def _register(self) -> None:
+        self._by_name, self._by_digest = {}, {}
+        for i, (name, digest) in enumerate(zip(self._rows.names, self._rows.digests, strict=True)):
+            self._by_name.setdefault(name, []).append(i)
+            self._by_digest.setdefault(digest, []).append(i)
 
     def seen(self) -> None:
         """What is in memory is what the gallery holds at its present revision."""
@@ -92,11 +102,9 @@ class Cohort:
         """Account for templates just enrolled: their samples' names and digests, their ids, identities, vectors."""
         rows, fusion = self._rows, self._store.settings().fusion
         closer, again = self._compare(identities, vectors, fusion)
-        new_names, new_digests = set(names), set(digests)
-        unmasked = [
-            i for i, (n, d) in enumerate(zip(rows.names, rows.digests, strict=True))
-            if rows.own[i] < 0 and (n in new_names or d in new_digests)
-        ]  # fmt: skip
+        known = {i for name in set(names) for i in self._by_name.get(name, ())}
+        known |= {i for digest in digests for i in self._by_digest.get(digest, ())}
+        unmasked = sorted(i for i in known if rows.own[i] < 0)
         if unmasked:  # a stranger is somebody now; who that is decides what it is compared with
             again[unmasked] = True
             self._resolve(unmasked)
@@ -118,7 +126,7 @@ class Cohort:
 
     def renamed(self, *names: str) -> None:
         """Account for names that identities have now, or had."""
-        self._look_again([i for i, name in enumerate(self._rows.names) if name in names])
+        self._look_again([i for name in set(names) for i in self._by_name.get(name, ())])
 
     def _look_again(self, at: Sequence[int] | NDArray[np.int64]) -> None:
         self._resolve([i for i in at if i < self._strangers])
@@ -129,13 +137,14 @@ class Cohort:
         """Search for everybody anew: with another tower, other strangers, another fusion."""
         before = set(self._rows.ids[self._strangers :].tolist())
         self._rows = self._anew()
+        self._register()
         self._store.drop_own_searches(before - set(self._rows.ids[self._strangers :].tolist()))
         self._write(np.arange(len(self._rows.ids)))
 
     def stale(self) -> int:
         """Return how many searches are not what a new search finds."""
         stored, found = self._rows, self._anew()
-        if not np.array_equal(stored.ids, found.ids):
+        if not np.array_equal(stored.ids, found.ids):  # as they are read: by id
             return len(set(stored.ids.tolist()) ^ set(found.ids.tolist())) or len(found.ids)
         same = [
             np.isclose(getattr(stored, c), getattr(found, c), rtol=0, atol=1e-6, equal_nan=True)
@@ -227,22 +236,24 @@ class Cohort:
         self, templates: NDArray[np.int64], identities: NDArray[np.int64], vectors: Vectors, fusion: Fusion
     ) -> None:
         """Let new templates search as well, as far as there is room; the part that searches stays a random one."""
-        rows = self._rows
-        ids = np.concatenate([rows.ids[self._strangers :], templates])
-        chosen = np.argsort(_lot(ids), kind="stable")[:OWN_SEARCHES]
-        stays = np.zeros(len(ids), bool)
-        stays[chosen] = True
-        out = ~stays[: len(ids) - len(templates)]
-        if out.any():
-            self._store.drop_own_searches(rows.ids[self._strangers :][out].tolist())
-            self._keep(np.concatenate([np.ones(self._strangers, bool), ~out]))
-        new = np.flatnonzero(stays[len(ids) - len(templates) :])
-        if len(new):
-            self._append(templates[new], identities[new], vectors[new])
-            at = np.arange(len(self._rows.ids) - len(new), len(self._rows.ids))
-            self._search(at)
-            self._befriend(at, fusion)
-            self._write(at)
+        rows, first = self._rows, self._strangers
+        room = OWN_SEARCHES - (len(rows.ids) - first)
+        if room >= len(templates):
+            at = self._append(templates, identities, vectors)
+        else:
+            lots = np.concatenate([_lot(rows.ids[first:]), _lot(templates)])
+            stays = np.zeros(len(lots), bool)
+            stays[np.argsort(lots, kind="stable")[:OWN_SEARCHES]] = True
+            new = np.flatnonzero(stays[len(rows.ids) - first :])
+            places = first + np.flatnonzero(~stays[: len(rows.ids) - first])  # of those that make room
+            self._store.drop_own_searches(rows.ids[places].tolist())
+            swapped = min(len(new), len(places))
+            at, new, rest = places[:swapped], new[:swapped], new[swapped:]
+            rows.ids[at], rows.own[at], rows.vectors[at] = templates[new], identities[new], vectors[new]
+            at = np.concatenate([at, self._append(templates[rest], identities[rest], vectors[rest])])
+        self._search(at)
+        self._befriend(at, fusion)
+        self._write(at)
 
     def _anew(self, fusion: Fusion | None = None) -> _Searches:
         """Return the searches as a new look at the whole gallery finds them."""
@@ -272,12 +283,22 @@ class Cohort:
         for column in ("ids", "vectors", "own", "nearest", "distance", "mate"):
             setattr(rows, column, getattr(rows, column)[mask])
 
-    def _append(self, ids: NDArray[np.int64], own: NDArray[np.int64], vectors: Vectors) -> None:
-        rows, n = self._rows, len(ids)
-        new = {"ids": ids, "vectors": vectors, "own": own, "nearest": np.full(n, -1),
-               "distance": np.full(n, np.inf), "mate": np.full(n, np.nan)}  # fmt: skip
-        for column, values in new.items():
-            setattr(rows, column, np.concatenate([getattr(rows, column), values]))
+    def _append(self, ids: NDArray[np.int64], own: NDArray[np.int64], vectors: Vectors) -> NDArray[np.int64]:
+        """Add own searches that are still to be made; return their rows."""
+        rows, n, before = self._rows, len(ids), len(self._rows.ids)
+        if n:
+            if before + n > len(self._room):  # grown by more than asked for: copying all for each costs more
+                self._room = np.empty(((before + n) * 5 // 4, vectors.shape[1]), np.float32)
+                self._room[:before] = rows.vectors
+            elif not np.shares_memory(self._room, rows.vectors):
+                self._room[:before] = rows.vectors
+            self._room[before : before + n] = vectors
+            rows.vectors = self._room[: before + n]
+            new = {"ids": ids, "own": own, "nearest": np.full(n, -1), "distance": np.full(n, np.inf),
+                   "mate": np.full(n, np.nan)}  # fmt: skip
+            for column, values in new.items():
+                setattr(rows, column, np.concatenate([getattr(rows, column), values]))
+        return np.arange(before, before + n)
 
     def _write(self, at: NDArray[np.int64]) -> None:
         rows, tower = self._rows, self._tower.id

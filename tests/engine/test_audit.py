@@ -9,7 +9,7 @@ def farm(vector_gallery, angles):
     """Identities with three samples each, 60 degrees apart, and strangers who set the threshold at 20 degrees."""
     degrees = {"ada": (0, 5, 9), "bob": (60, 66, 71), "carol": (120, 124, 129), "dan": (180, 183, 188)}
     for name, at in degrees.items():
-        vector_gallery.enroll_vectors([name] * 3, angles(*at), allow_conflict=True)
+        vector_gallery.enroll_vectors([name] * 3, angles(*at), conflicts="allow")
     vector_gallery.calibrate_vectors(names=[f"s{i}" for i in range(30)], vectors=angles(*np.linspace(208, 339, 30)))
     return vector_gallery
 
@@ -25,7 +25,7 @@ def test_a_sound_gallery_has_no_findings(farm):
 
 
 def test_a_sample_under_the_wrong_name_is_found_and_weighed(farm, angles):
-    farm.enroll_vectors(["carol"], angles(64), allow_conflict=True)
+    farm.enroll_vectors(["carol"], angles(64), conflicts="allow")
     found = farm.audit()
     first = found.findings[0]
     assert (first.kind, first.identity, first.other) == ("mistaken", "carol", "bob")
@@ -36,14 +36,14 @@ def test_a_sample_under_the_wrong_name_is_found_and_weighed(farm, angles):
 
 
 def test_two_identities_that_are_one_are_found(farm, angles):
-    farm.enroll_vectors(["robert", "robert"], angles(62, 69), allow_conflict=True)
+    farm.enroll_vectors(["robert", "robert"], angles(62, 69), conflicts="allow")
     found = farm.audit()
     assert kinds(found)[0] == ("one of two", "bob", "robert")
     assert found.findings[0].fnir_change == pytest.approx(-found.fnir)
 
 
 def test_outliers_and_goats_are_found(farm, angles):
-    farm.enroll_vectors(["eve"] * 3, angles(23, 40, 95), allow_conflict=True)
+    farm.enroll_vectors(["eve"] * 3, angles(23, 40, 95), conflicts="allow")
     found = farm.audit()
     assert ("outlier", "eve", None) in kinds(found)
     assert ("goat", "eve", None) in kinds(found)

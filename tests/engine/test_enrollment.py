@@ -27,7 +27,7 @@ def test_a_sample_that_looks_like_somebody_else_is_a_conflict(sure, angles):
         sure.enroll_vectors(["bob"], angles(10))
     assert sure.enroll_vectors(["ada"], angles(10)).enrolled  # she looks like herself
     assert sure.enroll_vectors(["bob"], angles(46)).enrolled  # like nobody: a new side of him
-    sure.enroll_vectors(["eve"], angles(5), allow_conflict=True)
+    sure.enroll_vectors(["eve"], angles(5), conflicts="allow")
     assert names(sure) == ["ada", "bob", "eve"]
 
 

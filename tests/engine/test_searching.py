@@ -67,11 +67,11 @@ def test_every_search_stays_true_through_every_change(vector_gallery, rule):
     more = cloud(60, seed=2)
     vector_gallery.calibrate_vectors(names=[f"s{i}" for i in range(30)], vectors=more[:30])
     true()
-    vector_gallery.enroll_vectors(["p1", "p1", "p2", "new", "new", "newer"], more[30:36], allow_conflict=True)
+    vector_gallery.enroll_vectors(["p1", "p1", "p2", "new", "new", "newer"], more[30:36], conflicts="allow")
     true()
-    vector_gallery.enroll_vectors(["p5"], more[40:41] * 0.999 + 0.001 * more[41:42], allow_conflict=True)
+    vector_gallery.enroll_vectors(["p5"], more[40:41] * 0.999 + 0.001 * more[41:42], conflicts="allow")
     true()
-    vector_gallery.enroll_vectors(["s4", "twin of s5"], more[[4, 5]], allow_conflict=True)  # strangers after all
+    vector_gallery.enroll_vectors(["s4", "twin of s5"], more[[4, 5]], conflicts="allow")  # strangers after all
     true()
     for name in ("p1", "s4", "new"):
         vector_gallery.remove(name)
@@ -134,6 +134,6 @@ def test_a_gallery_of_the_first_schema_is_brought_up_and_searches_for_itself(vec
     with Gallery.open(vector_gallery.path) as gallery:
         assert gallery.identify_vectors(cloud(1, seed=6), threshold=2)[0].verdict == "match"
         assert gallery.threshold().evidence.source == "given"
-        gallery.enroll_vectors(["late"], cloud(1, seed=7), allow_conflict=True)
+        gallery.enroll_vectors(["late"], cloud(1, seed=7), conflicts="allow")
         assert gallery.calibrate_vectors().own_searches == 21
     assert [f.what for f in examine(vector_gallery.path).findings] == []
