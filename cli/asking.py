@@ -138,6 +138,12 @@ def in_words(evidence: Evidence) -> str:
         f"{evidence.false_alarms} of {evidence.searches} {_WHOSE[evidence.source]}"
         f" (worth {evidence.effective:.0f} independent ones)"
     )
+    if evidence.missing and evidence.false_alarms:
+        return (
+            f"Threshold for an FPIR of {percent(evidence.target_fpir)} on average: {found} match. It is stricter than"
+            f" the strangers say, who are less like those enrolled.\n{evidence.missing} independent strangers like"
+            " those who will ask are needed to promise it: sidx calibrate --strangers DATA"
+        )
     if evidence.missing:
         return (
             f"Threshold just below the nearest stranger: {found} match; that promises an FPIR of at most"
@@ -261,10 +267,14 @@ def capacity(
         )  # fmt: skip
     more = "at least " if result.at_least else ""
     note(
-        f"At an FPIR of {percent(result.target_fpir)} this tower holds {more}{result.identities} identities"
+        f"At an FPIR of {percent(result.target_fpir)} this tower holds {more}{_counted(result.identities)}"
         f" before {percent(fnir)} of mated searches miss."
         + (" More held-out identities would show more." if result.at_least else "")
     )
+
+
+def _counted(identities: int) -> str:
+    return {0: "not one identity", 1: "one identity"}.get(identities, f"{identities} identities")
 
 
 def _with(share: float, ends: tuple[float, float]) -> str:

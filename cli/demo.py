@@ -17,6 +17,7 @@ from .telling import Teller, held_out
 from .towers import comparison
 
 LEARNED, ENROLLED, STRANGERS = range(0, 24), range(100, 148), range(200, 248)
+BYSTANDERS = range(300, 360)  # strangers that set the threshold: as many as an FPIR of 5 % takes
 
 
 @app.command(epilog="Example:  sidx demo --folder demo --steps 15")
@@ -43,6 +44,7 @@ def demo(
     more = draw(folder / "enroll-later", ENROLLED, range(1, 5))
     probes = draw(folder / "probes", ENROLLED, range(10, 13))
     draw(folder / "probes", STRANGERS, range(10, 13))
+    bystanders = draw(folder / "strangers", BYSTANDERS, range(0, 1))
     note(f"{len(LEARNED)} to learn from, {len(ENROLLED)} to enroll, {len(STRANGERS)} strangers; see {folder}/.")
 
     _heading("2. Learn: a Siamese tower, from pictures of none of those to be enrolled")
@@ -50,11 +52,13 @@ def demo(
     note(held_out(tower.card["held_out"]))
 
     _heading("3. Enroll: one picture each")
-    with Gallery.create(gallery, tower) as opened:
+    with Gallery.create(gallery, tower, fpir=0.05) as opened:
         listed = items(first)
         with progress("enrolling", len(listed)) as tick:
             done = opened.enroll_many(listed, tick)
         note(f"{len(done.enrolled)} enrolled.")
+        opened.calibrate(strangers_given=items(bystanders))
+        note(f"{len(BYSTANDERS)} strangers, who are nobody's probes, set the threshold: at most 5 % may match.")
 
         _heading("4. Identify: pictures by other hands, and strangers")
         shown = [probes / f"glyph-{i:03d}" / "hand-10.png" for i in (100, 101, 102, 103, 200, 201)]
@@ -96,7 +100,7 @@ def demo(
     note("The retrained tower has seen four fifths of these identities; step 5 compares on those it has not.")
     note(f"\nAll of this took {time.monotonic() - began:.0f} s. Go on playing with {gallery}:")
     note(f"  sidx identify {folder}/probes/glyph-110 -g {gallery}")
-    note(f"  sidx calibrate --fpir 0.05 -g {gallery}")
+    note(f"  sidx calibrate --fpir 0.1 -g {gallery}")
     note(f"  sidx towers rollback -g {gallery}")
 
 

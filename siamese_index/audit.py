@@ -90,8 +90,10 @@ def _findings(
 def _ones_of_two(
     census: Census, searched: Searched, tau: float, names: dict[int, str]
 ) -> Iterator[tuple[ContentFinding, Census | None]]:
-    """Two identities whose templates find each other within the threshold, the nearest pairs first."""
-    within = searched.other <= tau
+    """Two identities whose samples are nearer to each other than to their own, the nearest pairs first."""
+    mated = searched.mate[~np.isnan(searched.mate)]
+    usual = min(tau, float(np.median(mated))) if len(mated) else tau  # how near one identity's own samples are
+    within = searched.other <= np.fmin(searched.mate, usual)  # a single sample has no mate: NaN
     found: dict[tuple[int, int], list[float]] = {}  # (whose, whom): how near
     for a, b, d in zip(census.identities[within].tolist(), searched.nearest[within].tolist(),
                        searched.other[within].tolist(), strict=True):  # fmt: skip
@@ -102,8 +104,8 @@ def _ones_of_two(
     for distance, a, b in sorted(mutual)[:LISTED]:
         finding = ContentFinding(
             "one of two", names[a], None, names[b], round(distance, 4),
-            f"{names[a]!r} and {names[b]!r} look like one: most samples of each find the other.",
-            f"If so, enroll {names[b]!r}'s pictures as {names[a]!r} and remove {names[b]!r}.", None, None,
+            f"{names[a]!r} and {names[b]!r} look like one: most samples of each are nearer to the other.",
+            f"If they are, enroll the pictures of {names[b]!r} as {names[a]!r} and remove {names[b]!r}.", None, None,
         )  # fmt: skip
         yield finding, census.merged(a, b)
 

@@ -20,7 +20,6 @@ from .store import SearchRows
 from .vectors import Vectors
 
 DEFAULT_FPIR = 0.01
-WRONG = 0.01  # share of mated searches that may name another identity for want of a margin
 ENOUGH = 30  # independent searches of each kind below which no probability is told
 # Best first: strangers of the user's own camera, a tower's held-out identities, enrolled pictures.
 SOURCES = ("given", "tower", "gallery")
@@ -55,25 +54,33 @@ class Threshold:
 def learn(searches: SearchRows, target: float, fusion: Fusion = "best") -> Threshold:
     """Return the threshold for `target` FPIR from a gallery's searches.
 
-    Sources are ranked, and as few are used as suffice to promise the target. When all together do
-    not, the gallery's own searches only count where there are no strangers: two enrolled identities
-    that look alike would else decide for everybody.
+    Sources are ranked, and as few are used as suffice to promise the target; strangers that the user
+    gave, when they do, alone. Otherwise the strangers there are may be kinder than those who will ask:
+    a tower's are often of another kind than the gallery's identities, which makes them farther away. So
+    the gallery's own searches may make the threshold stricter, as far as an order statistic of them
+    can be had (docs/decisions/007).
     """
     of = np.asarray(searches.sources)
     present = [source for source in SOURCES if source in searches.sources]
-    chosen = None
+
+    def by(chosen: Sequence[str], order: bool = False) -> Threshold:
+        part = np.isin(of, chosen)
+        return threshold(
+            searches.distances[part], _of(searches.names, part), target, " + ".join(chosen) or "none", order
+        )
+
+    strangers = [source for source in present if source != "gallery"]
+    learned = by(strangers or present)
     for last in range(1, len(present) + 1):
-        part = np.isin(of, present[:last])
-        if effective_searches(searches.distances[part], _of(searches.names, part)) >= _needed(target):
-            chosen = present[:last]
+        found = by(present[:last])
+        if not found.evidence.missing:
+            learned = found
             break
-    if chosen is None:
-        strangers = [source for source in present if source != "gallery"]
-        chosen = strangers or present
-    part = np.isin(of, chosen)
-    names = _of(searches.names, part)
-    learned = threshold(searches.distances[part], names, target, " + ".join(chosen) or "none")
-    least = 0.0 if learned.tau is None else least_margin(searches.mates, searches.distances, learned.tau)
+    if learned.evidence.source != "given" and "gallery" in present:
+        own = by(["gallery"], order=True)
+        if own.evidence.false_alarms and own.tau is not None and (learned.tau is None or own.tau < learned.tau):
+            learned = own
+    least = 0.0 if learned.tau is None else least_margin(searches.mates, searches.distances, learned.tau, target)
     return Threshold(learned.tau, replace(learned.evidence, fusion=fusion, margin=least))
 
 
@@ -98,8 +105,8 @@ def misses(searches: SearchRows, tau: float | None, least: float) -> tuple[int, 
     return int(np.sum((mate > tau) | (other <= mate) | close)), len(mate)
 
 
-def least_margin(mates: NDArray[np.float64], others: NDArray[np.float64], tau: float, wrong: float = WRONG) -> float:
-    """Return the margin below which answers are ambiguous, so that at most `wrong` of mated searches name another.
+def least_margin(mates: NDArray[np.float64], others: NDArray[np.float64], tau: float, wrong: float) -> float:
+    """Return the margin below which answers are ambiguous: at most a share `wrong` of mated searches name another.
 
     From mated searches (n,): distances to the own identity (NaN for searches that have none) and to
     the nearest other. A wrong identity whose own lies beyond `tau` cannot be caught by a margin.
@@ -144,21 +151,25 @@ def probabilities(searches: SearchRows, source: str) -> NDArray[np.float64] | No
 
 
 def threshold(
-    nearest: NDArray[np.float64], names: Sequence[str], target: float, source: str = "strangers"
+    nearest: NDArray[np.float64], names: Sequence[str], target: float, source: str = "strangers", order: bool = False
 ) -> Threshold:
-    """Return the threshold for `target` FPIR from stranger distances d_min (n,) and whose they are (n,)."""
+    """Return the threshold for `target` FPIR from stranger distances d_min (n,) and whose they are (n,).
+
+    With too few to promise the target none of them is let in, unless `order`: then an order statistic
+    is taken as far as there is one, which keeps the target on average but promises less surely.
+    """
     n, needed = len(nearest), _needed(target)
     if n == 0:
         return Threshold(None, Evidence(source, target, 0, 0.0, 0, None, needed))
     ordered = np.sort(nearest)
     effective = effective_searches(nearest, names)
     # Too few to promise the target: let none of them in, and promise what that supports.
-    k = math.floor(target * n + 1e-9) if effective >= needed else 0
+    k = math.floor(target * n + 1e-9) if order or effective >= needed else 0
     while 0 < k < n and ordered[k] == ordered[k - 1]:  # a tie would let more in than allowed
         k = int(np.searchsorted(ordered, ordered[k - 1], "left"))
     tau = float(ordered[k - 1]) if k else float(np.nextafter(ordered[0], -1))
     promise = k / (n + 1) if k else min(1.0, 3 / effective)
-    missing = 0 if k else max(0, math.ceil(needed - effective))
+    missing = 0 if k and not order else max(0, math.ceil(needed - effective))
     return Threshold(tau, Evidence(source, target, n, effective, k, promise, missing))
 
 

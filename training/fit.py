@@ -5,6 +5,7 @@ The story in order; `fit` is it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from siamese_index import BadInput, Cohort, NotInstalled, TowerFile
 from siamese_index import __version__ as version
 from siamese_index.comparison import tower_figures
+from siamese_index.planning import Planner
 from siamese_index.vectors import unit
 
 from .child import CHECKPOINT
@@ -390,6 +392,9 @@ def _held_out(measured: Cohort, data: Data, parts: Split, fpir: float) -> dict[s
     searched = (held_out - chose) or held_out
     figures = tower_figures(measured.vectors, measured.names, searched, fpir)
     figures["chose_the_moment"] = held_out == chose  # then their figures are a little kind
+    with contextlib.suppress(BadInput):  # too few to plan with
+        planner = Planner(measured.vectors, measured.names)
+        figures["plan"] = [asdict(planner.plan(n, fpir)) for n in (10, 100, 1000) if n <= planner.others]
     plain = data.take(parts.unseen) if len(data.shape) == 1 else np.zeros((0, 0))
     if len(plain) and plain.any(axis=1).all():  # what a tower of vectors has to beat
         figures["plain"] = tower_figures(unit(plain), measured.names, searched, fpir)

@@ -90,12 +90,26 @@ def searches(distances, sources, mates=None, names=None):
 
 
 def test_the_best_sources_that_suffice_are_used_and_named():
-    given, tower, own = np.linspace(0.6, 1, 300), np.linspace(0.5, 1, 300), np.linspace(0.4, 1, 300)
+    given, tower, own = np.linspace(0.6, 1, 300), np.linspace(0.5, 1, 300), np.linspace(0.7, 1, 300)
     three = searches(np.concatenate([given, tower, own]), ["given"] * 300 + ["tower"] * 300 + ["gallery"] * 300)
     assert learn(three, 0.01).evidence.source == "given"
     assert learn(three, 0.01).tau == given[2]
     assert learn(three, 0.005).evidence.source == "given + tower"  # 600 are needed
     assert learn(three, 1 / 300).evidence.source == "given + tower + gallery"
+
+
+def test_the_gallerys_own_searches_make_a_threshold_of_other_strangers_stricter():
+    tower, own = np.linspace(0.8, 1, 60), np.linspace(0.5, 1, 60)
+    both = searches(np.concatenate([tower, own]), ["tower"] * 60 + ["gallery"] * 60)
+    learned = learn(both, 0.05)
+    assert (learned.evidence.source, learned.tau, learned.evidence.false_alarms) == ("gallery", own[2], 3)
+    assert learned.evidence.missing == 0
+    fewer = searches(np.concatenate([tower, own[::2]]), ["tower"] * 60 + ["gallery"] * 30)
+    assert (learn(fewer, 0.05).tau, learn(fewer, 0.05).evidence.missing) == (own[0], 30)  # on average, not promised
+    few = searches(np.concatenate([tower, own[:19]]), ["tower"] * 60 + ["gallery"] * 19)
+    assert learn(few, 0.05).evidence.source == "tower"  # of 19 no twentieth can be told
+    given = searches(np.concatenate([tower, own]), ["given"] * 60 + ["gallery"] * 60)
+    assert learn(given, 0.05).evidence.source == "given"  # who comes from the user's own camera is believed
 
 
 def test_alike_identities_of_the_gallery_do_not_decide_when_there_are_strangers():
