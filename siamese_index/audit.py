@@ -21,6 +21,7 @@ from .store import Store
 
 Kind = Literal["mistaken", "one of two", "outlier", "duplicate", "lamb", "goat"]
 LISTED = 10  # findings of a kind
+FLOCK = 3  # false alarms that name the same identity
 DUPLICATE = 0.05  # distance below which a second sample of an identity adds nothing
 
 
@@ -149,6 +150,8 @@ def _animals(
     """Lambs, whom strangers hit, and goats, who are missed (Doddington et al., 1998)."""
     hits = Counter(searched.hit[searched.stranger <= tau].tolist())
     for identity, count in hits.most_common(LISTED):
+        if count < FLOCK:
+            break
         finding = ContentFinding(
             "lamb", names[identity], None, None, None,
             f"{names[identity]!r} is whom {count} of {int(np.sum(searched.stranger <= tau))} false alarms name.",

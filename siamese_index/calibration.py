@@ -76,7 +76,8 @@ def learn(searches: SearchRows, target: float, fusion: Fusion = "best") -> Thres
         if not found.evidence.missing:
             learned = found
             break
-    if learned.evidence.source != "given" and "gallery" in present:
+    believed = learned.evidence.source == "given" and not learned.evidence.missing
+    if "gallery" in present and not believed:
         own = by(["gallery"], order=True)
         if own.evidence.false_alarms and own.tau is not None and (learned.tau is None or own.tau < learned.tau):
             learned = own

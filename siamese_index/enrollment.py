@@ -22,7 +22,7 @@ from .vectors import Vectors
 
 NAME_LIMIT = 255
 Conflicts = Literal["allow", "refuse", "refuse when sure"]
-SURE = 0.05  # FPIR
+SURE = 0.02  # FPIR
 TWIN = 0.25  # templates nearer than this may be of one picture, saved twice: their pixels tell
 Progress = Callable[[int], None]  # called with how many more items are done
 Sample = tuple[str, bytes, str, bytes | None]  # identity, SHA-256, source, the picture to keep

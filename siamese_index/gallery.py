@@ -203,7 +203,7 @@ class Gallery:
         """Enroll (name, picture) items; the good ones are enrolled, the others listed in `refused`.
 
         Durable after every CHUNK pictures, so an interrupted run can simply be repeated. Conflicts are
-        refused when the threshold promises an FPIR of at most 5 %: a weak one would accuse too many. The
+        refused when the threshold promises an FPIR of at most 2 %: a weak one would accuse too many. The
         rest is as for `enroll`; a dry run is one transaction.
         """
         total, terms = Enrollment(), Terms(conflicts, floor or {}, dry_run)

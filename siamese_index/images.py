@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -150,12 +151,14 @@ def load(data: bytes, height: int, width: int, channels: int, frame: str = "whol
 FRAMES = ("whole", "strokes")
 _FILLED = 0.7  # share of the window that strokes are to take, in the direction in which they take more
 _NEARER, _FARTHER = 1 / 1.5, 1 / 0.7  # how small and how large a window may be, beside the picture
+_STRETCHED = 1.4  # how much more the lesser direction is enlarged, at most: hands differ in how wide they write
 
 
 def around_strokes(pixels: Pixels) -> Pixels:
-    """Return a window of the picture's own shape, centred on its strokes, in which small ones are larger.
+    """Return a window that is centred on the strokes, in which small ones are larger and slender ones wider.
 
-    Strokes are what differs from the ground, the commonest grey, by more than half of what differs most.
+    The window has the picture's own shape but for up to _STRETCHED. Strokes are what differs from the
+    ground, the commonest grey, by more than half of what differs most.
     """
     grey = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None]
     ground = int(np.median(grey))
@@ -165,9 +168,11 @@ def around_strokes(pixels: Pixels) -> Pixels:
     if not len(rows) or away.max() < 32:
         return pixels
     height, width = inked.shape
-    filled = max((rows[-1] - rows[0] + 1) / height, (columns[-1] - columns[0] + 1) / width)
-    zoom = min(max(filled / _FILLED, _NEARER), _FARTHER)
-    h, w = max(1, round(zoom * height)), max(1, round(zoom * width))
+    tall, wide = (rows[-1] - rows[0] + 1) / height, (columns[-1] - columns[0] + 1) / width
+    zoom = min(max(max(tall, wide) / _FILLED, _NEARER), _FARTHER)
+    stretch = min(_STRETCHED, math.sqrt(max(tall, wide) / min(tall, wide)))
+    h = max(1, round(zoom * height / (stretch if tall < wide else 1)))
+    w = max(1, round(zoom * width / (stretch if wide < tall else 1)))
     top, left = (rows[0] + rows[-1] + 1 - h) // 2, (columns[0] + columns[-1] + 1 - w) // 2
     window = np.full((h, w, pixels.shape[2]), np.median(pixels, axis=(0, 1)), np.uint8)
     part = pixels[max(0, top) : max(0, top + h), max(0, left) : max(0, left + w)]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .calibration import share_interval
 from .errors import BadInput
 from .fusion import all_distances
 from .vectors import Vectors
@@ -160,11 +161,18 @@ class _Share:
 
 
 def _logit_interval(value: float, left_out: NDArray[np.float64], n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share from its values without each identity.
+
+    Normal on the logit scale; where the share, or one of these, is next to none or all of the n
+    searches, Clopper and Pearson's, of as many trials as its variance makes them.
+    """
     groups = len(left_out)
-    if value <= 0 or value >= 1:  # none, or all: the rule of three, by identities
-        return (0.0, min(1.0, 3 / groups)) if value <= 0 else (max(0.0, 1 - 3 / groups), 1.0)
-    inside = np.clip(left_out, 0.5 / n / groups, 1 - 0.5 / n / groups)
-    logits = np.log(inside / (1 - inside))
+    centred = left_out - left_out.mean()
+    if min(float(left_out.min()), 1 - float(left_out.max())) * n < 1:
+        variance = (groups - 1) / groups * float(np.sum(centred**2))
+        worth = float(np.clip(value * (1 - value) / variance, groups, n)) if variance > 0 else float(groups)
+        return share_interval(value * worth, worth)
+    logits = np.log(left_out / (1 - left_out))
     spread = 1.96 * math.sqrt((groups - 1) / groups * float(np.sum((logits - logits.mean()) ** 2)))
     centre = math.log(value / (1 - value))
     return 1 / (1 + math.exp(spread - centre)), 1 / (1 + math.exp(-spread - centre))

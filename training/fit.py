@@ -300,7 +300,11 @@ def _figures(served: keras.Model, data: Data, parts: Split, fpir: float) -> dict
     names = [data.names[i] for i in data.whose[part]]
     watched = {data.names[i] for i in data.whose[parts.watched]}
     figures = tower_figures(embed(served, data, part), names, watched, fpir) if len(part) else {}
-    return {name: figures[name] for name in ("rank1", "fnir", "eer") if name in figures}
+    if not figures.get("searches"):
+        return {}
+    low, high = figures["fnir_interval"]
+    noise = (high - low) / (2 * 1.96)  # one standard error of the FNIR
+    return {"rank1": figures["rank1"], "fnir": figures["fnir"], "eer": figures["eer"], "noise": noise}
 
 
 def embed(tower: keras.Model, data: Data, positions: NDArray[np.int64]) -> NDArray[np.float32]:

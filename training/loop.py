@@ -156,8 +156,8 @@ def watcher(plan: Plan, state: State, trainable: keras.Model, tower: keras.Model
         def round(self, loss: float) -> None:
             figures = plan.look(state.average, state.step / state.steps)
             if better(figures, state.best_figures):
-                state.best, state.best_figures, state.best_at = state.average, figures, state.step
-                state.stale = 0
+                state.best, state.best_at, state.stale = state.average, state.step, 0
+                state.best_figures = lowest(figures, state.best_figures)
             else:
                 state.stale += 1
             point = self.point(loss) | {k: round(v, 4) for k, v in figures.items()}
@@ -220,10 +220,20 @@ def average(state: State, tower: keras.Model, kept: float) -> None:
 
 
 def better(figures: Figures, best: Figures) -> bool:
-    """Whether the figures are at least as good: by FNIR at the target FPIR, then by EER. Without any, the later is."""
+    """Whether later weights are as good as the best so far, within one standard error of its FNIR.
+
+    The one-standard-error rule (Breiman et al., 1984): a few held-out identities cannot tell moments
+    that are nearer than that, and then the later one, at a lower learning rate, is the better. Without
+    figures the later is.
+    """
     if not best or not figures:
         return True
-    return (figures["fnir"], figures["eer"]) <= (best["fnir"], best["eer"])
+    return figures["fnir"] <= best["fnir"] + best.get("noise", 0.0)
+
+
+def lowest(figures: Figures, best: Figures) -> Figures:
+    """Return the figures with the lower FNIR: what later weights must come near."""
+    return best if best and figures and best["fnir"] < figures["fnir"] else figures
 
 
 def refuse_collapsed(vectors: NDArray[np.float32]) -> None:

@@ -53,7 +53,7 @@ def test_lambs_are_whom_strangers_hit(farm, angles):
     farm.calibrate_vectors(names=[f"t{i}" for i in range(600)], vectors=angles(*np.linspace(205, 335, 600)))
     farm.calibrate_vectors(fpir=0.05)
     found = farm.audit()
-    assert {k[:2] for k in kinds(found) if k[0] == "lamb"} == {("lamb", "dan"), ("lamb", "ada")}
+    assert [k[:2] for k in kinds(found) if k[0] == "lamb"] == [("lamb", "dan")]  # of ada's two hits no flock is made
     assert all(f.fpir_change < 0 for f in found.findings if f.kind == "lamb")
 
 

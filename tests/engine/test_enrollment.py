@@ -11,7 +11,7 @@ from siamese_index import BadInput, Conflict, Unreadable, images
 def sure(vector_gallery, angles):
     """ada at 0 and bob at 90 degrees; strangers that set the threshold at 30 degrees, and let SURE be promised."""
     vector_gallery.enroll_vectors(["ada", "bob"], angles(0, 90))
-    vector_gallery.calibrate_vectors(names=[f"s{i}" for i in range(80)], vectors=angles(*np.linspace(120, 330, 80)))
+    vector_gallery.calibrate_vectors(names=[f"s{i}" for i in range(160)], vectors=angles(*np.linspace(120, 330, 160)))
     return vector_gallery
 
 

@@ -17,7 +17,7 @@ import pytest
 from siamese_index import BadInput, Damaged, Gallery, Missing, Tower, TowerFile, sources
 from siamese_index.training import train
 from siamese_index.training.glyphs import draw
-from siamese_index.training.loop import Checkpoint, State, better, rate_at, refuse_collapsed
+from siamese_index.training.loop import Checkpoint, State, better, lowest, rate_at, refuse_collapsed
 from siamese_index.training.recipe import Fit
 
 pytestmark = pytest.mark.keras
@@ -222,11 +222,17 @@ def test_the_rate_rises_and_comes_down_to_nothing():
     assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
-def test_the_better_moment_is_of_lower_fnir_then_eer_and_the_later_of_two_equal():
-    assert better({"fnir": 0.1, "eer": 0.2}, {})
-    assert better({"fnir": 0.1, "eer": 0.2}, {"fnir": 0.2, "eer": 0.1})
-    assert not better({"fnir": 0.1, "eer": 0.2}, {"fnir": 0.1, "eer": 0.1})
-    assert better({"fnir": 0.1, "eer": 0.1}, {"fnir": 0.1, "eer": 0.1})
+def test_the_later_moment_is_better_unless_by_more_than_the_noise():
+    assert better({"fnir": 0.1, "noise": 0.02}, {})
+    assert better({"fnir": 0.1, "noise": 0.02}, {"fnir": 0.2, "noise": 0.05})
+    assert better({"fnir": 0.12, "noise": 0.02}, {"fnir": 0.1, "noise": 0.02})
+    assert not better({"fnir": 0.13, "noise": 0.02}, {"fnir": 0.1, "noise": 0.02})
+    assert better({}, {"fnir": 0.1, "noise": 0.0})  # nobody was held out
+
+
+def test_what_later_moments_must_come_near_is_the_lowest_so_far():
+    low, high = {"fnir": 0.1, "noise": 0.02}, {"fnir": 0.12, "noise": 0.02}
+    assert lowest(high, low) == low and lowest(low, high) == low and lowest(high, {}) == high
 
 
 def test_without_progress_it_ends_early_and_keeps_the_best(world, tmp_path):
@@ -244,9 +250,11 @@ def test_without_progress_it_ends_early_and_keeps_the_best(world, tmp_path):
     made = train(world / "learn", recipe=recipe(tmp_path, hasty), steps=300, size=16, dimension=8, holdout=0.3)
     training = made.card["training"]
     assert training["ended"] == "no better for 2 rounds"
-    figures = [(p["fnir"], p["eer"]) for p in training["history"]]
-    best = max(i for i, f in enumerate(figures) if f == min(figures))
-    assert training["history"][best]["step"] == training["kept_from_step"] and best == len(figures) - 3
+    lowest_yet, kept = {}, 0
+    for i, point in enumerate(training["history"]):
+        if better(point, lowest_yet):
+            lowest_yet, kept = lowest(point, lowest_yet), i
+    assert training["history"][kept]["step"] == training["kept_from_step"] and kept == len(training["history"]) - 3
     assert training["history"][-1]["step"] < 300
 
 
