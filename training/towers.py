@@ -65,10 +65,10 @@ def mirrored(tower: keras.Model) -> keras.Model:
 
 
 def looked_around(tower: keras.Model) -> keras.Model:
-    """Return a model that gives the mean of seven looks at a picture, of unit length again.
+    """Return a model that gives the mean of 21 looks at a picture, of unit length again.
 
-    As it is, moved by 4 % each way, 15 % nearer and farther; what lies beyond its edge is mirrored. Its
-    weights are those of `tower`, in their order.
+    As it is, moved by 4 % each way, 15 % nearer and farther; all that upright and turned by 8 degrees each
+    way. What lies beyond its edge is mirrored or repeated. Its weights are those of `tower`, in their order.
     """
     import keras
     from keras import layers, ops
@@ -78,18 +78,45 @@ def looked_around(tower: keras.Model) -> keras.Model:
     y, x = (max(1, round(0.04 * side)) for side in (height, width))
     far_y, far_x = (max(1, round(0.075 * side)) for side in (height, width))
 
-    def window(top: int, left: int, down: int, right: int) -> Tensor:
+    def window(picture: Tensor, top: int, left: int, down: int, right: int) -> Tensor:
         """Cut a window out of the picture, or beyond it where the numbers are negative."""
         beyond = [[0, 0], *([max(0, -a), max(0, -b)] for a, b in ((top, down), (left, right))), [0, 0]]
-        padded = ops.pad(inputs, beyond, mode="symmetric")
+        padded = ops.pad(picture, beyond, mode="symmetric")
         return layers.Cropping2D(((max(0, top), max(0, down)), (max(0, left), max(0, right))))(padded)
 
-    moved = [window(y, 0, -y, 0), window(-y, 0, y, 0), window(0, x, 0, -x), window(0, -x, 0, x)]
-    nearer, farther = window(far_y, far_x, far_y, far_x), window(-far_y, -far_x, -far_y, -far_x)
-    # Not layers.Resizing, which takes itself for a part of training and would wake the tower's dropout.
-    scaled = [ops.image.resize(look, (height, width), interpolation="bilinear") for look in (nearer, farther)]
-    vectors = layers.Add()([tower(look) for look in (inputs, *moved, *scaled)])
+    looks = []
+    for picture in (inputs, _turned(inputs, -8.0), _turned(inputs, 8.0)):
+        edges = ((y, 0, -y, 0), (-y, 0, y, 0), (0, x, 0, -x), (0, -x, 0, x))
+        nearer, farther = (window(picture, *edge) for edge in ((far_y, far_x) * 2, (-far_y, -far_x) * 2))
+        # Not layers.Resizing, which takes itself for a part of training and would wake the tower's dropout.
+        scaled = [ops.image.resize(look, (height, width), interpolation="bilinear") for look in (nearer, farther)]
+        looks += [picture, *(window(picture, *edge) for edge in edges), *scaled]
+    vectors = layers.Add()([tower(look) for look in looks])
     return keras.Model(inputs, layers.UnitNormalization(name="template")(vectors), name="looked_around")
+
+
+def _turned(inputs: Tensor, degrees: float) -> Tensor:
+    """Return pictures turned about their centre: each pixel is a fixed mixture of four.
+
+    Written as gathers, since ONNX has no operator for a warp that both runtimes agree on.
+    """
+    from keras import layers, ops
+
+    height, width, channels = inputs.shape[1:]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    y, x = y - (height - 1) / 2, x - (width - 1) / 2
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    from_y = np.clip(sin * x + cos * y + (height - 1) / 2, 0, height - 1)
+    from_x = np.clip(cos * x - sin * y + (width - 1) / 2, 0, width - 1)
+    top, left = np.minimum(from_y.astype(int), height - 2), np.minimum(from_x.astype(int), width - 2)
+    down, right = from_y - top, from_x - left
+    flat = layers.Reshape((height * width, channels))(inputs)
+    parts = []
+    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        share = (down if dy else 1 - down) * (right if dx else 1 - right)
+        taken = ops.take(flat, ((top + dy) * width + left + dx).ravel().astype(np.int32), axis=1)
+        parts.append(taken * share.reshape(1, -1, 1).astype(np.float32))
+    return layers.Reshape((height, width, channels))(layers.Add()(parts))
 
 
 def _normalised(inputs: Tensor, known: NDArray[Any], by: str | None) -> Tensor:

@@ -137,3 +137,12 @@ def test_a_gallery_of_the_first_schema_is_brought_up_and_searches_for_itself(vec
         gallery.enroll_vectors(["late"], cloud(1, seed=7), conflicts="allow")
         assert gallery.calibrate_vectors().own_searches == 21
     assert [f.what for f in examine(vector_gallery.path).findings] == []
+
+
+def test_thirty_identities_refuse_to_promise_one_in_a_thousand_and_say_what_is_missing(vector_gallery):
+    vector_gallery.enroll_vectors([f"p{i}" for i in range(30)], cloud(30))
+    learned = vector_gallery.threshold(0.001)
+    assert learned.evidence.missing == 3000 - 30
+    assert learned.evidence.promise == pytest.approx(3 / 30)
+    answer = vector_gallery.identify_vectors(cloud(1, seed=8), fpir=0.001)[0]
+    assert answer.evidence.missing == 2970 and answer.probability is None

@@ -374,3 +374,15 @@ def test_what_is_resident_does_not_grow_with_the_pictures():
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) < 40  # MB; decoded they are 82
+
+
+def test_a_tower_that_looks_around_is_exported_and_moves_less_with_the_picture(world, person):
+    made = train(world / "learn", recipe="drawings-long", steps=12, size=24, dimension=16, holdout=0.3)
+    plain = train(world / "learn", recipe="drawings", steps=12, size=24, dimension=16, holdout=0.3)
+    moved = []
+    for file in (made, plain):
+        tower = Tower(file.onnx, file.card, file.id)
+        pixels = np.stack([tower.prepare(person(n, 0).read_bytes()) for n in range(12)])
+        v, w = tower.embed(pixels), tower.embed(np.roll(pixels, 1, axis=2))
+        moved.append(float(np.linalg.norm(v - w, axis=1).mean()))
+    assert moved[0] < moved[1]
