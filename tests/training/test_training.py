@@ -15,7 +15,7 @@ pytestmark = pytest.mark.keras
 
 def test_a_tower_says_what_it_was_trained_on_and_how_good_it_is(tower_file):
     card = tower_file.card
-    assert card["input"] == {"height": 32, "width": 32, "channels": 1}
+    assert card["input"] == {"height": 32, "width": 32, "channels": 1, "frame": "strokes"}
     assert (card["dimension"], card["training"]["recipe"]["name"]) == (32, "drawings")
     assert len(card["training"]["identities"]) == 10 and card["training"]["samples"] == 60
     assert card["held_out"]["identities"] == 6 and card["held_out"]["searches"] == 36
