@@ -12,7 +12,6 @@ import json
 import os
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import protocols
-from benchmarks.training import extracted, note, write_faces
+from benchmarks.training import extracted, note, run, write_faces
 from siamese_index import Conflict, Gallery, TowerFile
 from siamese_index.calibration import share_interval, threshold
 from siamese_index.fusion import all_distances
@@ -31,15 +30,7 @@ SPLITS = 50
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(PARTS)
-    unknown = sorted(set(wanted) - set(PARTS))
-    if unknown or not (DATA / "orl_dlib128.npy").is_file():
-        raise SystemExit(f"Parts: {', '.join(PARTS)}. SIAMESE_INDEX_DATA names the folder with the data.")
-    for part in wanted:
-        with tempfile.TemporaryDirectory(prefix="sidx-bench-") as home:
-            began = time.monotonic()
-            PARTS[part](Path(home))
-            note(f"{part}: {time.monotonic() - began:.0f} s")
+    run(PARTS, "orl_dlib128.npy")
 
 
 def line(part: str, what: str, counted: str, **figures: object) -> None:

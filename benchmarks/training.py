@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -35,14 +36,19 @@ DATA = Path(os.environ.get("SIAMESE_INDEX_DATA", "."))
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(PARTS)
-    unknown = sorted(set(wanted) - set(PARTS))
-    if unknown or not (DATA / "mnist.npz").is_file():
-        raise SystemExit(f"Parts: {', '.join(PARTS)}. SIAMESE_INDEX_DATA names the folder with the data.")
+    run(PARTS, "mnist.npz")
+
+
+def run(parts: dict[str, Callable[[Path], None]], needed: str) -> None:
+    """Run the parts that the command names, or all, each in a folder of its own."""
+    wanted = sys.argv[1:] or list(parts)
+    unknown = sorted(set(wanted) - set(parts))
+    if unknown or not (DATA / needed).is_file():
+        raise SystemExit(f"Parts: {', '.join(parts)}. SIAMESE_INDEX_DATA names the folder with the data.")
     for part in wanted:
         with tempfile.TemporaryDirectory(prefix="sidx-bench-") as home:
             began = time.monotonic()
-            PARTS[part](Path(home))
+            parts[part](Path(home))
             note(f"{part}: {time.monotonic() - began:.0f} s")
 
 
