@@ -160,7 +160,7 @@ def _draw_dlib(curve: dict[int, dict[str, list[float]]]) -> None:
 
 def characters(home: Path) -> None:
     """Omniglot: learned from one background set; 20, 50, 100 characters of alphabets that it has not are enrolled."""
-    tower = trained(extracted(home, "omniglot_small1.zip"), home)
+    tower = trained(extracted(home, "omniglot_small1.zip"))
     folder = extracted(home, "omniglot_small2.zip")
     pictures = {
         f"{alphabet}/{character.name}": [p.read_bytes() for p in sorted(character.iterdir())]
@@ -180,12 +180,11 @@ def faces(home: Path) -> None:
         table = home / f"fold{fold}.csv"
         seen = [(f"s{p}-{n}.pgm", f"p{p}") for p in range(40) if p not in unseen for n in range(10)]
         table.write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in seen))
-        folds.append((trained(table, home), {f"u{p}": files[p] for p in unseen}))
+        folds.append((trained(table), {f"u{p}": files[p] for p in unseen}))
     _promises("faces", folds, (2, 4, 6), 0.1)
 
 
-def trained(data: Path, home: Path) -> TowerFile:
-    del home
+def trained(data: Path) -> TowerFile:
     made = train(str(data), holdout=0.3)
     note(f"  {made.card['training']['recipe']['name']}: {made.card['training']['seconds']:.0f} s")
     return made
@@ -300,9 +299,8 @@ def conflicts(home: Path) -> None:
              share=caught / of, low=low, high=high)  # fmt: skip
 
 
-def _take_back(gallery: Gallery, name: str, vectors: np.ndarray, person: int) -> None:
+def _take_back(gallery: Gallery, name: str, vectors: np.ndarray) -> None:
     """Leave an identity with its first picture alone."""
-    del person
     gallery.remove(name)
     gallery.enroll_vectors([name], vectors[int(name[1:]), 0:1], conflicts="allow")
 
@@ -312,7 +310,7 @@ def _take_back(gallery: Gallery, name: str, vectors: np.ndarray, person: int) ->
 
 def normalisation(home: Path) -> None:
     """Would adaptive symmetric normalisation (Matějka et al., 2017) lower FNIR? 30 splits each, paired."""
-    tower = trained(extracted(home, "omniglot_small1.zip"), home)
+    tower = trained(extracted(home, "omniglot_small1.zip"))
     opened = opened_tower(tower)
     folder = extracted(home, "omniglot_small2.zip")
     drawn = [

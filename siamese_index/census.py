@@ -65,18 +65,18 @@ class Census:
         other, nearest = np.full(n + s, np.inf), np.full(n + s, -1)
         own = np.concatenate([self.identities, self.stranger_own])
         searching = np.concatenate([self.vectors, self.stranger_vectors])
+        groups, starts = np.unique(self.identities, return_index=True)
+        ends = np.append(starts[1:], n)
         step = max(1, _BLOCK // max(1, n))
         for first in range(0, n + s if n else 0, step):
             rows = np.arange(first, min(first + step, n + s))
             distance = all_distances(searching[rows], self.vectors)
-            groups, starts = np.unique(self.identities, return_index=True)
             by_identity = fused_by_identity(distance, starts, self.fusion)
             twin = fused_by_identity(distance, starts, "best") < SAME_PICTURE
             by_identity[(own[rows, None] == groups[None]) | twin] = np.inf
             at = by_identity.argmin(axis=1)
             other[rows] = by_identity[np.arange(len(rows)), at]
             nearest[rows] = np.where(np.isfinite(other[rows]), groups[at], -1)
-            ends = np.append(starts[1:], n)
             for i in range(len(rows)):
                 row, g = rows[i], at[i]
                 if nearest[row] >= 0:  # by subtraction, as an answer is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that `evaluate --json` prints."""
-        content = {k: v for k, v in asdict(_without_searches(self)).items() if k != "searches"}
+        content = asdict(replace(self, searches=None, refused=()))
+        del content["searches"]
         content["refused"] = [{"probe": r.source, "error": str(r.error)} for r in self.refused]
         return content
 
@@ -147,20 +148,20 @@ def evaluate(
         for i, refusal in refusals.items():
             read[start + i] = False
             refused.append(Refusal(picture_name(pictures[i], start + i), refusal.error))
-        answers += gallery.identify_vectors(vectors, k=k, fpir=fpir, threshold=given) if len(vectors) else []
+        answers += gallery.identify_vectors(vectors, k=k, fpir=fpir, threshold=given, log=False) if len(vectors) else []
         parts.append(vectors)
         if progress:
             progress(len(pictures))
     found = _distances(gallery, [items[i] for i in np.flatnonzero(read)], np.concatenate(parts))
     # Of what could not be read nothing was returned.
-    verdicts, returned, ranks = ["unknown"] * len(items), [None] * len(items), np.zeros(len(items), int)
-    returned_: list[str | None] = list(returned)
+    verdicts, ranks = ["unknown"] * len(items), np.zeros(len(items), int)
+    returned: list[str | None] = [None] * len(items)
     for i, answer in zip(np.flatnonzero(read).tolist(), answers, strict=True):
-        verdicts[i], returned_[i] = answer.verdict, answer.identity
+        verdicts[i], returned[i] = answer.verdict, answer.identity
         ranks[i] = next((c.rank for c in answer.candidates if c.identity == names[i]), 0)
     mated = np.array([name in enrolled for name in names])
-    hit = np.array([a == b for a, b in zip(returned_, names, strict=True)])
-    named = np.array([a is not None for a in returned_])
+    hit = np.array([a == b for a, b in zip(returned, names, strict=True)])
+    named = np.array([a is not None for a in returned])
     # An ambiguous answer let a stranger within the threshold of two: it counts as an alarm.
     alarm = np.array([v != "unknown" for v in verdicts])
 
@@ -204,12 +205,6 @@ def evaluate(
         refused=tuple(refused),
         searches=found,
     )
-
-
-def _without_searches(evaluation: Evaluation) -> Evaluation:
-    from dataclasses import replace
-
-    return replace(evaluation, searches=None, refused=())
 
 
 def _distances(gallery: Gallery, items: Sequence[tuple[str, Picture]], vectors: Vectors) -> Searches:

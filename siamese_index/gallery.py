@@ -244,7 +244,7 @@ class Gallery:
         terms: Terms,
         progress: Progress | None = None,
     ) -> Enrollment:
-        row, keep = self._active(), self._store.settings().keep_pictures and not terms.dry_run
+        row, keep = self._active(), self._store.settings().keep_pictures
         samples, vectors = enrollment.take(items, self.tower, total, strict, keep, terms.floor, progress)
         with contextlib.suppress(_TakenBack), self._store.writing("enroll"):
             enrollment.write(self._store, self._answering, row, samples, vectors, total, strict, terms.conflicts)
@@ -385,16 +385,25 @@ class Gallery:
             yield refusals[i] if i in refusals else next(answers)
 
     def identify_vectors(
-        self, vectors: Any, *, k: int = 5, fpir: float | None = None, threshold: float | None = None
+        self,
+        vectors: Any,
+        *,
+        k: int = 5,
+        fpir: float | None = None,
+        threshold: float | None = None,
+        log: bool = True,
     ) -> list[Decision]:
-        """Return one answer per vector (n, dimension) of the embedder that this gallery was filled with."""
+        """Return one answer per vector (n, dimension) of the embedder that this gallery was filled with.
+
+        `log` False keeps them out of the decision log: a test is no decision.
+        """
         check_question(k, fpir, threshold)
         row = self._active()
         rows = unit(vectors, row.dimension)
         names = [f"row {i}" for i in range(len(rows))]
         ms = {"decode": 0.0, "embed": 0.0}
         decided = self._answering.decide(row.sha256, names, rows, k, fpir, threshold, ms) or []
-        if decided and self._answering.logs:
+        if log and decided and self._answering.logs:
             self._log(decided, rows, [None] * len(rows))
         return decided
 

@@ -55,6 +55,7 @@ def test_the_same_pixels_in_other_bytes_are_enrolled_already(gallery, person):
     again = images.encode(pixels, ".jpg")
     gallery.enroll("ada", [person(0, 0)])
     assert gallery.enroll("ada", [again]).already == [("ada", "picture 0")]
+    assert gallery.enroll("ada", [again], dry_run=True).already == [("ada", "picture 0")]
     with pytest.raises(BadInput, match="already enrolled as 'ada', not 'eve'"):
         gallery.enroll("eve", [again])
     assert gallery.enroll("ada", [person(0, 1)]).enrolled  # another picture of hers

@@ -3,6 +3,7 @@
 import pytest
 
 from siamese_index import BadInput, Gallery, TowerFile
+from siamese_index.evaluation import evaluate
 
 
 def test_nothing_is_logged_unless_asked(gallery, person):
@@ -75,3 +76,10 @@ def test_a_gallery_of_vectors_is_replayed_too(vector_gallery, angles):
     assert [f.identity for f in vector_gallery.replay().flips if f.new_identity == "eve"] in ([], ["ada"])
     vector_gallery.remove("ada")
     assert "ada" in [f.identity for f in vector_gallery.replay().flips]
+
+
+def test_an_evaluation_is_not_logged(gallery, person):
+    gallery.enroll("ada", [person(0, 0)])
+    gallery.log(True)
+    evaluate(gallery, [("ada", person(0, 1))])
+    assert gallery.log() == (True, 0)
