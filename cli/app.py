@@ -10,16 +10,29 @@ from typing import Annotated
 import typer
 
 from siamese_index import __version__
-from siamese_index.errors import SiameseIndexError
+from siamese_index.errors import BadInput, SiameseIndexError
 
 GalleryOption = Annotated[
     Path, typer.Option("--gallery", "-g", envvar="SIDX_GALLERY", help="The gallery file.", show_default=True)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, also at a terminal.")]
+TagOption = Annotated[
+    list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeatable. Of identities.", metavar="KEY=VALUE")
+]
 FpirOption = Annotated[
     float | None, typer.Option("--fpir", help="Share of strangers that may be taken for somebody (0..1).")
 ]
 DEFAULT_GALLERY = Path("main.gallery")
+
+
+def pairs(given: list[str] | None) -> dict[str, str]:
+    """Return keys and values of KEY=VALUE. Raises BadInput."""
+    found = dict(text.partition("=")[::2] for text in given or [])
+    bad = [text for text in given or [] if "=" not in text or not all(text.partition("=")[::2])]
+    if bad:
+        raise BadInput(f"--tag {bad[0]!r} is no KEY=VALUE.", "Such as site=north.")
+    return found
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,7 +64,15 @@ def run() -> None:
     """Be the program `sidx`. Exit codes: README."""
     debug = "--debug" in sys.argv
     try:
-        from . import asking, demo, enrolling, galleries, measuring, towers  # noqa: F401  # each registers its commands
+        from . import (  # noqa: F401  # each registers its commands
+            asking,
+            demo,
+            enrolling,
+            galleries,
+            indexing,
+            measuring,
+            towers,
+        )  # fmt: skip
 
         app()
     except SiameseIndexError as error:

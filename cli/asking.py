@@ -13,7 +13,7 @@ import typer
 
 from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal, sources
 
-from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, app
+from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, TagOption, app, pairs
 from .output import emit, facts, note, percent, progress
 
 
@@ -36,6 +36,10 @@ def identify(
     k: Annotated[int, typer.Option("-k", help="How many candidates to list.")] = 5,
     fpir: FpirOption = None,
     threshold: ThresholdOption = None,
+    tag: TagOption = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Also candidates on which the verdict does not depend.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why, and draw it: probe, what drove the distance, the nearest two.")
     ] = False,
@@ -50,17 +54,18 @@ def identify(
     if explain:
         _explain(gallery, probes, fpir, threshold, as_json)
         return
+    asked: dict[str, Any] = {"k": k, "fpir": fpir, "threshold": threshold, "exact": exact, "tags": pairs(tag)}
     with Gallery.open(gallery) as opened:
         answers: Iterator[Decision | Refusal]
         if opened.holds_vectors:
             arrays = [sources.vectors(path)[1] for path in probes]
-            answers = (d for a in arrays for d in opened.identify_vectors(a, k=k, fpir=fpir, threshold=threshold))
+            answers = (d for a in arrays for d in opened.identify_vectors(a, **asked))
             count = sum(len(array) for array in arrays)
         else:
             pictures: list[Path | bytes] = []
             for probe in probes:
                 pictures += [sys.stdin.buffer.read()] if probe == "-" else sources.samples([probe])
-            answers = opened.identify_many(pictures, k=k, fpir=fpir, threshold=threshold)
+            answers = opened.identify_many(pictures, **asked)
             count = len(pictures)
         codes: list[int] = []
         evidence: list[Evidence] = []

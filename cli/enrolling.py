@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +12,15 @@ import typer
 from siamese_index import BadInput, Gallery, Outlook, sources
 from siamese_index.enrollment import Conflicts
 
-from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
+from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, TagOption, app, pairs
 from .output import emit, note, percent, progress
 
-identities = typer.Typer(help="Who is enrolled: list, show, rename, remove.", no_args_is_help=True)
+identities = typer.Typer(help="Who is enrolled: list, show, rename, tag, remove.", no_args_is_help=True)
 samples = typer.Typer(help="What is enrolled of them: list.", no_args_is_help=True)
 app.add_typer(identities, name="identities")
 app.add_typer(samples, name="samples")
 
+LISTED = 1000  # samples that a person may want to read about
 NameArgument = Annotated[str, typer.Argument(help="The identity's name.")]
 
 
@@ -27,6 +29,10 @@ def enroll(
     name: Annotated[str | None, typer.Argument(help="The identity's name.")] = None,
     pictures: Annotated[list[Path] | None, typer.Argument(help="Its pictures, or folders of them.")] = None,
     data: Annotated[str | None, typer.Option("--from", help="Many at once: folder, .csv, .npz, keras:NAME.")] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="For an .npy in --from: whose each row is, a .csv with a column name.")
+    ] = None,
+    tag: TagOption = None,
     tower: Annotated[Path | None, typer.Option(help="Makes the gallery with this tower if there is none.")] = None,
     allow_conflict: Annotated[
         bool, typer.Option("--allow-conflict", help="Also what looks like another enrolled identity.")
@@ -45,7 +51,7 @@ def enroll(
     if tower is not None and not gallery.exists():
         Gallery.create(gallery, tower).close()
         note(f"Made {gallery}.")
-    least = _floor(floor or [])
+    least, tags = _floor(floor or []), pairs(tag)
     by_hand: Conflicts = "allow" if allow_conflict else "refuse"
     in_bulk: Conflicts = "allow" if allow_conflict else "refuse when sure"
     with Gallery.open(gallery) as opened:
@@ -53,22 +59,28 @@ def enroll(
         if opened.holds_vectors and (dry_run or least):
             raise BadInput("Vectors have no quality, and no dry run.", remedy="Leave out --floor and --dry-run.")
         if name is not None:
-            done = opened.enroll(name, sources.samples(pictures or []), conflicts=by_hand, floor=least, dry_run=dry_run)
+            done = opened.enroll(
+                name, sources.samples(pictures or []), conflicts=by_hand, floor=least, dry_run=dry_run, tags=tags
+            )
         elif opened.holds_vectors:
-            names, vectors = sources.vectors(data or "")
-            if names is None:
-                raise BadInput(f"{data}: vectors without names.", remedy="Save an .npz with vectors and names.")
-            done = opened.enroll_vectors(names, vectors, conflicts=in_bulk)
+            whose, vectors = sources.vectors(data or "", names)
+            if whose is None:
+                raise BadInput(
+                    f"{data}: vectors without names.", remedy="Add --names FILE.csv, or save both in an .npz."
+                )
+            with progress("enrolling", len(whose)) as tick:
+                done = opened.enroll_many_vectors(whose, vectors, tick, conflicts=in_bulk, tags=tags)
         else:
             items = sources.items(data or "")
             with progress("enrolling", len(items)) as tick:
-                done = opened.enroll_many(items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run)
+                done = opened.enroll_many(items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run, tags=tags)
         after = done.outlook or opened.outlook()
     verb = "would be enrolled" if dry_run else "enrolled"
     rows: list[dict[str, Any]] = [{"identity": n, "sample": s, "result": verb} for n, s in done.enrolled]
     rows += [{"identity": n, "sample": s, "result": "already enrolled"} for n, s in done.already]
     rows += [{"identity": None, "sample": r.source, "result": str(r.error).replace("\n", " ")} for r in done.refused]
-    emit(rows, as_json)
+    if len(rows) <= LISTED or as_json or not sys.stdout.isatty():
+        emit(rows, as_json)
     note(
         f"{len(done.enrolled)} {verb}, {len(done.already)} were already, {len(done.refused)} refused;"
         f" {gallery} {'would hold' if dry_run else 'holds'} {after.identities} identities."
@@ -111,7 +123,7 @@ app.command("enrol", hidden=True, epilog="Example:  sidx enrol ada ada.png -g pe
 def list_identities(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
     """List who is enrolled, by name."""
     with Gallery.open(gallery) as opened:
-        rows = [{"identity": row.name, "samples": row.samples} for row in opened.identities()]
+        rows = [{"identity": row.name, "samples": row.samples, "tags": row.tags} for row in opened.identities()]
     emit(rows, as_json)
     note(f"{len(rows)} identities.")
 
@@ -132,6 +144,19 @@ def rename_identity(
     with Gallery.open(gallery) as opened:
         opened.rename(name, new)
     note(f"{name} is now {new}.")
+
+
+@identities.command("tag", epilog="Example:  sidx identities tag bob site=north shift -g people.gallery")
+def tag_identity(
+    name: NameArgument,
+    tags: Annotated[list[str], typer.Argument(help="KEY=VALUE sets a tag, KEY alone takes it away.")],
+    gallery: GalleryOption = DEFAULT_GALLERY,
+) -> None:
+    """Give an identity tags, by which `identify --tag` searches."""
+    given = {key: value or None for key, _, value in (text.partition("=") for text in tags)}
+    with Gallery.open(gallery) as opened:
+        opened.tag(name, given)
+    note(f"{name} is tagged.")
 
 
 @identities.command("remove", epilog="Example:  sidx identities remove carol -g people.gallery")

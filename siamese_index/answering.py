@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,27 @@ class Outlook:
     mated: int
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of each probe. Raises BadInput for a question that has no answer."""
+
+    k: int = 5  # candidates to list
+    fpir: float | None = None  # share of strangers that may match, instead of the gallery's
+    threshold: float | None = None  # a distance (0..2) instead of a learned one
+    exact: bool = False  # also candidates on which the verdict does not depend
+    tags: tuple[tuple[str, str], ...] = ()  # only identities that have all of these
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= 1000:
+            raise BadInput(f"{self.k} candidates cannot be listed.", "Expected 1 to 1000.")
+        if self.fpir is not None and self.threshold is not None:
+            raise BadInput("--fpir and --threshold exclude each other.", "One derives the distance, the other sets it.")
+        if self.fpir is not None:
+            share(self.fpir)
+        if self.threshold is not None and not 0 <= self.threshold <= 2:
+            raise BadInput(f"{self.threshold} is not a distance between unit vectors.", "Expected 0 to 2.")
+
+
 @dataclass(frozen=True)
 class State:
     """What answers rest on, read once per revision."""
@@ -57,6 +79,7 @@ class State:
     labels: dict[int, tuple[str, int]] = field(default_factory=dict)  # template: (name, sample), as they come up
     thresholds: dict[float, Threshold] = field(default_factory=dict)
     odds: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)  # by source of the evidence
+    tagged: dict[tuple[tuple[str, str], ...], NDArray[np.int64]] = field(default_factory=dict)
 
     @cached_property
     def false_matches(self) -> NDArray[np.float32]:
@@ -65,6 +88,14 @@ class State:
     @cached_property
     def searches(self) -> SearchRows:
         return self.store.searches(self.tower.id if self.tower else 0)
+
+    def only(self, tags: tuple[tuple[str, str], ...]) -> NDArray[np.int64] | None:
+        """Return the identities (ascending ids) that have all of these tags; None means everybody."""
+        if not tags:
+            return None
+        if tags not in self.tagged:
+            self.tagged[tags] = self.store.tagged(tags)
+        return self.tagged[tags]
 
     def threshold(self, fpir: float | None) -> Threshold:
         """Return the learned threshold (for the gallery's target when None)."""
@@ -100,6 +131,16 @@ class Answering:
             self._state = State(self._store, revision, row, settings, self._store.identity_count())
         return self._state
 
+    def close(self) -> None:
+        """Let go of what searches."""
+        if self._searching:
+            self._searching[1].index.close()
+
+    @property
+    def tower(self) -> TowerRow | None:
+        """The active tower when last looked: `decide` says so if another one is by now."""
+        return self._state.tower if self._state else None
+
     @property
     def logs(self) -> bool:
         """Whether the last answers are to be logged."""
@@ -133,14 +174,7 @@ class Answering:
         return self._searching[1:]
 
     def decide(
-        self,
-        tower: str,
-        names: Sequence[str],
-        vectors: Vectors,
-        k: int,
-        fpir: float | None,
-        given: float | None,
-        ms: dict[str, float],
+        self, tower: str, names: Sequence[str], vectors: Vectors, question: Question, ms: dict[str, float]
     ) -> list[Decision] | None:
         """Answer for vectors of `tower`, or return None when another tower is active by now."""
         if not names:
@@ -151,18 +185,36 @@ class Answering:
             if state.tower is None or state.tower.sha256 != tower:
                 return None
             searcher = self.searcher(state)
-            searcher.index.settle(self._store)
-            found = searcher.nearest(vectors, max(k, 2))  # at least two, for the margin
-            new = {hit.template for hits in found for hit in hits} - state.labels.keys()
+            searcher.index.settle()
+            given = question.threshold
+            learned = state.threshold(question.fpir) if given is None else Threshold(given, SET)
+            only = state.only(question.tags)
+            found = searcher.nearest(
+                vectors,
+                max(question.k, 2),  # at least two, for the margin
+                within=math.inf if question.exact else -1.0 if learned.tau is None else learned.tau,
+                margin=learned.evidence.margin,
+                only=only,
+            )
+            new = {hit.template for hits in found for hit in hits if hit.template not in state.labels}
             if new:
                 state.labels.update(self._store.owners(new))
-            searched = time.perf_counter()
-            learned = state.threshold(fpir) if given is None else Threshold(given, SET)
-            each = {**ms, "search": (searched - begin) * 1000 / len(names)}
-            return [self._decided(state, name, hits, k, learned, each) for name, hits in zip(names, found, strict=True)]
+            among = state.identities if only is None else len(only)
+            each = {**ms, "search": (time.perf_counter() - begin) * 1000 / len(names)}
+            return [
+                self._decided(state, name, hits, question.k, learned, among, each)
+                for name, hits in zip(names, found, strict=True)
+            ]
 
     def _decided(
-        self, state: State, name: str, hits: Sequence[Hit], k: int, learned: Threshold, ms: dict[str, float]
+        self,
+        state: State,
+        name: str,
+        hits: Sequence[Hit],
+        k: int,
+        learned: Threshold,
+        identities: int,
+        ms: dict[str, float],
     ) -> Decision:
         start = time.perf_counter()
         candidates = [
@@ -173,7 +225,7 @@ class Answering:
         first = candidates[0] if candidates else None
         alarms = probability = None
         if first:
-            alarms = calibration.expected_false_alarms(state.false_matches, first.distance, state.identities)
+            alarms = calibration.expected_false_alarms(state.false_matches, first.distance, identities)
             if learned.evidence.searches:
                 probability = state.probability(first.distance, learned.evidence.source)
         assert state.tower is not None
@@ -215,15 +267,3 @@ def share(value: float) -> float:
     if not 0 < value < 1:
         raise BadInput(f"{value} is not a share of strangers.", "Expected a number between 0 and 1, such as 0.01.")
     return float(value)
-
-
-def check_question(k: int, fpir: float | None, threshold: float | None) -> None:
-    """Raise BadInput for a question that has no answer."""
-    if not 1 <= k <= 1000:
-        raise BadInput(f"{k} candidates cannot be listed.", "Expected 1 to 1000.")
-    if fpir is not None and threshold is not None:
-        raise BadInput("--fpir and --threshold exclude each other.", "One derives the distance, the other sets it.")
-    if fpir is not None:
-        share(fpir)
-    if threshold is not None and not 0 <= threshold <= 2:
-        raise BadInput(f"{threshold} is not a distance between unit vectors.", "Expected 0 to 2.")

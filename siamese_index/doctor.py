@@ -132,5 +132,5 @@ def _cache(store: Store) -> list[Finding]:
     if active is None:
         return []
     row = store.tower(active)
-    problem = Index(store.path, active, row.sha256, row.dimension).problem(store)
+    problem = Index(store, active, row.sha256, row.dimension).problem()
     return [Finding(f"cache: {problem}; searches do without it", True)] if problem else []

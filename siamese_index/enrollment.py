@@ -91,12 +91,14 @@ def write(
     total: Enrollment,
     strict: bool,
     conflicts: Conflicts,
+    tags: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Enroll what is new among the samples; say in `total` what became of each. Call it inside a transaction."""
     store.expect_active(tower.id)
     cohort = answering.cohort()
     cohort.catch_up(store.revision())
-    holders = store.holders([digest for _, digest, _, _ in samples])
+    enrolled = store.holders({digest for _, digest, _, _ in samples})
+    holders = {digest: name for digest, (_, name) in enrolled.items()}
     fresh: list[int] = []
     for i, (name, digest, source, _) in enumerate(samples):
         if digest not in holders:
@@ -112,6 +114,8 @@ def write(
         rows, new = [samples[i] for i in fresh], vectors[fresh]
         event = store.record("enroll", samples=len(fresh))
         identities, templates = store.add_samples(event, tower.id, rows, new)
+        if tags:
+            store.tag(np.unique(identities).tolist(), tags)
         cohort.enrolled([row[0] for row in rows], [row[1] for row in rows], templates, identities, new)
         total.enrolled += [(row[0], row[2]) for row in rows]
     cohort.seen()
@@ -150,16 +154,16 @@ def _without_conflicts(
     learned = state.threshold(None)
     assert learned.tau is not None  # nobody is accused without
     new, samples = vectors[fresh], [samples[i] for i in fresh]
-    by_id, known, fusion = store.identity_names(), store.identity_ids(), state.settings.fusion
-    found = answering.searcher(state).nearest(new, 2)
+    known, fusion = store.identities_named({sample[0] for sample in samples}), state.settings.fusion
+    found = answering.searcher(state).nearest(new, 2, within=learned.tau, margin=learned.evidence.margin)
     labels = store.owners({hit.template for hits in found for hit in hits})
     taken = np.zeros(len(new), bool)
     for block in range(0, len(new), 256):
         among = all_distances(new[block : block + 256], new[: block + 256])  # what came before in this batch
         for at in range(block, min(block + 256, len(new))):
             name, _, source, picture = samples[at]
-            own = next((h for h in found[at] if by_id[h.identity] == name), None)
-            near = [(h.distance, by_id[h.identity], labels[h.template][1]) for h in found[at] if h is not own]
+            own = next((h for h in found[at] if h.identity == known.get(name)), None)
+            near = [(h.distance, *labels[h.template]) for h in found[at] if h is not own]
             close = np.flatnonzero((among[at - block, :at] <= learned.tau) & taken[:at])
             beside = [(float(among[at - block, j]), samples[j][0], -1) for j in close.tolist()]
             other, who, sample = min([n for n in near + beside if n[1] != name], default=(np.inf, "", -1))
@@ -211,6 +215,8 @@ def clean_name(name: str) -> str:
     Raises BadInput for an empty name, one of more than NAME_LIMIT characters, or one with line
     breaks or other control characters.
     """
+    if name.isascii() and name.isprintable() and 0 < len(name.strip()) == len(name) <= NAME_LIMIT:
+        return name  # most are: a million names take their time
     cleaned = unicodedata.normalize("NFC", name).strip()
     if not cleaned:
         raise BadInput("The name is empty.", remedy="Give the identity a name.")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import calibration, enrollment, generations, images, strangers
-from .answering import Answering, Outlook, Verification, check_question, share
+from .answering import Answering, Outlook, Question, Verification, share
 from .calibration import DEFAULT_FPIR, Threshold
 from .decision import Decision, Evidence
 from .enrollment import Conflicts, Enrollment, Progress, Refusal, clean_name, picture_name
@@ -32,9 +32,11 @@ from .vectors import Vectors, distances, unit, unpack
 if TYPE_CHECKING:
     from .audit import Audit
     from .replay import Replay
+    from .status import IndexStatus
     from .strangers import Cohort
 
 CHUNK = 1024  # pictures per transaction when enrolling many
+VECTOR_CHUNK = 65_536  # vectors
 Stranger = tuple[str, bytes, bytes | None]  # name, SHA-256, the picture to keep
 
 
@@ -49,6 +51,7 @@ class Terms:
     conflicts: Conflicts
     floor: Mapping[str, float] = field(default_factory=dict)  # the least of each measure of `images.quality`
     dry_run: bool = False
+    tags: tuple[tuple[str, str], ...] = ()  # for the identities of what is enrolled
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ class Calibration:
     fnir_interval: tuple[float, float]
     identities: int
     revision: int
+
+
+def _tags(tags: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    """Return tags as they are stored. Raises BadInput for a key or value that is empty or not text of one line."""
+    return tuple(sorted((clean_name(key), clean_name(value)) for key, value in (tags or {}).items()))
 
 
 class Gallery:
@@ -123,6 +131,7 @@ class Gallery:
 
     def close(self) -> None:
         """Close the file. Nothing is written: what was acknowledged is on disk already."""
+        self._answering.close()
         self._store.close()
 
     def __enter__(self) -> Gallery:
@@ -179,6 +188,7 @@ class Gallery:
         conflicts: Conflicts = "refuse",
         floor: Mapping[str, float] | None = None,
         dry_run: bool = False,
+        tags: Mapping[str, str] | None = None,
     ) -> Enrollment:
         """Enroll pictures under `name`, all of them or none: any refusal is raised as an error.
 
@@ -186,10 +196,11 @@ class Gallery:
         `already`; under another name it raises BadInput. A picture that looks like another enrolled
         identity, by a threshold that strangers set, raises Conflict unless `conflicts` is "allow"; one below a
         `floor` of quality (see `images.quality`), or unreadable, raises Unreadable. With `dry_run`
-        nothing is kept, and the answer says what would become of it.
+        nothing is kept, and the answer says what would become of it. The identity gets the `tags`, beside
+        those it has.
         """
         items = [(name, picture) for picture in pictures]
-        return self._enroll(items, Enrollment(), True, Terms(conflicts, floor or {}, dry_run))
+        return self._enroll(items, Enrollment(), True, Terms(conflicts, floor or {}, dry_run, _tags(tags)))
 
     def enroll_many(
         self,
@@ -199,6 +210,7 @@ class Gallery:
         conflicts: Conflicts = "refuse when sure",
         floor: Mapping[str, float] | None = None,
         dry_run: bool = False,
+        tags: Mapping[str, str] | None = None,
     ) -> Enrollment:
         """Enroll (name, picture) items; the good ones are enrolled, the others listed in `refused`.
 
@@ -206,35 +218,83 @@ class Gallery:
         refused when the threshold promises an FPIR of at most 2 %: a weak one would accuse too many. The
         rest is as for `enroll`; a dry run is one transaction.
         """
-        total, terms = Enrollment(), Terms(conflicts, floor or {}, dry_run)
+        total, terms = Enrollment(), Terms(conflicts, floor or {}, dry_run, _tags(tags))
         waiting = iter(items)
         while chunk := list(itertools.islice(waiting, None if dry_run else CHUNK)):
             self._enroll(chunk, total, False, terms, progress)
         return total
 
     def enroll_vectors(
-        self, names: Sequence[str], vectors: Any, *, conflicts: Conflicts = "refuse when sure"
+        self,
+        names: Sequence[str],
+        vectors: Any,
+        *,
+        conflicts: Conflicts = "refuse when sure",
+        tags: Mapping[str, str] | None = None,
     ) -> Enrollment:
         """Enroll vectors (n, dimension) of an outside embedder under `names` (n,), in one transaction.
 
-        Raises BadInput, and enrolls nothing, for any name or vector that is not acceptable; Conflict for
-        one that looks like another identity, as for `enroll_many`.
+        For some thousands at most: `enroll_many_vectors` takes any number. Raises BadInput, and enrolls
+        nothing, for any name or vector that is not acceptable; Conflict for one that looks like another
+        identity, as for `enroll_many`.
         """
+        row = self._takes_vectors(names, vectors)
+        with self._store.writing("enroll"):
+            return self._enroll_rows(row, names, vectors, 0, Enrollment(), True, conflicts, tags)
+
+    def enroll_many_vectors(
+        self,
+        names: Sequence[str],
+        vectors: Any,
+        progress: Progress | None = None,
+        *,
+        conflicts: Conflicts = "refuse when sure",
+        tags: Mapping[str, str] | None = None,
+    ) -> Enrollment:
+        """As `enroll_vectors`, for any number of them, which may be memory-mapped; conflicts are listed in `refused`.
+
+        All names and vectors are checked before the first is enrolled; then every VECTOR_CHUNK are durable,
+        so an interrupted call can simply be repeated.
+        """
+        row, total = self._takes_vectors(names, vectors), Enrollment()
+        for name in set(names):
+            clean_name(name)
+        for first in range(0, len(names), VECTOR_CHUNK):
+            unit(vectors[first : first + VECTOR_CHUNK], row.dimension, first)
+        for first in range(0, len(names), VECTOR_CHUNK):
+            part = slice(first, first + VECTOR_CHUNK)
+            with self._store.writing("enroll"):
+                self._enroll_rows(row, names[part], vectors[part], first, total, False, conflicts, tags)
+            if progress:
+                progress(len(names[part]))
+        return total
+
+    def _takes_vectors(self, names: Sequence[str], vectors: Any) -> TowerRow:
         row = self._active()
         if row.has_network:
             raise BadInput(f"{self.path}: this gallery embeds pictures itself.", remedy="Enroll pictures, not vectors.")
+        if len(names) != len(vectors):
+            raise BadInput(f"{len(names):,} names for {len(vectors):,} vectors.", "Each vector needs its name.")
+        return row
+
+    def _enroll_rows(
+        self,
+        row: TowerRow,
+        names: Sequence[str],
+        vectors: Any,
+        first: int,
+        total: Enrollment,
+        strict: bool,
+        conflicts: Conflicts,
+        tags: Mapping[str, str] | None,
+    ) -> Enrollment:
         rows = unit(vectors, row.dimension)
-        if len(names) != len(rows):
-            raise BadInput(f"{len(names)} names for {len(rows)} vectors.", "Each vector needs its name.")
-        accepted = {name: clean_name(name) for name in set(names)}
         samples = [
-            (accepted[n], hashlib.sha256(v.tobytes()).digest(), f"row {i}", None)
-            for i, (n, v) in enumerate(zip(names, rows, strict=True))
+            (clean_name(name), hashlib.sha256(vector).digest(), f"row {first + i}", None)
+            for i, (name, vector) in enumerate(zip(names, rows, strict=True))
         ]
-        done = Enrollment()
-        with self._store.writing("enroll"):
-            enrollment.write(self._store, self._answering, row, samples, rows, done, True, conflicts)
-        return done
+        enrollment.write(self._store, self._answering, row, samples, rows, total, strict, conflicts, _tags(tags))
+        return total
 
     def _enroll(
         self,
@@ -247,7 +307,9 @@ class Gallery:
         row, keep = self._active(), self._store.settings().keep_pictures
         samples, vectors = enrollment.take(items, self.tower, total, strict, keep, terms.floor, progress)
         with contextlib.suppress(_TakenBack), self._store.writing("enroll"):
-            enrollment.write(self._store, self._answering, row, samples, vectors, total, strict, terms.conflicts)
+            enrollment.write(
+                self._store, self._answering, row, samples, vectors, total, strict, terms.conflicts, terms.tags
+            )
             if terms.dry_run:
                 total.outlook = self._answering.outlook()
                 raise _TakenBack
@@ -286,6 +348,18 @@ class Gallery:
                 cohort.renamed(unicodedata.normalize("NFC", name), new)
                 cohort.seen()
 
+    def tag(self, name: str, tags: Mapping[str, str | None]) -> None:
+        """Give an identity tags, in place of those with the same keys; None takes one away. Raises Missing."""
+        given = _tags({key: value or "-" for key, value in tags.items()})
+        with self._store.writing("tag"):
+            identity = self._known(name)
+            cohort = self._caught_up()
+            self._store.record("tag", identity=identity)
+            kept = [(key, None if tags[key] is None else value) for key, value in given]
+            self._store.tag([identity], kept)
+            if cohort:
+                cohort.seen()
+
     def remove(self, name: str) -> int:
         """Take an identity out of the gallery; return how many samples it had. Raises Missing."""
         with self._store.writing("remove"):
@@ -315,14 +389,26 @@ class Gallery:
     # -- identifying --------------------------------------------------------------------------
 
     def identify(
-        self, picture: Picture, *, k: int = 5, fpir: float | None = None, threshold: float | None = None
+        self,
+        picture: Picture,
+        *,
+        k: int = 5,
+        fpir: float | None = None,
+        threshold: float | None = None,
+        exact: bool = False,
+        tags: Mapping[str, str] | None = None,
     ) -> Decision:
         """Return who the picture shows, or that it is unknown.
 
         `k` candidates are listed. `fpir` is the share of strangers that may match, instead of the
-        gallery's; `threshold` is a distance (0..2) instead of a learned one. Raises Unreadable.
+        gallery's; `threshold` is a distance (0..2) instead of a learned one. Verdict and identity are
+        always those of an exact search; `exact` makes the candidates behind them so too, in a gallery so
+        large that they are found in a coarse image. Only identities with all of `tags` are searched, at
+        the threshold of the whole gallery: of fewer, fewer strangers are taken for somebody. Raises
+        Unreadable.
         """
-        answer = next(self.identify_many([picture], k=k, fpir=fpir, threshold=threshold))
+        question = Question(k, fpir, threshold, exact, _tags(tags))
+        answer = next(self._identify([picture], question))
         if isinstance(answer, Refusal):
             raise answer.error
         return answer
@@ -334,27 +420,20 @@ class Gallery:
         k: int = 5,
         fpir: float | None = None,
         threshold: float | None = None,
+        exact: bool = False,
+        tags: Mapping[str, str] | None = None,
     ) -> Iterator[Decision | Refusal]:
-        """Yield an answer per picture, in order; a Refusal for one that cannot be read."""
-        check_question(k, fpir, threshold)
-        batch: list[Picture] = []
-        number = 0
-        for picture in pictures:
-            batch.append(picture)
-            if len(batch) == BATCH:
-                yield from self._identify_batch(batch, number, k, fpir, threshold)
-                number += len(batch)
-                batch = []
-        if batch:
-            yield from self._identify_batch(batch, number, k, fpir, threshold)
+        """Yield an answer per picture, in order; a Refusal for one that cannot be read. As `identify`."""
+        return self._identify(pictures, Question(k, fpir, threshold, exact, _tags(tags)))
+
+    def _identify(self, pictures: Iterable[Picture], question: Question) -> Iterator[Decision | Refusal]:
+        number, waiting = 0, iter(pictures)
+        while batch := list(itertools.islice(waiting, BATCH)):
+            yield from self._identify_batch(batch, number, question)
+            number += len(batch)
 
     def _identify_batch(
-        self,
-        pictures: Sequence[Picture],
-        number: int,
-        k: int,
-        fpir: float | None,
-        threshold: float | None,
+        self, pictures: Sequence[Picture], number: int, question: Question
     ) -> Iterator[Decision | Refusal]:
         tower = self._tower or self.tower  # if it was swapped meanwhile, `decide` sees it
         begin = time.perf_counter()
@@ -373,10 +452,10 @@ class Gallery:
         embedded = time.perf_counter()
         each = 1000 / max(1, len(names))
         ms = {"decode": (decoded - begin) * each, "embed": (embedded - decoded) * each}
-        decided = self._answering.decide(tower.id, names, vectors, k, fpir, threshold, ms)
+        decided = self._answering.decide(tower.id, names, vectors, question, ms)
         if decided is None:  # the tower was swapped meanwhile
             self._tower = None
-            yield from self._identify_batch(pictures, number, k, fpir, threshold)
+            yield from self._identify_batch(pictures, number, question)
             return
         if self._answering.logs:
             self._log(decided, vectors, [tower.bounded(sample) for sample in samples])
@@ -391,18 +470,22 @@ class Gallery:
         k: int = 5,
         fpir: float | None = None,
         threshold: float | None = None,
+        exact: bool = False,
+        tags: Mapping[str, str] | None = None,
         log: bool = True,
     ) -> list[Decision]:
         """Return one answer per vector (n, dimension) of the embedder that this gallery was filled with.
 
-        `log` False keeps them out of the decision log: a test is no decision.
+        `log` False keeps them out of the decision log: a test is no decision. The rest is as for `identify`.
         """
-        check_question(k, fpir, threshold)
-        row = self._active()
-        rows = unit(vectors, row.dimension)
-        names = [f"row {i}" for i in range(len(rows))]
+        question = Question(k, fpir, threshold, exact, _tags(tags))
         ms = {"decode": 0.0, "embed": 0.0}
-        decided = self._answering.decide(row.sha256, names, rows, k, fpir, threshold, ms) or []
+        row, decided = self._answering.tower or self._active(), None
+        while decided is None:
+            rows = unit(vectors, row.dimension)
+            names = [f"row {i}" for i in range(len(rows))]
+            decided = self._answering.decide(row.sha256, names, rows, question, ms)
+            row = self._active() if decided is None else row
         if log and decided and self._answering.logs:
             self._log(decided, rows, [None] * len(rows))
         return decided
@@ -467,6 +550,23 @@ class Gallery:
             except SiameseIndexError as error:
                 raise images.named(picture_name(picture, number), error) from None
         return self.tower.embed(pixels)
+
+    # -- the index ----------------------------------------------------------------------------
+
+    def rebuild_index(self, progress: Progress | None = None) -> None:
+        """Write the cached index anew, of everything enrolled. Raises Missing when it cannot be written."""
+        with self._store.reading():
+            searcher = self._answering.searcher(self._answering.state())
+            if not searcher.index.rebuild(progress):
+                raise Missing(f"{searcher.index.folder}: cannot be written.", remedy="Searches do without it.")
+
+    def index_status(self) -> IndexStatus:
+        """Return what finds the nearest templates, why, and how often it finds what an exact search does."""
+        from .status import measured
+
+        with self._store.reading():
+            state = self._answering.state()
+            return measured(self._store, self._answering.searcher(state).index, self._active(), state)
 
     # -- the threshold ------------------------------------------------------------------------
 

@@ -1,36 +1,38 @@
-"""Nearest templates, exactly: a cached, memory-mapped FAISS base and a fresh tail.
+"""Nearest templates: a cached base and a fresh tail.
 
-The base is a file that can be deleted at any time. The tail is what was enrolled since, read from
-SQLite. What was removed since is still in both, and is left out of what is found.
+The base is a file that can be deleted at any time. The tail is what was enrolled since, read from the
+gallery. What was removed since is still in both, and is left out of what is found.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-from dataclasses import asdict, dataclass
+import functools
+import itertools
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import faiss
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
+from . import scan
+from .base import Base, Rows, Torn, write_base
 from .errors import SiameseIndexError
-from .files import cache_folder, replacing
-from .store import Store
+from .files import cache_folder
 from .vectors import Vectors, distances
 
-BASE_MINIMUM = 4096  # below this many templates reading them from SQLite is as fast as a cache
-_THREADS = faiss.omp_get_max_threads()  # for batches; one probe is answered sooner by one thread
-_MAGIC = b"SIDXBAS2"
-_DIGEST = 16  # bytes of XXH3-128 at the very end, over everything before them
+if TYPE_CHECKING:
+    from .store import Store
 
-# FAISS turns a batch of probes into one matrix product only above this many nq * d (128,000 in 1.15):
-# far too late on flat indexes. The knob's meaning has changed before, so it is set where it is known.
-if hasattr(faiss.cvar, "distance_compute_blas_threshold") and faiss.cvar.distance_compute_blas_threshold > 1024:
-    faiss.cvar.distance_compute_blas_threshold = 1024
+BASE_MINIMUM = 4096  # below this many templates reading them from SQLite is as fast as a cache
+_Masks = tuple[NDArray[np.bool_] | None, NDArray[np.bool_] | None]  # rows of base and tail to look at
+FETCHED = 1024  # templates that a coarse image finds
+CLOSELY = 48  # of these are looked at closely at least
 
 
 @dataclass(frozen=True)
@@ -38,185 +40,318 @@ class Found:
     """Nearest templates, nearest first, equals by id: (n, k) each."""
 
     templates: NDArray[np.int64]
-    identities: NDArray[np.int64]  # -1: no longer enrolled
+    identities: NDArray[np.int64]  # -1: no longer enrolled, or none (at distance inf)
     distances: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Stamp:
-    """What a base was made from."""
-
-    tower: str
-    revision: int
-    token: str
-    dimension: int
-    count: int
-    last: int  # highest template id
-    index_bytes: int
-
-
-class _Rows(NamedTuple):
-    ids: NDArray[np.int64]
-    owners: NDArray[np.int64]  # identity ids
-    vectors: Vectors
+    reach: NDArray[np.float64]  # (n,) no template nearer than this is missing
 
 
 class Index:
     """The templates of one tower in one gallery, kept up with its revision."""
 
-    def __init__(self, gallery: Path, tower_row: int, tower: str, dimension: int) -> None:
-        self.folder = cache_folder(gallery)
-        self._file = self.folder / f"{tower[:16]}.faiss"
+    def __init__(self, store: Store, tower_row: int, tower: str, dimension: int) -> None:
+        self._store = store
+        self.folder = cache_folder(store.path)
+        self._file = self.folder / f"{tower[:16]}.base"
         self._row, self._tower, self._dimension = tower_row, tower, dimension
         self._seen: tuple[int, bytes] | None = None
+        self._rebuilding: subprocess.Popen[bytes] | None = None
         self._clear()
 
     def _clear(self) -> None:
-        self._base: Any = None  # faiss.IndexFlatL2, memory-mapped
-        self._base_ids = np.zeros(0, np.int64)
-        self._base_owners = np.zeros(0, np.int64)
-        self._base_rows: Vectors = np.zeros((0, self._dimension), np.float32)
+        self._base: Base | None = None
+        self._inode: int | None = None  # of the file that was looked at last
         self._last = 0
-        self._tail: list[_Rows] = []
-        self._tail_index = faiss.IndexFlatL2(self._dimension)
+        self._tail = _Tail(self._dimension)
         self._since = 0  # the revision of which the oldest rows are
         self._removed = np.zeros(0, np.int64)  # identities that went since
+        self._only: tuple[NDArray[np.int64], _Masks] | None = None
 
     def __len__(self) -> int:
-        return len(self._base_ids) + int(self._tail_index.ntotal)
+        return self._in_base + len(self._tail)
 
-    def refresh(self, store: Store, revision: tuple[int, bytes]) -> None:
+    @property
+    def _in_base(self) -> int:
+        return len(self._base) if self._base else 0
+
+    @property
+    def coarse(self) -> bool:
+        """Whether a search that is not told to be exact may miss something beyond its reach."""
+        return self._base is not None and self._base.stamp.coarse_bytes > 0
+
+    def refresh(self, revision: tuple[int, bytes]) -> None:
         """Catch up with the gallery's `revision`. Call it inside the transaction that found it."""
         if revision == self._seen:
             return
-        if self._seen is None or (self._seen[0] and store.token_of(self._seen[0]) != self._seen[1]):
+        if self._seen is None or (self._seen[0] and self._store.token_of(self._seen[0]) != self._seen[1]):
             self._clear()  # first use, or another history: a backup was restored
-            self._open_base(store)
+            self._open_base()
             self._since = self._since or revision[0]
-        rows = _Rows(*store.templates_after(self._row, self._dimension, self._last))
-        if len(rows.ids):
-            self._tail.append(rows)
-            self._tail_index.add(rows.vectors)
-            self._last = int(rows.ids[-1])
-        self._removed = store.removed_since(self._since)
-        self._seen = revision
+        self._read_tail()
+        self._removed = self._store.removed_since(self._since)
+        self._seen, self._only = revision, None
 
-    def settle(self, store: Store) -> None:
-        """Write a new base when the tail has grown. Call it inside `store.reading()`, never before a commit."""
-        if self._tail_index.ntotal > max(BASE_MINIMUM, len(self._base_ids) // 4):
-            self._rebase(store)
+    def settle(self) -> None:
+        """See to a new base when the tail has grown. Call it inside `store.reading()`, never before a commit.
 
-    def search(self, probes: Vectors, k: int) -> Found:
-        """Return the k nearest templates of each probe; k at most `len(self)`."""
+        A small one is written at once. A large one is left to a process of its own, and taken over when
+        it is there; until then the tail is scanned.
+        """
+        if self._rebuilding or (len(self._tail) > BASE_MINIMUM and _inode(self._file) not in (None, self._inode)):
+            self._take_over()
+        if len(self) * self._dimension * 4 <= scan.SCANNED:
+            if len(self._tail) > max(BASE_MINIMUM, self._in_base // 4):
+                self.rebuild()
+        elif len(self._tail) > max(BASE_MINIMUM, self._in_base // 32) and not self._rebuilding:
+            with contextlib.suppress(OSError):
+                self._rebuilding = subprocess.Popen(
+                    [sys.executable, "-m", "siamese_index.rebuild", str(self._store.path)],
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )  # fmt: skip
+
+    def rebuild(self, progress: Callable[[int], None] | None = None) -> bool:
+        """Write a new base of everything enrolled, inside `store.reading()`; False if it cannot be written."""
+        revision = self._store.revision()
+        chunks = self._store.template_chunks(self._row, self._dimension, 0)
+        first = next(chunks, None)
+        if first is None:
+            return True
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            write_base(self._file, self._tower, revision, self._dimension, itertools.chain([first], chunks), progress)
+        except (OSError, SiameseIndexError):
+            return False
+        self._reopen()
+        return True
+
+    def described(self) -> tuple[str, str]:
+        """Return how the nearest are found, and why so."""
+        vectors = 4 * self._dimension * len(self)
+        size = f"{vectors / 1e6:,.0f} MB of vectors"
+        if self.coarse:
+            return "coarse image, then the vectors themselves", f"to scan {size} takes more than about 5 ms"
+        if vectors > scan.SCANNED:
+            return "scan", f"{size} would be found faster in a coarse image, which is not there yet"
+        return "scan", f"{size} are scanned in less than about 5 ms"
+
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Return templates in the base and in the tail, and bytes of the file and of what a search looks at."""
+        size = self._base.size if self._base else 0
+        looked_at = self._base.searched_bytes if self._base else 0
+        return self._in_base, len(self._tail), size, looked_at + 4 * self._dimension * len(self._tail)
+
+    def search(
+        self,
+        probes: Vectors,
+        k: int,
+        *,
+        exact: bool = True,
+        within: float = math.inf,
+        margin: float = 0.0,
+        only: NDArray[np.int64] | None = None,
+    ) -> Found:
+        """Return the k nearest templates of each probe; k at most `len(self)`.
+
+        Unless `exact`, from a coarse image where there is one, with an effort to reach as far as a verdict
+        at the threshold `within` and `margin` needs; `reach` says how far it can be relied on. `only` are
+        the identities (ascending ids) to search among.
+        """
+        try:
+            return self._search(probes, k, exact or only is not None, within, margin, self._masks(only))
+        except Torn:
+            self._file.unlink(missing_ok=True)
+            self._reopen()
+            return self._search(probes, k, True, within, margin, self._masks(only))
+
+    def _search(self, probes: Vectors, k: int, exact: bool, within: float, margin: float, masks: _Masks) -> Found:
         parts = []
-        faiss.omp_set_num_threads(1 if len(probes) == 1 else _THREADS)
-        if self._base is not None:
-            at = self._base.search(probes, min(k, len(self._base_ids)))[1]
-            parts.append((self._base_ids[at], self._base_owners[at], self._base_rows[at]))
-        if self._tail_index.ntotal:
-            if len(self._tail) > 1:  # joined when first searched, not at each enrollment
-                self._tail = [_Rows(*(np.concatenate(columns) for columns in zip(*self._tail, strict=True)))]
-            ids, owners, rows = self._tail[0]
-            at = self._tail_index.search(probes, min(k, len(ids)))[1]
-            parts.append((ids[at], owners[at], rows[at]))
+        if self._base and self._base.coarse and not exact:
+            parts.append(self._looked_at(self._base, probes, k, within, margin))
+            parts.append(_scanned(*self._base.kept_aside, probes, k, None))
+        elif self._base:
+            parts.append(_scanned(self._base.ids, self._base.owners, self._base.rows, probes, k, masks[0]))
+        if len(self._tail):
+            parts.append(_scanned(*self._tail.rows, probes, k, masks[1]))
         if not parts:
             nothing = np.zeros((len(probes), 0), np.int64)
-            return Found(nothing, nothing, np.zeros((len(probes), 0)))
-        ids, owners, rows = (
-            parts[0] if len(parts) == 1 else (np.concatenate(c, axis=1) for c in zip(*parts, strict=True))
-        )
-        exact = distances(rows, probes[:, None, :])
-        for i in np.flatnonzero((exact[:, 1:] <= exact[:, :-1]).any(axis=1)):
-            order = np.lexsort((ids[i], exact[i]))
-            ids[i], owners[i], exact[i] = ids[i][order], owners[i][order], exact[i][order]
-        ids, owners, exact = ids[:, :k], owners[:, :k], exact[:, :k]
-        if len(self._removed):
-            owners = np.where(np.isin(owners, self._removed), -1, owners)
-        return Found(ids, owners, exact)
+            return Found(nothing, nothing, np.zeros((len(probes), 0)), np.full(len(probes), np.inf))
+        return _nearest(parts, k, self._removed)
+
+    def _looked_at(self, base: Base, probes: Vectors, k: int, within: float, margin: float) -> Found:
+        """Find rows in the coarse image, and look closely at as many as can matter to the verdict."""
+        assert base.coarse  # the caller has seen to it
+        at, least = base.coarse.search(probes, max(FETCHED, k))
+        closely = min(max(CLOSELY, k), at.shape[1])
+        exactly = distances(base.rows_at(at[:, :closely]), probes[:, None, :])
+        needed = reach_of_verdict(exactly.min(axis=1), within, margin)
+        more = int((least <= needed[:, None]).sum(axis=1).max())
+        if more > closely:
+            rest = distances(base.rows_at(at[:, closely:more]), probes[:, None, :])
+            exactly, closely = np.concatenate([exactly, rest], axis=1), more
+        beyond = least[:, min(closely, at.shape[1] - 1)]
+        reach = np.full(len(probes), np.inf) if closely == len(base) else beyond
+        at = at[:, :closely]
+        exactly[base.is_aside[at]] = np.inf  # these are looked at always, and once is enough
+        return Found(base.ids[at], np.where(np.isinf(exactly), -1, base.owners[at]), exactly, reach)
+
+    def _masks(self, only: NDArray[np.int64] | None) -> _Masks:
+        """Return which rows of base and tail are of the identities `only`."""
+        if only is None:
+            return None, None
+        if self._only is None or self._only[0] is not only:
+            base = np.isin(self._base.owners, only) if self._base else None
+            self._only = only, (base, np.isin(self._tail.rows[1], only))
+        return self._only[1]
 
     # -- the cached base ----------------------------------------------------------------------
 
-    def problem(self, store: Store) -> str | None:
+    def problem(self) -> str | None:
         """Return why the cached base cannot be used, or None (also when there is none)."""
         if not self._file.exists():
             return None
-        return None if self._read_stamp(store) else f"{self._file.name} is torn, stale or of another gallery"
-
-    def _open_base(self, store: Store) -> None:
-        before = _inode(self._file)
-        stamp = self._read_stamp(store)
-        if stamp is None:
-            return
+        base = self._usable()
         try:
-            base: Any = faiss.read_index(str(self._file), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError:
-            return
-        if _inode(self._file) != before or (base.ntotal, base.d) != (stamp.count, stamp.dimension):
-            return  # replaced while we looked: the tail will hold everything
-        self._base, self._last, self._since = base, stamp.last, stamp.revision
-        both = np.memmap(self._file, np.int64, "r", stamp.index_bytes, (2, stamp.count))
-        # A memmap's own indexing costs as much as the search of 1,000 templates.
-        self._base_ids, self._base_owners = both.view(np.ndarray)
-        self._base_rows = faiss.rev_swig_ptr(base.get_xb(), stamp.count * stamp.dimension).reshape(stamp.count, -1)
+            if base and len(base.rows):
+                return None
+        except Torn:
+            pass
+        return f"{self._file.name} is torn, stale or of another gallery"
 
-    def _read_stamp(self, store: Store) -> _Stamp | None:
-        """Return the stamp of a base that is whole and of this gallery and tower, else None."""
+    def _usable(self) -> Base | None:
+        """Return the base if it is whole (but for its vectors) and of this gallery and tower."""
         try:
-            content = np.memmap(self._file, np.uint8, "r")
-            end = len(content) - _DIGEST
-            if bytes(content[end - 8 : end]) != _MAGIC:
-                return None
-            if xxhash.xxh3_128(content[:end].data).digest() != bytes(content[end:]):
-                return None
-            length = int.from_bytes(bytes(content[end - 16 : end - 8]), "little")
-            stamp = _Stamp(**json.loads(bytes(content[end - 16 - length : end - 16])))
-        except (OSError, ValueError, TypeError):
+            base = Base(self._file)
+            if not base.stamp.coarse_bytes:
+                _ = base.rows  # they are all read at each search anyway
+        except (OSError, Torn):
             return None
-        ours = (stamp.tower, stamp.dimension) == (self._tower, self._dimension)
-        token = store.token_of(stamp.revision)
-        whole = stamp.index_bytes + 16 * stamp.count == end - 16 - length
-        return stamp if ours and whole and token is not None and token.hex() == stamp.token else None
+        token = self._store.token_of(base.stamp.revision)
+        ours = (base.stamp.tower, base.stamp.dimension) == (self._tower, self._dimension)
+        return base if ours and token is not None and token.hex() == base.stamp.token else None
 
-    def _rebase(self, store: Store) -> None:
-        """Write a new base of everything enrolled. A cache that cannot be written is done without."""
-        revision, token = store.revision()
-        rows = _Rows(*store.templates_after(self._row, self._dimension, 0))
-        with contextlib.suppress(OSError, SiameseIndexError):
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            write_base(self._file, self._tower, revision, token, *rows)
-            self._clear()
-            self._open_base(store)
-        if self._base is None:
-            self._clear()
-            self._tail = [rows]
-            self._tail_index.add(rows.vectors)
-            self._last = int(rows.ids[-1]) if len(rows.ids) else 0
-            self._since = revision
-        self._removed = store.removed_since(self._since)
+    def _open_base(self) -> None:
+        self._inode = _inode(self._file)
+        self._base = self._usable()
+        if self._base:
+            self._last, self._since = self._base.stamp.last, self._base.stamp.revision
+
+    def _read_tail(self) -> None:
+        rows = self._store.templates_after(self._row, self._dimension, self._last)
+        if len(rows[0]):
+            self._tail.add(*rows)
+            self._last = int(rows[0][-1])
+
+    def _reopen(self) -> None:
+        """Look at the file anew; what it does not hold is the tail."""
+        seen = self._seen
+        self._clear()
+        self._open_base()
+        self._since = self._since or self._store.revision()[0]
+        self._read_tail()
+        self._removed, self._seen = self._store.removed_since(self._since), seen
+
+    def _take_over(self) -> None:
+        """Use the base that a process of its own wrote, if it is there by now."""
+        if self._rebuilding and self._rebuilding.poll() is not None:
+            self._rebuilding = None
+        if _inode(self._file) not in (None, self._inode):
+            self._reopen()
+
+    def close(self) -> None:
+        """Leave a rebuilding process to itself."""
+        if self._rebuilding and self._rebuilding.poll() is None:
+            self._rebuilding.returncode = 0  # else the interpreter complains that nobody waits for it
 
 
-def write_base(
-    path: Path,
-    tower: str,
-    revision: int,
-    token: bytes,
+class _Tail:
+    """Rows that are added to, without copying all of them each time."""
+
+    def __init__(self, dimension: int) -> None:
+        self._count = 0
+        self._columns: tuple[NDArray[Any], ...] = (
+            np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, dimension), np.float32)
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def rows(self) -> Rows:
+        ids, owners, vectors = self._columns
+        return ids[: self._count], owners[: self._count], vectors[: self._count]
+
+    def add(self, *rows: NDArray[Any]) -> None:
+        """Add rows (ids, owners, vectors)."""
+        count = self._count + len(rows[0])
+        if not self._count:
+            self._columns = rows  # as read: nothing to copy
+        else:
+            if count > len(self._columns[0]):
+                room = max(count, 3 * self._count // 2)
+                self._columns = tuple(_with_room(column, room) for column in self._columns)
+            for column, new in zip(self._columns, rows, strict=True):
+                column[self._count : count] = new
+        self._count = count
+
+
+def _with_room(column: NDArray[Any], room: int) -> NDArray[Any]:
+    grown = np.empty((room, *column.shape[1:]), column.dtype)
+    grown[: len(column)] = column
+    return grown
+
+
+def _part(
     ids: NDArray[np.int64],
     owners: NDArray[np.int64],
     vectors: Vectors,
-) -> None:
-    """Replace the base file durably: FAISS index, ids and owners (int64), stamp (JSON), its length, magic, digest."""
-    flat = faiss.IndexFlatL2(vectors.shape[1])
-    flat.add(vectors)
-    with replacing(path) as temporary:
-        faiss.write_index(flat, str(temporary))
-        size = temporary.stat().st_size
-        stamp = _Stamp(tower, revision, token.hex(), vectors.shape[1], len(ids), int(ids[-1]), size)
-        footer = json.dumps(asdict(stamp)).encode()
-        with temporary.open("ab") as file:
-            file.write(ids.tobytes() + owners.tobytes() + footer + len(footer).to_bytes(8, "little") + _MAGIC)
-        digest = xxhash.xxh3_128(np.memmap(temporary, np.uint8, "r").data).digest()
-        with temporary.open("ab") as file:
-            file.write(digest)
+    at: NDArray[np.int64],
+    probes: Vectors,
+    reach: NDArray[np.float64] | None,
+) -> Found:
+    """Measure the rows found at positions (n, k), -1 for none: `vectors` (n, k, d) are theirs."""
+    exactly = distances(vectors, probes[:, None, :])
+    exactly[at < 0] = np.inf
+    if reach is None:  # a scan: farther rows are farther, but for the blur
+        last = exactly.max(axis=1, initial=0)
+        reach = np.sqrt(np.maximum(last**2 - 2 * scan.BLUR, 0))
+    return Found(ids[at], np.where(at < 0, -1, owners[at]), exactly, reach)
+
+
+def _scanned(
+    ids: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    rows: Vectors,
+    probes: Vectors,
+    k: int,
+    mask: NDArray[np.bool_] | None,
+) -> Found:
+    at, _ = scan.nearest(rows, probes, k, mask)
+    everything = np.full(len(probes), np.inf) if k >= len(rows) else None
+    return _part(ids, owners, rows[at], at, probes, everything)
+
+
+def _nearest(parts: Sequence[Found], k: int, removed: NDArray[np.int64]) -> Found:
+    """Return the k nearest of all parts, nearest first, equals by id."""
+    ids = np.concatenate([p.templates for p in parts], axis=1)
+    owners = np.concatenate([p.identities for p in parts], axis=1)
+    exactly = np.concatenate([p.distances for p in parts], axis=1)
+    reach = functools.reduce(np.minimum, [p.reach for p in parts])
+    order, each = np.argsort(exactly, axis=1, kind="stable")[:, : k + 1], np.arange(len(ids))[:, None]
+    ids, owners, exactly = ids[each, order], owners[each, order], exactly[each, order]
+    if (exactly[:, 1:] == exactly[:, :-1]).any():
+        order = np.lexsort((ids, exactly), axis=1)
+        ids, owners = ids[each, order], owners[each, order]
+    if ids.shape[1] > k:
+        reach = np.minimum(reach, exactly[:, k - 1])
+        ids, owners, exactly = ids[:, :k], owners[:, :k], exactly[:, :k]
+    if len(removed):
+        owners = np.where(np.isin(owners, removed), -1, owners)
+    return Found(ids, owners, exactly, reach)
+
+
+def reach_of_verdict(nearest: NDArray[np.float64], within: float, margin: float) -> NDArray[np.float64]:
+    """Return how far nothing may be missing (n,), for a verdict at threshold `within` on these nearest distances."""
+    return np.where(nearest <= within, nearest + margin, within)
 
 
 def _inode(path: Path) -> int | None:

@@ -12,6 +12,7 @@ from .census import Census
 from .decision import Candidate, decide
 from .errors import BadInput
 from .store import Answer, Store, TowerRow
+from .strangers import enrolled_as
 from .tower import Tower
 from .vectors import Vectors
 
@@ -99,12 +100,11 @@ def _census(store: Store, row: TowerRow, tower: Tower | None) -> tuple[Census, l
         names += [labels[s][0] for s, _ in given]
         digests += [labels[s][1] for s, _ in given]
         sources += ["given"] * len(given)
-    by_name, by_digest = store.identity_ids(), store.owners_by_digest()
-    own = [by_digest.get(d, by_name.get(n, -1)) for n, d in zip(names, digests, strict=True)]
+    own = enrolled_as(store, names, digests)
     fusion = store.settings().fusion
     census = Census.sorted(
         vectors, identities, np.array(samples, np.int64), np.concatenate(stranger_vectors),
-        np.array(own, np.int64), fusion,
+        own, fusion,
     )  # fmt: skip
     return census, names, sources
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 APPLICATION_ID = 0x53494458  # "SIDX", in the file's header
-VERSION = 2  # the newest migration, kept in PRAGMA user_version
+VERSION = 3  # the newest migration, kept in PRAGMA user_version
 
 _FIRST = (
     # Every mutation is one row here; its id is the gallery's revision. The token tells apart two
@@ -74,6 +74,31 @@ _SECOND = (
         distance REAL, threshold REAL, vector BLOB NOT NULL, picture BLOB) STRICT""",
 )
 
+_THIRD = (
+    # A template names its identity: reading a million needs no join. What refers to it steps aside meanwhile.
+    "CREATE TEMP TABLE aside AS SELECT * FROM own_search",
+    "DELETE FROM own_search",
+    """CREATE TABLE owned (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tower_id INTEGER NOT NULL REFERENCES tower(id),
+        sample_id INTEGER NOT NULL REFERENCES sample(id), identity_id INTEGER NOT NULL REFERENCES identity(id),
+        vector BLOB NOT NULL) STRICT""",
+    """INSERT INTO owned SELECT t.id, t.tower_id, t.sample_id, s.identity_id, t.vector
+        FROM template t JOIN sample s ON s.id = t.sample_id ORDER BY t.id""",
+    "DROP TABLE template",
+    "ALTER TABLE owned RENAME TO template",
+    "CREATE UNIQUE INDEX template_sample ON template(sample_id, tower_id)",
+    "INSERT INTO own_search SELECT * FROM aside",
+    "DROP TABLE aside",
+    # What counts and finds at any size without looking at everybody.
+    "ALTER TABLE setting ADD COLUMN identities INTEGER NOT NULL DEFAULT 0",
+    "UPDATE setting SET identities = (SELECT count(*) FROM identity WHERE removed IS NULL)",
+    "CREATE INDEX identity_removed ON identity(removed) WHERE removed IS NOT NULL",
+    """CREATE TABLE tag (
+        identity_id INTEGER NOT NULL REFERENCES identity(id), key TEXT NOT NULL, value TEXT NOT NULL,
+        PRIMARY KEY (identity_id, key)) WITHOUT ROWID, STRICT""",
+    "CREATE INDEX tag_value ON tag(key, value)",
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the gallery to VERSION, each migration in a transaction of its own."""
@@ -95,5 +120,11 @@ def migrate(connection: sqlite3.Connection) -> None:
         for statement in _SECOND:
             db.execute(statement)
         db.execute("PRAGMA user_version = 2")
+
+    @migrations(name="3")
+    def third(db: Database) -> None:
+        for statement in _THIRD:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 3")
 
     migrations.apply(Database(connection))

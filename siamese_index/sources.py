@@ -151,20 +151,44 @@ def samples(paths: Iterable[str | Path]) -> list[Path | bytes]:
     return found
 
 
-def vectors(path: str | Path) -> tuple[list[str] | None, NDArray[np.generic]]:
-    """Read vectors (n, d): an .npy, or an .npz with `vectors` and `names`. Raises Missing or BadInput."""
+def vectors(path: str | Path, names: str | Path | None = None) -> tuple[list[str] | None, NDArray[np.generic]]:
+    """Read vectors (n, d): an .npy, memory-mapped, or an .npz with `vectors` and `names`; with whose they are.
+
+    `names` is a file with a name for each: a .csv with a column `name` (or `label`), or a text with one a
+    line. Raises Missing or BadInput.
+    """
+    given = _names(Path(names)) if names is not None else None
     try:
-        loaded = np.load(path, allow_pickle=False)
+        # Mapped: its header is held against the size of the file before memory is taken for what it says.
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return None, loaded
+            return given, loaded
         with loaded:
-            return [str(n) for n in loaded["names"].tolist()], loaded["vectors"]
+            return given or [str(n) for n in loaded["names"].tolist()], loaded["vectors"]
     except OSError as error:
         raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise BadInput(
             f"{path}: these are not vectors.", str(error), "Expected .npy (n, d), or .npz with vectors and names."
         ) from None
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            if path.suffix.lower() != ".csv":
+                return [line.rstrip("\r\n") for line in file]
+            rows = csv.DictReader(file)
+            column = next((c for c in ("name", "label") if c in (rows.fieldnames or ())), None)
+            if column is None:
+                raise BadInput(
+                    f"{path}: has no column name.", f"Found {', '.join(rows.fieldnames or ()) or 'nothing'}."
+                )
+            return [row[column] or "" for row in rows]
+    except OSError as error:
+        raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path}: this is not a table of names.", f"{error}.") from None
 
 
 def _folder(folder: Path) -> Items:

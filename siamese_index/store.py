@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class IdentityRow:
     id: int
     name: str
     samples: int
+    tags: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +277,7 @@ class Store:
         self._db.execute("UPDATE setting SET log = ?", (log,))
 
     def identity_count(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM identity WHERE removed IS NULL").fetchone()[0])
+        return int(self._db.execute("SELECT identities FROM setting").fetchone()[0])
 
     # -- identities and samples ---------------------------------------------------------------
 
@@ -285,7 +286,8 @@ class Store:
             "SELECT i.id, i.name, count(s.id) FROM identity i LEFT JOIN sample s ON s.identity_id = i.id"
             " WHERE i.removed IS NULL GROUP BY i.id ORDER BY i.name"
         )
-        return [IdentityRow(*row) for row in rows]
+        tags = self.tags()
+        return [IdentityRow(row[0], row[1], row[2], tags.get(row[0], {})) for row in rows]
 
     def identity(self, name: str) -> int | None:
         row = self._db.execute("SELECT id FROM identity WHERE name = ? AND removed IS NULL", (name,)).fetchone()
@@ -296,6 +298,7 @@ class Store:
 
     def remove(self, identity: int, event: int) -> None:
         self._db.execute("UPDATE identity SET removed = ? WHERE id = ?", (event, identity))
+        self._db.execute("UPDATE setting SET identities = identities - 1")
 
     def samples(self, name: str | None = None) -> list[SampleRow]:
         rows = self._db.execute(
@@ -306,20 +309,21 @@ class Store:
         )
         return [SampleRow(r[0], r[1], r[2], r[3].hex(), bool(r[4]), r[5]) for r in rows]
 
-    def holders(self, digests: Sequence[bytes]) -> dict[bytes, str]:
-        """Return which of these samples are enrolled already, and as whom."""
-        if len(digests) > 500:  # one look-up each is slower than one pass
-            wanted = set(digests)
-            rows = self._db.execute(
-                "SELECT s.digest, i.name FROM sample s JOIN identity i ON i.id = s.identity_id WHERE i.removed IS NULL"
-            )
-            return {digest: name for digest, name in rows if digest in wanted}
-        rows = self._db.execute(
-            "SELECT s.digest, i.name FROM sample s JOIN identity i ON i.id = s.identity_id"
-            f" WHERE i.removed IS NULL AND s.digest IN ({_marks(digests)})",
-            list(digests),
+    def holders(self, digests: Collection[bytes]) -> dict[bytes, tuple[int, str]]:
+        """Return which of these samples are enrolled already, and as whom: digest -> (identity id, name)."""
+        statement = (
+            "SELECT s.digest, i.id, i.name FROM sample s JOIN identity i ON i.id = s.identity_id"
+            " WHERE i.removed IS NULL"
         )
-        return dict(rows.fetchall())
+        if len(digests) > max(500, self._last("sample") // 4):  # one look-up each is slower than one pass
+            wanted = set(digests)
+            return {row[0]: (row[1], row[2]) for row in self._db.execute(statement) if row[0] in wanted}
+        found, every = {}, list(digests)
+        for first in range(0, len(every), 500):
+            part = every[first : first + 500]
+            for row in self._db.execute(f"{statement} AND s.digest IN ({_marks(part)})", part):
+                found[row[0]] = (row[1], row[2])
+        return found
 
     def add_samples(
         self,
@@ -330,7 +334,7 @@ class Store:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Insert (name, digest, source, picture) rows and their templates; return (identity ids, template ids)."""
         names = {row[0] for row in rows}
-        known = self.identity_ids() if len(names) > 500 else {n: i for n in names if (i := self.identity(n))}
+        known = self.identities_named(names)
         new = [name for name in dict.fromkeys(row[0] for row in rows) if name not in known]
         # The one writer may count ids by itself; asking for each would halve the speed.
         at = self._last("identity")
@@ -344,14 +348,46 @@ class Store:
             ((sample + i, known[r[0]], r[1], r[2], event, r[3]) for i, r in enumerate(rows)),
         )
         self._db.executemany(
-            "INSERT INTO template (id, tower_id, sample_id, vector) VALUES (?, ?, ?, ?)",
-            ((template + i, tower, sample + i, vectors[i].tobytes()) for i in range(len(rows))),
+            "INSERT INTO template (id, tower_id, sample_id, identity_id, vector) VALUES (?, ?, ?, ?, ?)",
+            ((template + i, tower, sample + i, known[r[0]], vectors[i].tobytes()) for i, r in enumerate(rows)),
         )
+        if new:
+            self._db.execute("UPDATE setting SET identities = identities + ?", (len(new),))
         identities = np.fromiter((known[r[0]] for r in rows), np.int64, len(rows))
         return identities, np.arange(template, template + len(rows))
 
-    def identity_ids(self) -> dict[str, int]:
-        return dict(self._db.execute("SELECT name, id FROM identity WHERE removed IS NULL").fetchall())
+    def identities_named(self, names: Collection[str]) -> dict[str, int]:
+        """Return name -> identity id of those who are enrolled."""
+        rows = self._db.execute(
+            "SELECT name, id FROM identity WHERE removed IS NULL AND name IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(names)),),
+        )
+        return dict(rows.fetchall())
+
+    def tag(self, identities: Sequence[int], tags: Sequence[tuple[str, str | None]]) -> None:
+        """Set tags (key, value) of each identity; a value of None takes the tag away."""
+        pairs = [(identity, key, value) for identity in identities for key, value in tags]
+        self._db.executemany("DELETE FROM tag WHERE identity_id = ? AND key = ?", ((i, k) for i, k, _ in pairs))
+        self._db.executemany(
+            "INSERT INTO tag (identity_id, key, value) VALUES (?, ?, ?)", (p for p in pairs if p[2] is not None)
+        )
+
+    def tags(self) -> dict[int, dict[str, str]]:
+        """Return identity id -> its tags, of those who have any."""
+        found: dict[int, dict[str, str]] = {}
+        for identity, key, value in self._db.execute("SELECT identity_id, key, value FROM tag ORDER BY key"):
+            found.setdefault(identity, {})[key] = value
+        return found
+
+    def tagged(self, tags: Sequence[tuple[str, str]]) -> NDArray[np.int64]:
+        """Return the enrolled identities that have all of these tags, ascending."""
+        each = "SELECT identity_id FROM tag WHERE key = ? AND value = ?"
+        rows = self._db.execute(
+            f"SELECT id FROM identity WHERE removed IS NULL AND id IN ({' INTERSECT '.join([each] * len(tags))})"
+            " ORDER BY id",
+            [text for pair in tags for text in pair],
+        ).fetchall()
+        return _ids(rows, 0)
 
     def identity_names(self) -> dict[int, str]:
         return dict(self._db.execute("SELECT id, name FROM identity WHERE removed IS NULL").fetchall())
@@ -374,14 +410,42 @@ class Store:
         self, tower: int, dimension: int, after: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
         """Return (template ids, identity ids, vectors) of what is enrolled with template ids above `after`, by id."""
+        parts = list(self.template_chunks(tower, dimension, after))
+        if not parts:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, dimension), np.float32)
+        ids, owners, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return ids, owners, vectors
+
+    def template_chunks(
+        self, tower: int, dimension: int, after: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Vectors]]:
+        """Yield what `templates_after` returns, some thousands at a time."""
         rows = self._db.execute(
-            "SELECT t.id, s.identity_id, t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
-            " JOIN identity i ON i.id = s.identity_id"
-            " WHERE t.tower_id = ? AND t.id > ? AND i.removed IS NULL ORDER BY t.id",
+            "SELECT id, identity_id, vector FROM template WHERE tower_id = ? AND id > ?"
+            " AND identity_id NOT IN (SELECT id FROM identity WHERE removed IS NOT NULL) ORDER BY id",
             (tower, after),
+        )
+        while chunk := rows.fetchmany(8192):
+            ids, owners, blobs = zip(*chunk, strict=True)
+            yield np.array(ids, np.int64), np.array(owners, np.int64), self._matrix(blobs, dimension)
+
+    def some_templates(self, tower: int, dimension: int, count: int) -> Vectors:
+        """Return up to `count` templates (n, d) of enrolled identities, from all over."""
+        rows = self._db.execute(
+            "SELECT vector FROM template WHERE tower_id = ? AND id IN (SELECT value FROM json_each(?))"
+            " AND identity_id NOT IN (SELECT id FROM identity WHERE removed IS NOT NULL) ORDER BY id",
+            (tower, json.dumps(np.unique(np.linspace(1, self._last("template"), count).astype(int)).tolist())),
         ).fetchall()
-        ids = np.array([r[0] for r in rows], np.int64)
-        return ids, np.array([r[1] for r in rows], np.int64), self._matrix([r[2] for r in rows], dimension)
+        return self._matrix([r[0] for r in rows], dimension)
+
+    def template_count(self, tower: int) -> int:
+        """Return how many templates of a tower are enrolled."""
+        row = self._db.execute(
+            "SELECT count(*) FROM template WHERE tower_id = ?"
+            " AND identity_id NOT IN (SELECT id FROM identity WHERE removed IS NOT NULL)",
+            (tower,),
+        ).fetchone()
+        return int(row[0])
 
     def removed_since(self, revision: int) -> NDArray[np.int64]:
         """Return the identities that were removed after `revision`."""
@@ -406,8 +470,7 @@ class Store:
     def owners(self, templates: Iterable[int]) -> dict[int, tuple[str, int]]:
         """Return template id -> (identity name, sample id), without templates that are no longer enrolled."""
         rows = self._db.execute(
-            "SELECT t.id, i.name, s.id FROM template t JOIN sample s ON s.id = t.sample_id"
-            " JOIN identity i ON i.id = s.identity_id"
+            "SELECT t.id, i.name, t.sample_id FROM template t JOIN identity i ON i.id = t.identity_id"
             " WHERE i.removed IS NULL AND t.id IN (SELECT value FROM json_each(?))",
             (json.dumps(list(templates)),),
         )
@@ -424,8 +487,9 @@ class Store:
 
     def add_templates(self, tower: int, samples: Sequence[int], vectors: Vectors) -> None:
         self._db.executemany(
-            "INSERT OR IGNORE INTO template (tower_id, sample_id, vector) VALUES (?, ?, ?)",
-            ((tower, sample, vector.tobytes()) for sample, vector in zip(samples, vectors, strict=True)),
+            "INSERT INTO template (tower_id, sample_id, identity_id, vector)"
+            " SELECT ?, id, identity_id, ? FROM sample WHERE id = ? ON CONFLICT DO NOTHING",
+            ((tower, vector.tobytes(), sample) for sample, vector in zip(samples, vectors, strict=True)),
         )
 
     # -- towers and generations ---------------------------------------------------------------
@@ -557,9 +621,8 @@ class Store:
 
     def own_searches(self, tower: int, dimension: int) -> OwnRows:
         rows = self._db.execute(
-            "SELECT o.template_id, s.identity_id, t.vector, o.nearest, o.distance, o.mate FROM own_search o"
-            " JOIN template t ON t.id = o.template_id JOIN sample s ON s.id = t.sample_id"
-            " WHERE o.tower_id = ? ORDER BY o.template_id",
+            "SELECT o.template_id, t.identity_id, t.vector, o.nearest, o.distance, o.mate FROM own_search o"
+            " JOIN template t ON t.id = o.template_id WHERE o.tower_id = ? ORDER BY o.template_id",
             (tower,),
         ).fetchall()
         return OwnRows(
@@ -573,8 +636,8 @@ class Store:
             "SELECT distance, name, source, NULL FROM stranger_search JOIN stranger ON id = stranger_id"
             " WHERE tower_id = ?1 AND distance IS NOT NULL"
             " UNION ALL SELECT o.distance, i.name, 'gallery', o.mate FROM own_search o"
-            " JOIN template t ON t.id = o.template_id JOIN sample s ON s.id = t.sample_id"
-            " JOIN identity i ON i.id = s.identity_id WHERE o.tower_id = ?1 AND o.distance IS NOT NULL",
+            " JOIN template t ON t.id = o.template_id JOIN identity i ON i.id = t.identity_id"
+            " WHERE o.tower_id = ?1 AND o.distance IS NOT NULL",
             (tower,),
         ).fetchall()
         return SearchRows(
@@ -621,14 +684,6 @@ class Store:
                     strangers.tolist(), own.tolist(), nearest.tolist(), distances.tolist(), strict=True
                 )
             ),
-        )
-
-    def owners_by_digest(self) -> dict[bytes, int]:
-        return dict(
-            self._db.execute(
-                "SELECT s.digest, s.identity_id FROM sample s JOIN identity i ON i.id = s.identity_id"
-                " WHERE i.removed IS NULL"
-            ).fetchall()
         )
 
     # -- the decision log ---------------------------------------------------------------------

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from . import scan
 from .calibration import false_match_table
 from .fusion import SAME_PICTURE, Fusion, all_distances, fused_by_identity, to_identity
 from .store import SearchRows, Store, TowerRow
-from .vectors import Vectors
+from .vectors import Vectors, distances
 
 if TYPE_CHECKING:
     from .searching import Searcher
 
-OWN_SEARCHES = 4096  # of a larger gallery's templates a fixed random part searches
+OWN_SEARCHES = 1024  # of a larger gallery's templates a fixed random part searches
 _BLOCK = 4_000_000  # distances at a time
 
 
@@ -123,6 +124,9 @@ class Cohort:
         self._store.drop_own_searches(rows.ids[gone].tolist())
         self._keep(~gone)
         self._look_again(np.flatnonzero((self._rows.nearest == identity) | (self._rows.own == identity)))
+        left = len(self._rows.ids) - self._strangers
+        if left < OWN_SEARCHES // 2 and left < self._store.template_count(self._tower.id):
+            self.recompute()  # others take their places
 
     def renamed(self, *names: str) -> None:
         """Account for names that identities have now, or had."""
@@ -143,7 +147,8 @@ class Cohort:
 
     def stale(self) -> int:
         """Return how many searches are not what a new search finds."""
-        stored, found = self._rows, self._anew()
+        stored = self._rows
+        found = self._anew(members=stored.ids[self._strangers :])
         if not np.array_equal(stored.ids, found.ids):  # as they are read: by id
             return len(set(stored.ids.tolist()) ^ set(found.ids.tolist())) or len(found.ids)
         same = [
@@ -177,12 +182,14 @@ class Cohort:
         Returns which searches moved, and which must look again: their nearest is farther than it was,
         or the same picture under another name.
         """
+        if fusion == "best":
+            return self._approached(identities, vectors)
         rows = self._rows
         moved, again = np.zeros(len(rows.ids), bool), np.zeros(len(rows.ids), bool)
         groups = np.unique(identities)
-        if fusion != "best":  # what is fused with the new ones
-            parts = [self._store.templates_of(self._tower.id, self._tower.dimension, g)[1] for g in groups.tolist()]
-            identities, vectors = np.repeat(groups, [len(p) for p in parts]), np.concatenate(parts)
+        # What is fused with the new ones:
+        parts = [self._store.templates_of(self._tower.id, self._tower.dimension, g)[1] for g in groups.tolist()]
+        identities, vectors = np.repeat(groups, [len(p) for p in parts]), np.concatenate(parts)
         order = np.argsort(identities, kind="stable")
         starts = np.searchsorted(identities[order], groups)
         templates = vectors[order]
@@ -207,12 +214,33 @@ class Cohort:
                 moved[first + i] = True
         return moved, again
 
+    def _approached(
+        self, identities: NDArray[np.int64], vectors: Vectors
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """As `_compare` where the nearest template alone decides: nothing can have become farther."""
+        rows = self._rows
+        moved = np.zeros(len(rows.ids), bool)
+        at, squared = scan.nearest(vectors, rows.vectors, 4)
+        mine = identities[at] == rows.own[:, None]
+        same = ~mine & (squared < (2 * SAME_PICTURE) ** 2 + scan.BLUR)
+        again = same.any(axis=1) | (mine.all(axis=1) & (at.shape[1] < len(vectors)))
+        hopeful = ~mine & (squared <= np.square(rows.distance)[:, None] + scan.BLUR)
+        some = np.flatnonzero(hopeful.any(axis=1) & ~again)
+        # By subtraction, as an answer is: tau must equal the distance that a stranger is told.
+        exact = distances(vectors[at[some]], rows.vectors[some, None, :])
+        exact[~hopeful[some]] = np.inf
+        first = exact.argmin(axis=1)
+        nearer = np.flatnonzero(exact.min(axis=1, initial=np.inf) < rows.distance[some])
+        first, some = first[nearer], some[nearer]
+        rows.distance[some], rows.nearest[some] = exact[nearer, first], identities[at[some, first]]
+        moved[some] = True
+        return moved, again
+
     def _resolve(self, at: Sequence[int]) -> None:
         """Find out which of the strangers are enrolled."""
+        rows = self._rows
         if at:
-            by_name, by_digest = self._store.identity_ids(), self._store.owners_by_digest()
-            for i in at:
-                self._rows.own[i] = by_digest.get(self._rows.digests[i], by_name.get(self._rows.names[i], -1))
+            rows.own[at] = enrolled_as(self._store, [rows.names[i] for i in at], [rows.digests[i] for i in at])
 
     def _search(self, at: NDArray[np.int64]) -> None:
         if len(at):
@@ -255,12 +283,15 @@ class Cohort:
         self._befriend(at, fusion)
         self._write(at)
 
-    def _anew(self, fusion: Fusion | None = None) -> _Searches:
-        """Return the searches as a new look at the whole gallery finds them."""
+    def _anew(self, fusion: Fusion | None = None, members: NDArray[np.int64] | None = None) -> _Searches:
+        """Return the searches as a look at everybody finds them, by the templates `members` or a new random part."""
         kept, fusion = self._rows, fusion or self._store.settings().fusion
         strangers = self._store.strangers(self._tower.id, self._tower.dimension)
         templates, identities, vectors = self._store.templates_after(self._tower.id, self._tower.dimension, 0)
-        chosen = np.sort(np.argsort(_lot(templates), kind="stable")[:OWN_SEARCHES])
+        if members is None:
+            chosen = np.sort(np.argsort(_lot(templates), kind="stable")[:OWN_SEARCHES])
+        else:
+            chosen = np.flatnonzero(np.isin(templates, members))
         n, m = len(strangers.ids), len(chosen)
         try:
             self._rows = rows = _Searches(
@@ -305,6 +336,15 @@ class Cohort:
         first, own = at[at < self._strangers], at[at >= self._strangers]
         self._store.set_nearest(tower, rows.ids[first], rows.own[first], rows.nearest[first], rows.distance[first])
         self._store.set_own_searches(tower, rows.ids[own], rows.nearest[own], rows.distance[own], rows.mate[own])
+
+
+def enrolled_as(store: Store, names: Sequence[str], digests: Sequence[bytes]) -> NDArray[np.int64]:
+    """Return the identities that strangers are after all (n,): by the same bytes, else by name; -1 for none."""
+    by_name, by_digest = store.identities_named(set(names)), store.holders(set(digests))
+    return np.array(
+        [by_digest[d][0] if d in by_digest else by_name.get(n, -1) for n, d in zip(names, digests, strict=True)],
+        np.int64,
+    )
 
 
 def _lot(templates: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -13,8 +13,8 @@ from .errors import BadInput, Unreadable
 Vectors = NDArray[np.float32]  # (n, d), C-contiguous; rows of unit length unless said otherwise
 
 
-def unit(vectors: Any, dimension: int | None = None) -> Vectors:
-    """Return `vectors` as float32 (n, d) rows of unit length.
+def unit(vectors: Any, dimension: int | None = None, first: int = 0) -> Vectors:
+    """Return `vectors` as float32 (n, d) rows of unit length; `first` is the number of the first, for errors.
 
     Raises BadInput for a wrong shape or dimension, for non-numbers, NaN, infinity and zero vectors.
     """
@@ -37,7 +37,7 @@ def unit(vectors: Any, dimension: int | None = None) -> Vectors:
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 1e-12)))
     if bad.size:
         raise BadInput(
-            f"{bad.size} of {len(array)} vectors have no direction (first: row {bad[0]}).",
+            f"{bad.size} of {len(array)} vectors have no direction (first: row {first + bad[0]}).",
             "They contain NaN or infinity, or are all zero.",
             "Leave these rows out.",
         )

@@ -52,7 +52,7 @@ def test_arrows_run_from_cli_to_training_to_the_engine(imports):
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("faiss", {"siamese_index.index"}),
+        ("faiss", {"siamese_index.scan"}),
         ("sqlite3", {"siamese_index.store", "siamese_index.schema", "siamese_index.doctor"}),
         ("sqlite_utils", {"siamese_index.schema"}),
         ("onnxruntime", {"siamese_index.tower"}),

@@ -39,7 +39,7 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
     """Do everything that changes a gallery; print one acknowledgement per finished operation."""
     import onnxruntime  # noqa: F401  # imports are not what is tortured
 
-    from siamese_index import Gallery, TowerFile, images, index, store
+    from siamese_index import Gallery, TowerFile, base, images, index, store
     from siamese_index.training.glyphs import glyph
 
     index.BASE_MINIMUM = 4  # so that this short life has caches
@@ -56,7 +56,7 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
     if mutant == "cache-in-place":
         import contextlib
 
-        index.replacing = contextlib.contextmanager(lambda path: iter([path]))
+        base.replacing = contextlib.contextmanager(lambda path: iter([path]))
 
     def picture(number: int, hand: int) -> bytes:
         return images.encode(glyph(number, hand))

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from siamese_index import Gallery, TowerFile
-from siamese_index.cli import asking, demo, enrolling, galleries, measuring, towers  # noqa: F401  # they register the commands
+from siamese_index.cli import asking, demo, enrolling, galleries, indexing, measuring, towers  # noqa: F401  # they register the commands
 from siamese_index.cli.app import app
 
 SLOW = {"train", "retrain", "demo"}
@@ -78,6 +78,6 @@ def test_every_command_of_the_design_is_there():
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "verify", "retrain", "towers list", "towers show",
         "towers promote", "towers rollback", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
-        "identities remove", "samples list", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
+        "identities tag", "identities remove", "index status", "index rebuild", "samples list", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted

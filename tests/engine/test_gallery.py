@@ -563,3 +563,88 @@ def test_a_gallery_lives_in_wal_mode_too(tmp_path, angles, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "wal.gallery", "wal.gallery.lock"]
     Gallery.restore(tmp_path / "copy", tmp_path / "wal.gallery", replace=True)
     assert examine(tmp_path / "wal.gallery").findings == ()
+
+
+# -- tags -------------------------------------------------------------------------------------
+
+
+def tagged_gallery(gallery):
+    vectors = np.eye(8, dtype=np.float32)
+    gallery.enroll_vectors(["a", "b", "c"], vectors[:3], tags={"site": "north"})
+    gallery.enroll_vectors(["d", "e"], vectors[3:5], tags={"site": "south", "shift": "night"})
+    gallery.enroll_vectors(["f"], vectors[5:6])
+    return vectors
+
+
+def found(gallery, probe, **tags):
+    return [c.identity for c in gallery.identify_vectors(probe, k=9, threshold=2, tags=tags)[0].candidates]
+
+
+def test_only_identities_with_the_tags_are_searched(vector_gallery):
+    vectors = tagged_gallery(vector_gallery)
+    assert sorted(found(vector_gallery, vectors[3])) == list("abcdef")
+    assert sorted(found(vector_gallery, vectors[3], site="north")) == list("abc")
+    assert found(vector_gallery, vectors[3], site="south", shift="night") == ["d", "e"]
+    assert found(vector_gallery, vectors[3], site="south", shift="day") == []
+    assert vector_gallery.identify_vectors(vectors[3], threshold=0.5, tags={"site": "north"})[0].verdict == "unknown"
+    assert vector_gallery.identify_vectors(vectors[3], threshold=0.5, tags={"site": "south"})[0].identity == "d"
+
+
+def test_tags_follow_their_identity(vector_gallery):
+    vectors = tagged_gallery(vector_gallery)
+    vector_gallery.tag("a", {"site": "south", "post": "gate"})
+    vector_gallery.tag("d", {"site": None})
+    vector_gallery.remove("e")
+    assert found(vector_gallery, vectors[0], site="south") == ["a"]
+    assert found(vector_gallery, vectors[0], post="gate") == ["a"]
+    assert {row.name: row.tags for row in vector_gallery.identities()}["d"] == {"shift": "night"}
+    vector_gallery.rename("a", "z")
+    assert found(vector_gallery, vectors[0], post="gate") == ["z"]
+
+
+def test_a_tag_of_a_thousand_narrows_the_search_exactly(vector_gallery):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(5000, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for part in range(5):
+        rows = slice(1000 * part, 1000 * part + 1000)
+        names = [f"p{i}" for i in range(rows.start, rows.stop)]
+        vector_gallery.enroll_vectors(names, vectors[rows], conflicts="allow", tags={"part": str(part)})
+    probes = vectors[rng.permutation(5000)[:20]]
+    for part in range(5):
+        mine = vectors[1000 * part : 1000 * part + 1000]
+        nearest = np.linalg.norm(mine[None] - probes[:, None], axis=2).argsort(axis=1)[:, :3] + 1000 * part
+        answers = vector_gallery.identify_vectors(probes, k=3, threshold=2, tags={"part": str(part)})
+        assert [[c.identity for c in a.candidates] for a in answers] == [[f"p{i}" for i in row] for row in nearest]
+
+
+# -- many vectors -----------------------------------------------------------------------------
+
+
+def test_many_vectors_are_all_checked_before_the_first_is_enrolled(vector_gallery, monkeypatch):
+    monkeypatch.setattr("siamese_index.gallery.VECTOR_CHUNK", 10)
+    vectors = np.random.default_rng(0).normal(size=(35, 8))
+    vectors[33, 2] = np.nan
+    with pytest.raises(BadInput, match="row 33"):
+        vector_gallery.enroll_many_vectors([f"p{i}" for i in range(35)], vectors)
+    with pytest.raises(BadInput, match="empty"):
+        vector_gallery.enroll_many_vectors([f"p{i}" for i in range(32)] + [""], vectors[:33])
+    assert vector_gallery.identities() == []
+
+
+def test_many_vectors_go_on_where_they_were_interrupted(vector_gallery, monkeypatch):
+    monkeypatch.setattr("siamese_index.gallery.VECTOR_CHUNK", 10)
+    vectors, names = np.random.default_rng(0).normal(size=(35, 8)), [f"p{i}" for i in range(35)]
+    told = []
+
+    def interrupt(more):
+        told.append(more)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vector_gallery.enroll_many_vectors(names, vectors, interrupt)
+    assert len(vector_gallery.identities()) == 20
+    done = vector_gallery.enroll_many_vectors(names, vectors, conflicts="allow")
+    assert (len(done.enrolled), len(done.already)) == (15, 20)
+    assert vector_gallery.samples("p33")[0].source == "row 33"

@@ -1,0 +1,39 @@
+"""Commands on the index, which is a cache: status, rebuild."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from siamese_index import Gallery
+
+from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
+from .output import facts, note, progress
+
+index = typer.Typer(help="What finds the nearest templates: status, rebuild.", no_args_is_help=True)
+app.add_typer(index, name="index")
+
+
+@index.command("status", epilog="Example:  sidx index status -g people.gallery")
+def status(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+    """Show how the nearest are found and why so, what that takes, and how often it finds what an exact search does."""
+    with Gallery.open(gallery) as opened:
+        found = opened.index_status()
+    facts(asdict(found), as_json)
+    if found.searches:
+        note(
+            "Verdicts are those of an exact search: where a coarse look could change one, it is repeated exactly."
+            if found.scanned_after_all is not None and "coarse" in found.kind
+            else "Every search is exact."
+        )
+
+
+@index.command("rebuild", epilog="Example:  sidx index rebuild -g people.gallery")
+def rebuild(gallery: GalleryOption = DEFAULT_GALLERY) -> None:
+    """Write the cached index anew. It is never needed for right answers, only for fast ones."""
+    with Gallery.open(gallery) as opened:
+        count = sum(row.samples for row in opened.identities())
+        with progress("reading templates", count) as tick:
+            opened.rebuild_index(tick)
+    note(f"The index holds {count:,} templates.")

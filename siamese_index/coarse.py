@@ -1,0 +1,98 @@
+"""A coarse image of many templates: found in it fast, and known how far it can be wrong.
+
+Templates are product-quantised to 4 bits per two dimensions and scanned in registers (Andre et al.,
+2015, as FAISS' fast scan). A coarse distance differs from the true one by at most the distance of a
+template from its own image (the triangle inequality), so whoever fetches the k coarsely nearest knows
+within which radius nothing can have been missed. The few templates with the worst images are kept aside
+and looked at always; so the radius is not theirs to spoil.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .scan import BLUR, loaded
+from .vectors import Vectors
+
+LEARNED_FROM = 16_384  # templates that suffice to learn 16 centroids per part
+_PARTS = 256  # at most: their 8-bit look-ups are summed in 16 bits
+_ASIDE = 4096  # one in so many is kept aside
+_BLOCK = 65_536
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """The image of all rows of a base."""
+
+    index: Any  # faiss.IndexPQFastScan
+    error: float  # no row that is not aside is farther from its image than this
+    aside: NDArray[np.int64]  # positions of the rows that are
+
+    @classmethod
+    def made_of(cls, rows: Vectors) -> Coarse:
+        """Learn the image of rows (m, d), which may be memory-mapped; the same rows make the same image."""
+        faiss = loaded(_BLOCK)
+        dimension = rows.shape[1]
+        each = max(2, -(-dimension // _PARTS))  # dimensions per part
+        parts = -(-dimension // each)
+        codes = faiss.IndexPQ(parts * each, parts, 4)
+        chosen = np.random.default_rng(0).choice(len(rows), min(len(rows), LEARNED_FROM), replace=False)
+        codes.train(padded(rows[np.sort(chosen)], codes.d))
+        errors = np.empty(len(rows), np.float32)
+        for first in range(0, len(rows), _BLOCK):
+            block = padded(rows[first : first + _BLOCK], codes.d)
+            packed = codes.pq.compute_codes(block)
+            errors[first : first + len(block)] = np.linalg.norm(block - codes.pq.decode(packed), axis=1)
+            codes.add_sa_codes(packed)
+        aside = np.sort(np.argsort(errors, kind="stable")[len(rows) - len(rows) // _ASIDE :])
+        errors[aside] = 0
+        # The image is computed in float32 on both sides.
+        return cls(faiss.IndexPQFastScan(codes), float(errors.max()) + 1e-5, aside)
+
+    @classmethod
+    def from_bytes(cls, content: NDArray[np.uint8], error: float, aside: NDArray[np.int64]) -> Coarse:
+        """Read back what `to_bytes` gave. The caller has seen to it that it is what was written."""
+        return cls(loaded().deserialize_index(content), error, aside)
+
+    def to_bytes(self) -> NDArray[np.uint8]:
+        content: NDArray[np.uint8] = loaded().serialize_index(self.index)
+        return content
+
+    def search(self, probes: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the positions of the k coarsely nearest rows (n, k), and the least that each can be away, ascending.
+
+        No row that is neither among them nor aside is nearer than the last of these; inf when there is none.
+        """
+        loaded(len(probes))
+        ready = padded(probes, self.index.d)
+        squared, at = self.index.search(ready, min(k, self.index.ntotal))
+        least = np.sqrt(np.maximum(squared - self._rounding(ready)[:, None], 0)) - self.error
+        return at, least
+
+    def _rounding(self, probes: Vectors) -> NDArray[np.float64]:
+        """Return how far each probe's squared coarse distances may be off (n,): its look-ups are rounded to 8 bits."""
+        parts = len(self._farthest)
+        lengths = np.sqrt(np.square(probes.reshape(len(probes), parts, -1)).sum(axis=2))
+        span = np.square(lengths + self._farthest).max(axis=1)  # of the look-ups of a part, at most
+        off: NDArray[np.float64] = span.astype(np.float64) * (parts * 0.5 / 255) + BLUR
+        return off
+
+    @cached_property
+    def _farthest(self) -> NDArray[np.float32]:
+        """The length of each part's longest centroid (parts,)."""
+        pq = self.index.pq
+        centroids = loaded().vector_to_array(pq.centroids).reshape(pq.M, 16, pq.dsub)
+        longest: NDArray[np.float32] = np.sqrt(np.square(centroids).sum(axis=2)).max(axis=1)
+        return longest
+
+
+def padded(vectors: Vectors, dimension: int) -> Vectors:
+    """Return vectors with zeros appended up to `dimension`: distances stay what they are."""
+    if vectors.shape[1] == dimension:
+        return np.ascontiguousarray(vectors)
+    return np.pad(vectors, ((0, 0), (0, dimension - vectors.shape[1])))

@@ -1,0 +1,70 @@
+"""The nearest rows of an array, exactly: by one product while FAISS is not needed, by FAISS' scan otherwise."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .vectors import Vectors
+
+# Past so many bytes of vectors one probe takes more than about 5 ms on a slow machine (docs/decisions/009).
+SCANNED = 40_000_000
+SMALL = 1 << 22  # numbers: below this one product is done before FAISS is imported
+# How far a squared distance of unit vectors that was computed by a product may be off, in float32.
+BLUR = 4e-6
+
+
+def nearest(
+    rows: Vectors, probes: Vectors, k: int, only: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return positions and squared distances (n, k) of the k rows nearest to each probe, about nearest first.
+
+    Rows (m, d) and probes (n, d) are unit vectors; `only` (m,) are the rows to look at. Where there are
+    fewer than k the position is -1. Squared distances are right to BLUR: who needs better computes those
+    of the rows found by subtraction.
+    """
+    k = min(k, len(rows))
+    if k == 0:
+        return np.zeros((len(probes), 0), np.int64), np.zeros((len(probes), 0), np.float32)
+    if "faiss" not in sys.modules and rows.size * len(probes) <= SMALL:
+        likeness = probes @ rows.T
+        if only is not None:
+            likeness[:, ~only] = -np.inf
+        at = np.argpartition(likeness, len(rows) - k, axis=1)[:, len(rows) - k :]
+        found = np.take_along_axis(likeness, at, axis=1)
+        order = np.argsort(-found, axis=1, kind="stable")
+        at, found = np.take_along_axis(at, order, axis=1), np.take_along_axis(found, order, axis=1)
+        return np.where(np.isfinite(found), at, -1), 2 - 2 * found
+    faiss = loaded(len(probes))
+    distance, at = np.empty((len(probes), k), np.float32), np.empty((len(probes), k), np.int64)
+    bits = None if only is None else np.packbits(only, bitorder="little")
+    selector = None if bits is None else faiss.IDSelectorBitmap(len(rows), faiss.swig_ptr(bits))
+    faiss.knn_L2sqr(
+        faiss.swig_ptr(np.ascontiguousarray(probes)), faiss.swig_ptr(rows), rows.shape[1], len(probes), len(rows), k,
+        faiss.swig_ptr(distance), faiss.swig_ptr(at), None, selector,
+    )  # fmt: skip
+    return at, distance
+
+
+@functools.cache
+def _threads() -> int:
+    import faiss
+
+    return int(faiss.omp_get_max_threads())
+
+
+def loaded(probes: int = 1) -> Any:
+    """Return FAISS, set for so many probes at once: one is answered sooner by one thread."""
+    import faiss
+
+    # FAISS turns a batch of probes into one matrix product only above this many nq * d (128,000 in 1.15):
+    # far too late on flat indexes. The knob's meaning has changed before, so it is set where it is known.
+    if getattr(faiss.cvar, "distance_compute_blas_threshold", 0) > 1024:
+        faiss.cvar.distance_compute_blas_threshold = 1024
+    every = _threads()  # asked before it is set
+    faiss.omp_set_num_threads(1 if probes == 1 else every)
+    return faiss
