@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MAGIC = b"SIDXBAS3"
 _DIGEST = 16  # bytes of XXH3-128
 _PAGE = 4096
+_MANY = 50  # once a fiftieth of the pages have been looked at, the rest is checked at once
 
 Rows = tuple[NDArray[np.int64], NDArray[np.int64], Vectors]  # template ids, identity ids, vectors
 
@@ -128,8 +129,10 @@ class Base:
 
     def rows_at(self, at: NDArray[np.int64]) -> Vectors:
         """Return the vectors at these positions, having checked the pages that they lie on. Raises Torn."""
-        if not self.stamp.page:
+        if not self.stamp.page or "rows" in self.__dict__:
             return self.rows[at]
+        if self._checked.sum() * _MANY > len(self._checked):
+            return self.rows[at]  # page by page, the rest would take longer
         stride, page = 4 * self.stamp.dimension, self.stamp.page
         first = at * stride
         for pages in (first // page, (first + stride - 1) // page):

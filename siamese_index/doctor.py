@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +14,7 @@ import numpy as np
 from .answering import Answering
 from .errors import SiameseIndexError
 from .files import drop_cache, leftovers
-from .index import Index
-from .store import Store, wal_is_safe
+from .store import Store, connect, is_address
 from .strangers import Cohort
 
 
@@ -38,18 +36,12 @@ class Examination:
 
 def examine(path: str | Path) -> Examination:
     """Check a gallery from the file's bytes to its threshold. Raises Missing or Damaged if it cannot be opened."""
-    gallery = Path(path)
-    # Before it is opened: opening sweeps them.
-    found = [Finding(f"{p.name}: left behind by a killed write", True) for p in leftovers(gallery)]
-    if stat.S_IMODE(gallery.stat().st_mode) & 0o077 if gallery.exists() else False:
-        found.append(Finding("other users may read the gallery", True))
-    store = Store(gallery)
+    # Before it is opened: opening sweeps leftovers.
+    found = [] if is_address(path) else _files(Path(path))
+    store = connect(path)
     try:
-        found += [Finding(f"SQLite: {problem}", False) for problem in store.problems()]
-        facts = {
-            "SQLite": sqlite3.sqlite_version,
-            "journal": store.journal_mode() + ("" if wal_is_safe() else " (WAL can lose commits below SQLite 3.51.3)"),
-        }
+        found += [Finding(f"database: {problem}", False) for problem in store.problems()]
+        facts = store.facts()
         with store.reading():
             found += _content(store)
             facts["revision"] = str(store.revision()[0])
@@ -58,14 +50,22 @@ def examine(path: str | Path) -> Examination:
     return Examination(tuple(found), facts)
 
 
+def _files(gallery: Path) -> list[Finding]:
+    found = [Finding(f"{p.name}: left behind by a killed write", True) for p in leftovers(gallery)]
+    if stat.S_IMODE(gallery.stat().st_mode) & 0o077 if gallery.exists() else False:
+        found.append(Finding("other users may read the gallery", True))
+    return found
+
+
 def mend(path: str | Path) -> None:
     """Repair what is derived: rights, leftovers, cache, strangers' distances."""
-    gallery = Path(path)
-    for leftover in leftovers(gallery):
-        leftover.unlink(missing_ok=True)
-    os.chmod(gallery, 0o600)  # noqa: PTH101
-    drop_cache(gallery)
-    store = Store(gallery)
+    if not is_address(path):
+        gallery = Path(path)
+        for leftover in leftovers(gallery):
+            leftover.unlink(missing_ok=True)
+        os.chmod(gallery, 0o600)  # noqa: PTH101
+        drop_cache(gallery)
+    store = connect(path)
     try:
         with store.writing("mend"):
             if store.settings().tower is not None:
@@ -132,5 +132,5 @@ def _cache(store: Store) -> list[Finding]:
     if active is None:
         return []
     row = store.tower(active)
-    problem = Index(store, active, row.sha256, row.dimension).problem()
+    problem = store.index(row).problem()
     return [Finding(f"cache: {problem}; searches do without it", True)] if problem else []

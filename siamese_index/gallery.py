@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from . import calibration, enrollment, generations, images, strangers
 from .answering import Answering, Outlook, Question, Verification, share
 from .calibration import DEFAULT_FPIR, Threshold
+from .copies import backup, restore
 from .decision import Decision, Evidence
 from .enrollment import Conflicts, Enrollment, Progress, Refusal, clean_name, picture_name
 from .errors import BadInput, Damaged, Missing, SiameseIndexError
 from .fusion import RULES, Fusion, all_distances, fused_by_identity, to_identity
 from .images import Picture
 from .planning import Capacity, Plan, Planner
-from .store import IdentityRow, SampleRow, Store, TowerRow, creating
+from .store import IdentityRow, SampleRow, Store, TowerRow, connect, creating
 from .tower import BATCH, Tower, TowerFile
 from .vectors import Vectors, distances, unit, unpack
 
@@ -101,9 +102,12 @@ class Gallery:
         dimension: int | None = None,
         fpir: float = DEFAULT_FPIR,
         keep_pictures: bool = True,
+        nodes: Sequence[str] = (),
     ) -> Gallery:
         """Make a new gallery, of a tower or of vectors with `dimension` numbers from elsewhere.
 
+        It is a file, or at a postgresql:// address in that database; then its templates may be spread over
+        `nodes`, addresses of further servers.
         `fpir` is the share of strangers that may be taken for somebody (0..1). Raises BadInput when
         `path` exists, Missing or Damaged for the tower.
         """
@@ -114,7 +118,7 @@ class Gallery:
         content = TowerFile.read(tower) if isinstance(tower, (str, Path)) else tower
         if content is not None:
             Tower(content.onnx, content.card, content.id)  # what cannot serve is not taken in
-        with creating(Path(path), share(fpir), keep_pictures) as store, store.writing("init"):
+        with creating(path, share(fpir), keep_pictures, nodes) as store:
             event = store.record("init")
             if content is not None:
                 row = generations.insert_tower(store, event, content, None)
@@ -126,8 +130,11 @@ class Gallery:
 
     @classmethod
     def open(cls, path: str | Path) -> Gallery:
-        """Open a gallery. Raises Missing, Damaged, or BadInput for one of a newer program."""
-        return cls(Store(Path(path)))
+        """Open a gallery, a file or at a postgresql:// address.
+
+        Raises Missing, Damaged, or BadInput for one of a newer program.
+        """
+        return cls(connect(path))
 
     def close(self) -> None:
         """Close the file. Nothing is written: what was acknowledged is on disk already."""
@@ -141,7 +148,8 @@ class Gallery:
         self.close()
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Path | str:
+        """Where it is: a file, or the address of a server, without a password."""
         return self._store.path
 
     @property
@@ -556,9 +564,7 @@ class Gallery:
     def rebuild_index(self, progress: Progress | None = None) -> None:
         """Write the cached index anew, of everything enrolled. Raises Missing when it cannot be written."""
         with self._store.reading():
-            searcher = self._answering.searcher(self._answering.state())
-            if not searcher.index.rebuild(progress):
-                raise Missing(f"{searcher.index.folder}: cannot be written.", remedy="Searches do without it.")
+            self._answering.searcher(self._answering.state()).index.rebuild(progress)
 
     def index_status(self) -> IndexStatus:
         """Return what finds the nearest templates, why, and how often it finds what an exact search does."""
@@ -815,37 +821,13 @@ class Gallery:
 
     def backup(self, path: str | Path) -> None:
         """Write a complete, consistent copy of the gallery to `path`, durably, while it is in use."""
-        if Path(path).exists() and Path(path).samefile(self.path):
-            raise BadInput(f"{path} is the gallery itself.", remedy="Choose another file.")
-        self._store.backup(Path(path))
+        backup(self._store, Path(path))
 
     @staticmethod
     def restore(backup: str | Path, path: str | Path, *, replace: bool = False) -> Path | None:
         """Make the gallery `path` what `backup` is; return where its former content was put, if it had any.
 
-        Raises BadInput when `path` exists and `replace` is false, Missing or Damaged for the backup.
+        `path` may be a file, or a postgresql:// address without a gallery. Raises BadInput when it is there
+        already and `replace` is false, Missing or Damaged for the backup.
         """
-        source, target = Store(Path(backup)), Path(path)
-        try:
-            problems = source.problems()
-            if problems:
-                raise Damaged(f"{backup}: this backup is damaged.", problems[0], "Use another backup.")
-            if not target.exists():
-                source.backup(target)
-                return None
-            if not replace:
-                raise BadInput(
-                    f"{path}: exists already.", remedy="Add --replace; its present content is put beside it."
-                )
-            gallery = Store(target)
-            try:
-                kept = f"{target.name}.before-restore-{gallery.revision()[0]}"
-                beside = (target.with_name(f"{kept}{again}") for again in ("", *(f".{n}" for n in range(2, 10_000))))
-                former = next(path for path in beside if not path.exists())
-                gallery.backup(former)
-                gallery.restore(source)
-            finally:
-                gallery.close()
-            return former
-        finally:
-            source.close()
+        return restore(Path(backup), path, replace)

@@ -15,14 +15,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import scan
 from .base import Base, Rows, Torn, write_base
-from .errors import SiameseIndexError
+from .errors import Missing
 from .files import cache_folder
 from .vectors import Vectors, distances
 
@@ -45,12 +45,54 @@ class Found:
     reach: NDArray[np.float64]  # (n,) no template nearer than this is missing
 
 
+class TemplateIndex(Protocol):
+    """What finds the nearest templates of one tower in one gallery."""
+
+    @property
+    def coarse(self) -> bool:
+        """Whether a search that is not told to be exact may miss something beyond its reach."""
+
+    def __len__(self) -> int: ...
+
+    def refresh(self, revision: tuple[int, bytes]) -> None:
+        """Catch up with the gallery's `revision`. Call it inside the transaction that found it."""
+
+    def settle(self) -> None:
+        """Put the index in order if it is time. Call it inside `store.reading()`, never before a commit."""
+
+    def search(
+        self,
+        probes: Vectors,
+        k: int,
+        *,
+        exact: bool = True,
+        within: float = math.inf,
+        margin: float = 0.0,
+        only: NDArray[np.int64] | None = None,
+    ) -> Found:
+        """Return the k nearest templates of each probe; k at most `len(self)`."""
+
+    def rebuild(self, progress: Callable[[int], None] | None = None) -> None:
+        """Make the index anew, inside `store.reading()`. Raises Missing when it cannot be written."""
+
+    def problem(self) -> str | None:
+        """Return what is wrong with it, so that searches do without; or None."""
+
+    def described(self) -> tuple[str, str]:
+        """Return how the nearest are found, and why so."""
+
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Return templates in the index and beside it, and bytes of its file and of what a search looks at."""
+
+    def close(self) -> None: ...
+
+
 class Index:
     """The templates of one tower in one gallery, kept up with its revision."""
 
-    def __init__(self, store: Store, tower_row: int, tower: str, dimension: int) -> None:
-        self._store = store
-        self.folder = cache_folder(store.path)
+    def __init__(self, store: Store, gallery: Path, tower_row: int, tower: str, dimension: int) -> None:
+        self._store, self._gallery = store, gallery
+        self.folder = cache_folder(gallery)
         self._file = self.folder / f"{tower[:16]}.base"
         self._row, self._tower, self._dimension = tower_row, tower, dimension
         self._seen: tuple[int, bytes] | None = None
@@ -100,29 +142,29 @@ class Index:
             self._take_over()
         if len(self) * self._dimension * 4 <= scan.SCANNED:
             if len(self._tail) > max(BASE_MINIMUM, self._in_base // 4):
-                self.rebuild()
+                with contextlib.suppress(Missing):  # a cache that cannot be written is done without
+                    self.rebuild()
         elif len(self._tail) > max(BASE_MINIMUM, self._in_base // 32) and not self._rebuilding:
             with contextlib.suppress(OSError):
                 self._rebuilding = subprocess.Popen(
-                    [sys.executable, "-m", "siamese_index.rebuild", str(self._store.path)],
+                    [sys.executable, "-m", "siamese_index.rebuild", str(self._gallery)],
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                     start_new_session=True,
                 )  # fmt: skip
 
-    def rebuild(self, progress: Callable[[int], None] | None = None) -> bool:
-        """Write a new base of everything enrolled, inside `store.reading()`; False if it cannot be written."""
+    def rebuild(self, progress: Callable[[int], None] | None = None) -> None:
+        """Write a new base of everything enrolled, inside `store.reading()`. Raises Missing if it cannot be."""
         revision = self._store.revision()
         chunks = self._store.template_chunks(self._row, self._dimension, 0)
         first = next(chunks, None)
         if first is None:
-            return True
+            return
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            write_base(self._file, self._tower, revision, self._dimension, itertools.chain([first], chunks), progress)
-        except (OSError, SiameseIndexError):
-            return False
+        except OSError as error:
+            raise Missing(f"{self.folder}: cannot be written.", f"{error.strerror or error}.") from None
+        write_base(self._file, self._tower, revision, self._dimension, itertools.chain([first], chunks), progress)
         self._reopen()
-        return True
 
     def described(self) -> tuple[str, str]:
         """Return how the nearest are found, and why so."""
@@ -347,6 +389,23 @@ def _nearest(parts: Sequence[Found], k: int, removed: NDArray[np.int64]) -> Foun
     if len(removed):
         owners = np.where(np.isin(owners, removed), -1, owners)
     return Found(ids, owners, exactly, reach)
+
+
+def of_found(probes: Vectors, rows: Sequence[Sequence[tuple[int, int, bytes]]], k: int, asked: int) -> Found:
+    """Return what a server found for each probe: rows (template id, identity id, vector), of `asked` at most."""
+    width = max(map(len, rows), default=0)
+    ids, owners = np.full((len(probes), width), -1), np.full((len(probes), width), -1)
+    exactly, reach = np.full((len(probes), width), np.inf), np.full(len(probes), np.inf)
+    for i, found in enumerate(rows):
+        n = len(found)
+        if not n:
+            continue
+        ids[i, :n], owners[i, :n] = [row[0] for row in found], [row[1] for row in found]
+        vectors = np.frombuffer(b"".join(row[2] for row in found), np.float32).reshape(n, -1)
+        exactly[i, :n] = distances(vectors, probes[i])
+        if n >= asked:
+            reach[i] = math.sqrt(max(0.0, float(exactly[i, :n].max()) ** 2 - scan.BLUR))
+    return _nearest([Found(ids, owners, exactly, reach)], k, np.zeros(0, np.int64))
 
 
 def reach_of_verdict(nearest: NDArray[np.float64], within: float, margin: float) -> NDArray[np.float64]:

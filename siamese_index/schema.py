@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
+# In the order in which they refer to each other.
+TABLES = ("event", "identity", "sample", "tower", "template", "stranger", "stranger_search", "own_search",
+          "generation", "setting", "answer", "tag")  # fmt: skip
 APPLICATION_ID = 0x53494458  # "SIDX", in the file's header
 VERSION = 3  # the newest migration, kept in PRAGMA user_version
 
@@ -75,9 +78,17 @@ _SECOND = (
 )
 
 _THIRD = (
-    # A template names its identity: reading a million needs no join. What refers to it steps aside meanwhile.
-    "CREATE TEMP TABLE aside AS SELECT * FROM own_search",
-    "DELETE FROM own_search",
+    # Own searches carry what they search with: reading them needs no join.
+    """CREATE TABLE own (
+        template_id INTEGER PRIMARY KEY, tower_id INTEGER NOT NULL REFERENCES tower(id),
+        identity_id INTEGER NOT NULL REFERENCES identity(id), nearest INTEGER REFERENCES identity(id),
+        distance REAL, mate REAL, vector BLOB NOT NULL) STRICT""",
+    """INSERT INTO own SELECT o.template_id, o.tower_id, s.identity_id, o.nearest, o.distance, o.mate, t.vector
+        FROM own_search o JOIN template t ON t.id = o.template_id JOIN sample s ON s.id = t.sample_id""",
+    "DROP TABLE own_search",
+    "ALTER TABLE own RENAME TO own_search",
+    "CREATE INDEX own_search_tower ON own_search(tower_id)",
+    # A template names its identity: reading a million needs no join.
     """CREATE TABLE owned (
         id INTEGER PRIMARY KEY AUTOINCREMENT, tower_id INTEGER NOT NULL REFERENCES tower(id),
         sample_id INTEGER NOT NULL REFERENCES sample(id), identity_id INTEGER NOT NULL REFERENCES identity(id),
@@ -87,11 +98,11 @@ _THIRD = (
     "DROP TABLE template",
     "ALTER TABLE owned RENAME TO template",
     "CREATE UNIQUE INDEX template_sample ON template(sample_id, tower_id)",
-    "INSERT INTO own_search SELECT * FROM aside",
-    "DROP TABLE aside",
     # What counts and finds at any size without looking at everybody.
     "ALTER TABLE setting ADD COLUMN identities INTEGER NOT NULL DEFAULT 0",
     "UPDATE setting SET identities = (SELECT count(*) FROM identity WHERE removed IS NULL)",
+    "ALTER TABLE tower ADD COLUMN templates INTEGER NOT NULL DEFAULT 0",
+    "UPDATE tower SET templates = (SELECT count(*) FROM template WHERE tower_id = tower.id)",
     "CREATE INDEX identity_removed ON identity(removed) WHERE removed IS NOT NULL",
     """CREATE TABLE tag (
         identity_id INTEGER NOT NULL REFERENCES identity(id), key TEXT NOT NULL, value TEXT NOT NULL,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fusion import SAME_PICTURE, Fusion, to_identity
-from .index import FETCHED, Found, Index
+from .index import FETCHED, Found
 from .store import Store, TowerRow
 from .vectors import Vectors
 
@@ -28,7 +28,7 @@ class Searcher:
 
     def __init__(self, store: Store, tower: TowerRow) -> None:
         self._store, self._tower = store, tower
-        self.index = Index(store, tower.id, tower.sha256, tower.dimension)
+        self.index = store.index(tower)
         self._revision: tuple[int, bytes] | None = None
         self._identities = 0
         self._fusion: Fusion = "best"

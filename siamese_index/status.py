@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .answering import State
-from .index import Index, reach_of_verdict
+from .index import TemplateIndex, reach_of_verdict
 from .store import Store, TowerRow
 from .vectors import unit
 
@@ -35,7 +35,7 @@ class IndexStatus:
     exact_ms: float | None
 
 
-def measured(store: Store, index: Index, tower: TowerRow, state: State) -> IndexStatus:
+def measured(store: Store, index: TemplateIndex, tower: TowerRow, state: State) -> IndexStatus:
     """Search from around own templates, as answers do and exactly. Call it inside a transaction."""
     learned = state.threshold(None)
     tau, margin = -1.0 if learned.tau is None else learned.tau, learned.evidence.margin

@@ -1,4 +1,4 @@
-"""The gallery file: one SQLite database, and every SQL statement that touches it after its creation.
+"""What a gallery holds, and every statement that reads or changes it: one text for every database engine.
 
 Reads see one committed state; writes are one transaction and one event each, acknowledged when durable.
 """
@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sqlite3
-import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import sqlite
 from .decision import Decision
-from .errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
-from .files import replacing, sweep
+from .errors import BadInput, Damaged, Locked
 from .fusion import Fusion
-from .schema import APPLICATION_ID, VERSION, migrate
+from .sqlite import SQLite
 from .vectors import Vectors
 
-WAIT_SECONDS = 10.0  # how long a second writer waits for the first
+if TYPE_CHECKING:
+    from .index import TemplateIndex
+    from .postgres import PostgreSQL
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,129 +120,117 @@ class Settings:
     log: bool  # whether answers are kept
 
 
-def wal_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
-    """Say whether this SQLite keeps commits when two connections checkpoint a WAL at once."""
-    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+class Database(Protocol):
+    """A database engine, as a gallery uses it. Statements have `?` for parameters."""
+
+    among: str  # after a column: that it is one of many values, given as one parameter
+
+    @property
+    def path(self) -> Path | str:
+        """Where it is: a file, or the address of a server, without a password."""
+
+    def many(self, values: Collection[int] | Collection[str]) -> Any:
+        """Return values as the parameter of `among`."""
+
+    def vector(self, blob: bytes) -> Any:
+        """Return the float32 numbers of a template as the parameter that a template's vector takes."""
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
+        """Run one statement; return its rows: fetchone, fetchmany, fetchall, or iterate."""
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None: ...
+
+    def reading(self) -> AbstractContextManager[None]:
+        """One consistent state for everything that is read inside."""
+
+    def writing(self, verb: str) -> AbstractContextManager[None]:
+        """One transaction of the only writer, durable on leaving. Raises Locked when another does not finish."""
+
+    def last(self, table: str) -> int:
+        """Return the highest id of a table so far, about: it may have left some out."""
+
+    def reserve(self, table: str, count: int) -> int:
+        """Return the first of so many ids that no row ever had. The caller writes."""
+
+    def columns(self, table: str) -> list[str]:
+        """Return the names of a table's columns."""
+
+    def continue_ids(self) -> None:
+        """Let new ids follow the highest that rows have, after rows were copied."""
+
+    def index(self, store: Store, tower: TowerRow) -> TemplateIndex:
+        """Return what searches among the templates of a tower."""
+
+    def problems(self) -> list[str]:
+        """Return what the engine itself finds wrong."""
+
+    def facts(self) -> dict[str, str]:
+        """Return what a report of a problem should name."""
+
+    def close(self) -> None: ...
+
+
+def is_address(place: str | Path) -> bool:
+    """Whether this names a gallery on a PostgreSQL server instead of a file."""
+    return isinstance(place, str) and place.startswith(("postgresql://", "postgres://"))
+
+
+def connect(place: str | Path) -> Store:
+    """Open the gallery at a path or address. Raises Missing, Damaged, or BadInput for one of a newer program."""
+    if is_address(place):
+        from .postgres import PostgreSQL
+
+        return Store(PostgreSQL(str(place)))
+    return Store(SQLite(Path(place)))
 
 
 @contextlib.contextmanager
-def creating(path: Path, target_fpir: float, keep_pictures: bool) -> Iterator[Store]:
-    """Yield a new gallery to put its tower into; on leaving it is at `path`, wholly or not at all.
+def creating(place: str | Path, target_fpir: float, keep_pictures: bool, nodes: Sequence[str] = ()) -> Iterator[Store]:
+    """Yield a new gallery inside its first transaction; on leaving it is there, wholly or not at all.
 
-    Raises BadInput when `path` exists.
+    `nodes` are addresses of further servers for its templates. Raises BadInput when there is one already.
     """
-    if path.exists():
-        raise BadInput(f"{path}: exists already.", remedy="Choose another name, or use the gallery as it is.")
-    with replacing(path, exclusive=True) as temporary, _explained(path):
-        connection = sqlite3.connect(temporary, isolation_level=None)
-        with contextlib.closing(connection):
-            _set(connection, writable=True)
-            migrate(connection)
-            connection.execute(
-                "INSERT INTO setting (id, target_fpir, keep_pictures) VALUES (1, ?, ?)", (target_fpir, keep_pictures)
-            )
-        store = Store(temporary)
-        with contextlib.closing(store):
-            yield store
+    made: AbstractContextManager[SQLite] | AbstractContextManager[PostgreSQL]
+    if is_address(place):
+        from . import postgres
+
+        made = postgres.creating(str(place), nodes)
+    elif nodes:
+        raise BadInput(
+            "Only a gallery on a PostgreSQL server has nodes.", remedy="Leave them out, or use postgresql://…"
+        )
+    else:
+        made = sqlite.creating(Path(place))
+    with made as database:
+        database.execute(
+            "INSERT INTO setting (id, target_fpir, keep_pictures) VALUES (1, ?, ?)", (target_fpir, int(keep_pictures))
+        )
+        yield Store(database)
 
 
 class Store:
-    """An open gallery file."""
+    """An open gallery."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if not path.is_file():
-            raise Missing(f"{path}: no such gallery.", remedy=f"Make one: sidx init -g {path} --tower faces.tower")
-        sweep(path)
-        writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-        mode = "rw" if writable else _reading_mode(path)
-        uri = f"{path.resolve().as_uri()}?mode={mode}"
-        with _explained(path):
-            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)
-            try:
-                self._check()
-                _set(self._db, writable)
-            except BaseException:
-                self._db.close()
-                raise
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self.path = database.path
+        self.reading, self.writing = database.reading, database.writing
+        self.problems, self.facts, self.close = database.problems, database.facts, database.close
 
-    def _check(self) -> None:
-        found, version = (self._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
-        if found != APPLICATION_ID:
-            raise Damaged(f"{self.path}: this is not a gallery.", "It is an SQLite file of another program, or empty.")
-        if version > VERSION:
-            raise BadInput(
-                f"{self.path}: made by a newer siamese-index.",
-                f"Its schema is {version}, this program knows {VERSION}.",
-                "pip install -U siamese-index",
-            )
-        if version < VERSION:
-            migrate(self._db)
+    def index(self, tower: TowerRow) -> TemplateIndex:
+        """Return what searches among the templates of a tower."""
+        return self._db.index(self, tower)
 
-    def close(self) -> None:
-        self._db.close()
-
-    # -- transactions -------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """One consistent state for everything that is read inside."""
-        with _explained(self.path):
-            if self._db.in_transaction:
-                yield
-                return
-            self._db.execute("BEGIN")
-            try:
-                yield
-            finally:
-                self._db.execute("ROLLBACK")
-
-    @contextlib.contextmanager
-    def writing(self, verb: str) -> Iterator[None]:
-        """One transaction, durable on leaving; what changes something calls `record` in it.
-
-        Raises Locked when another writer does not finish in WAIT_SECONDS.
-        """
-        with self._sole_writer(verb), _explained(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+    @property
+    def database(self) -> Database:
+        return self._db
 
     def record(self, verb: str, **detail: Any) -> int:
         """Add the event of this transaction; return its id, the new revision."""
-        row = self._db.execute("INSERT INTO event (verb, detail) VALUES (?, ?)", (verb, json.dumps(detail)))
-        return row.lastrowid or 0
-
-    @contextlib.contextmanager
-    def _sole_writer(self, verb: str) -> Iterator[None]:
-        # SQLite's own lock decides; this file only lets the one who waits say for whom.
-        from filelock import FileLock, Timeout
-
-        holder = self.path.with_name(f"{self.path.name}.lock")
-        try:
-            lock = FileLock(holder, timeout=WAIT_SECONDS, mode=0o600)
-            lock.acquire()
-        except Timeout:
-            with contextlib.suppress(OSError):
-                who = holder.read_text().strip()
-            raise Locked(
-                f"{self.path}: another process is writing.",
-                f"Waited {WAIT_SECONDS:.0f} s for {who or 'it'}.",
-                "Try again when it is done.",
-            ) from None
-        except OSError as error:
-            raise Missing(f"{self.path}: cannot be written.", f"{error.strerror or error}.") from None
-        try:
-            with contextlib.suppress(OSError):  # a full disk must not stop a removal
-                holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {verb})\n")
-            yield
-        finally:
-            lock.release()
+        row = self._db.execute(
+            "INSERT INTO event (verb, detail) VALUES (?, ?) RETURNING id", (verb, json.dumps(detail))
+        ).fetchone()
+        return int(row[0])
 
     # -- state --------------------------------------------------------------------------------
 
@@ -274,7 +262,7 @@ class Store:
         self._db.execute("UPDATE setting SET fusion = ?", (fusion,))
 
     def set_log(self, log: bool) -> None:
-        self._db.execute("UPDATE setting SET log = ?", (log,))
+        self._db.execute("UPDATE setting SET log = ?", (int(log),))
 
     def identity_count(self) -> int:
         return int(self._db.execute("SELECT identities FROM setting").fetchone()[0])
@@ -304,7 +292,7 @@ class Store:
         rows = self._db.execute(
             "SELECT s.id, i.name, s.source, s.digest, s.picture IS NOT NULL, e.at FROM sample s"
             " JOIN identity i ON i.id = s.identity_id JOIN event e ON e.id = s.enrolled"
-            " WHERE i.removed IS NULL AND (? IS NULL OR i.name = ?) ORDER BY s.id",
+            " WHERE i.removed IS NULL AND (CAST(? AS TEXT) IS NULL OR i.name = ?) ORDER BY s.id",
             (name, name),
         )
         return [SampleRow(r[0], r[1], r[2], r[3].hex(), bool(r[4]), r[5]) for r in rows]
@@ -315,7 +303,7 @@ class Store:
             "SELECT s.digest, i.id, i.name FROM sample s JOIN identity i ON i.id = s.identity_id"
             " WHERE i.removed IS NULL"
         )
-        if len(digests) > max(500, self._last("sample") // 4):  # one look-up each is slower than one pass
+        if len(digests) > max(500, self._db.last("sample") // 4):  # one look-up each is slower than one pass
             wanted = set(digests)
             return {row[0]: (row[1], row[2]) for row in self._db.execute(statement) if row[0] in wanted}
         found, every = {}, list(digests)
@@ -337,30 +325,31 @@ class Store:
         known = self.identities_named(names)
         new = [name for name in dict.fromkeys(row[0] for row in rows) if name not in known]
         # The one writer may count ids by itself; asking for each would halve the speed.
-        at = self._last("identity")
-        known.update(zip(new, range(at + 1, at + 1 + len(new)), strict=True))
+        first = self._db.reserve("identity", len(new))
+        known.update(zip(new, range(first, first + len(new)), strict=True))
         self._db.executemany(
             "INSERT INTO identity (id, name, enrolled) VALUES (?, ?, ?)", ((known[n], n, event) for n in new)
         )
-        sample, template = self._last("sample") + 1, self._last("template") + 1
+        sample, template = (self._db.reserve(table, len(rows)) for table in ("sample", "template"))
         self._db.executemany(
             "INSERT INTO sample (id, identity_id, digest, source, enrolled, picture) VALUES (?, ?, ?, ?, ?, ?)",
             ((sample + i, known[r[0]], r[1], r[2], event, r[3]) for i, r in enumerate(rows)),
         )
+        blob = self._db.vector
         self._db.executemany(
             "INSERT INTO template (id, tower_id, sample_id, identity_id, vector) VALUES (?, ?, ?, ?, ?)",
-            ((template + i, tower, sample + i, known[r[0]], vectors[i].tobytes()) for i, r in enumerate(rows)),
+            ((template + i, tower, sample + i, known[r[0]], blob(vectors[i].tobytes())) for i, r in enumerate(rows)),
         )
-        if new:
-            self._db.execute("UPDATE setting SET identities = identities + ?", (len(new),))
+        self._db.execute("UPDATE setting SET identities = identities + ?", (len(new),))
+        self._db.execute("UPDATE tower SET templates = templates + ? WHERE id = ?", (len(rows), tower))
         identities = np.fromiter((known[r[0]] for r in rows), np.int64, len(rows))
         return identities, np.arange(template, template + len(rows))
 
     def identities_named(self, names: Collection[str]) -> dict[str, int]:
         """Return name -> identity id of those who are enrolled."""
         rows = self._db.execute(
-            "SELECT name, id FROM identity WHERE removed IS NULL AND name IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(names)),),
+            f"SELECT name, id FROM identity WHERE removed IS NULL AND name {self._db.among}",
+            (self._db.many(names),),
         )
         return dict(rows.fetchall())
 
@@ -432,9 +421,9 @@ class Store:
     def some_templates(self, tower: int, dimension: int, count: int) -> Vectors:
         """Return up to `count` templates (n, d) of enrolled identities, from all over."""
         rows = self._db.execute(
-            "SELECT vector FROM template WHERE tower_id = ? AND id IN (SELECT value FROM json_each(?))"
+            f"SELECT vector FROM template WHERE tower_id = ? AND id {self._db.among}"
             " AND identity_id NOT IN (SELECT id FROM identity WHERE removed IS NOT NULL) ORDER BY id",
-            (tower, json.dumps(np.unique(np.linspace(1, self._last("template"), count).astype(int)).tolist())),
+            (tower, self._db.many(np.unique(np.linspace(1, self._db.last("template"), count).astype(int)).tolist())),
         ).fetchall()
         return self._matrix([r[0] for r in rows], dimension)
 
@@ -455,8 +444,7 @@ class Store:
     def templates_of(self, tower: int, dimension: int, identity: int) -> tuple[NDArray[np.int64], Vectors]:
         """Return (template ids, vectors) of one identity, by id."""
         rows = self._db.execute(
-            "SELECT t.id, t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
-            " WHERE t.tower_id = ? AND s.identity_id = ? ORDER BY t.id",
+            "SELECT id, vector FROM template WHERE tower_id = ? AND identity_id = ? ORDER BY id",
             (tower, identity),
         ).fetchall()
         return np.array([r[0] for r in rows], np.int64), self._matrix([r[1] for r in rows], dimension)
@@ -471,26 +459,39 @@ class Store:
         """Return template id -> (identity name, sample id), without templates that are no longer enrolled."""
         rows = self._db.execute(
             "SELECT t.id, i.name, t.sample_id FROM template t JOIN identity i ON i.id = t.identity_id"
-            " WHERE i.removed IS NULL AND t.id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(templates)),),
+            f" WHERE i.removed IS NULL AND t.id {self._db.among}",
+            (self._db.many(list(templates)),),
         )
         return {row[0]: (row[1], row[2]) for row in rows}
 
     def without_template(self, tower: int, limit: int) -> list[tuple[int, bytes | None]]:
         """Return (sample id, picture) of enrolled samples that this tower has not embedded yet."""
-        return self._db.execute(
+        rows: list[tuple[int, bytes | None]] = self._db.execute(
             "SELECT s.id, s.picture FROM sample s JOIN identity i ON i.id = s.identity_id WHERE i.removed IS NULL"
             " AND NOT EXISTS (SELECT 1 FROM template t WHERE t.sample_id = s.id AND t.tower_id = ?)"
             " ORDER BY s.id LIMIT ?",
-            (tower, limit),
+            (tower, limit if limit >= 0 else 1 << 60),
         ).fetchall()
+        return rows
 
     def add_templates(self, tower: int, samples: Sequence[int], vectors: Vectors) -> None:
-        self._db.executemany(
-            "INSERT INTO template (tower_id, sample_id, identity_id, vector)"
-            " SELECT ?, id, identity_id, ? FROM sample WHERE id = ? ON CONFLICT DO NOTHING",
-            ((tower, vector.tobytes(), sample) for sample, vector in zip(samples, vectors, strict=True)),
+        of, blob = self.sample_identities(samples), self._db.vector
+        first = self._db.reserve("template", len(samples))
+        present = self._db.execute(
+            f"SELECT sample_id FROM template WHERE tower_id = ? AND sample_id {self._db.among}",
+            (tower, self._db.many(samples)),
         )
+        known = {row[0] for row in present}  # another process may have been at it
+        fresh = [(sample, vector) for sample, vector in zip(samples, vectors, strict=True) if sample not in known]
+        self._db.executemany(
+            "INSERT INTO template (id, tower_id, sample_id, identity_id, vector) VALUES (?, ?, ?, ?, ?)",
+            ((first + i, tower, s, of[s], blob(v.tobytes())) for i, (s, v) in enumerate(fresh)),
+        )
+        self._db.execute("UPDATE tower SET templates = templates + ? WHERE id = ?", (len(fresh), tower))
+
+    def template_total(self, tower: int) -> int:
+        """Return how many templates of a tower there are, of those who were removed too."""
+        return int(self._db.execute("SELECT templates FROM tower WHERE id = ?", (tower,)).fetchone()[0])
 
     # -- towers and generations ---------------------------------------------------------------
 
@@ -537,11 +538,11 @@ class Store:
     ) -> int:
         row = self._db.execute(
             "INSERT INTO tower (sha256, dimension, added, report, card, false_matches, onnx, keras)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
             (sha256, dimension, event, json.dumps(report) if report else None, json.dumps(card),
              false_matches.tobytes(), onnx, keras),
-        )  # fmt: skip
-        return row.lastrowid or 0
+        ).fetchone()  # fmt: skip
+        return int(row[0])
 
     def false_matches(self, tower: int) -> NDArray[np.float32]:
         """Return `calibration.false_match_table` of this tower's strangers: (2, p)."""
@@ -565,10 +566,10 @@ class Store:
         """Make a new generation of `tower`, after the active one, and activate it."""
         active = self.active_generation()
         row = self._db.execute(
-            "INSERT INTO generation (tower_id, before, begun) VALUES (?, ?, ?)",
+            "INSERT INTO generation (tower_id, before, begun) VALUES (?, ?, ?) RETURNING id",
             (tower, active[0] if active else None, event),
-        )
-        self.activate(row.lastrowid or 0)
+        ).fetchone()
+        self.activate(row[0])
 
     def activate(self, generation: int) -> None:
         self._db.execute("UPDATE setting SET generation_id = ?", (generation,))
@@ -579,7 +580,7 @@ class Store:
         self, event: int, source: str, rows: Sequence[tuple[str, bytes, bytes | None]]
     ) -> NDArray[np.int64]:
         """Insert (name, digest, picture) rows; return their ids."""
-        at = self._last("stranger") + 1
+        at = self._db.reserve("stranger", len(rows))
         self._db.executemany(
             "INSERT INTO stranger (id, source, name, digest, added, picture) VALUES (?, ?, ?, ?, ?, ?)",
             ((at + i, source, name, digest, event, picture) for i, (name, digest, picture) in enumerate(rows)),
@@ -594,11 +595,12 @@ class Store:
 
     def strangers_to_embed(self, tower: int) -> list[tuple[int, bytes]]:
         """Return (id, picture) of strangers that the user gave and this tower has not embedded."""
-        return self._db.execute(
+        rows: list[tuple[int, bytes]] = self._db.execute(
             "SELECT id, picture FROM stranger WHERE picture IS NOT NULL AND NOT EXISTS"
             " (SELECT 1 FROM stranger_search WHERE stranger_id = id AND tower_id = ?) ORDER BY id",
             (tower,),
         ).fetchall()
+        return rows
 
     def add_searches(self, tower: int, strangers: Iterable[int], vectors: Vectors) -> None:
         self._db.executemany(
@@ -621,8 +623,8 @@ class Store:
 
     def own_searches(self, tower: int, dimension: int) -> OwnRows:
         rows = self._db.execute(
-            "SELECT o.template_id, t.identity_id, t.vector, o.nearest, o.distance, o.mate FROM own_search o"
-            " JOIN template t ON t.id = o.template_id WHERE o.tower_id = ? ORDER BY o.template_id",
+            "SELECT template_id, identity_id, vector, nearest, distance, mate FROM own_search"
+            " WHERE tower_id = ? ORDER BY template_id",
             (tower,),
         ).fetchall()
         return OwnRows(
@@ -634,35 +636,30 @@ class Store:
         """Return all searches that met somebody."""
         rows = self._db.execute(
             "SELECT distance, name, source, NULL FROM stranger_search JOIN stranger ON id = stranger_id"
-            " WHERE tower_id = ?1 AND distance IS NOT NULL"
+            " WHERE tower_id = ? AND distance IS NOT NULL"
             " UNION ALL SELECT o.distance, i.name, 'gallery', o.mate FROM own_search o"
-            " JOIN template t ON t.id = o.template_id JOIN identity i ON i.id = t.identity_id"
-            " WHERE o.tower_id = ?1 AND o.distance IS NOT NULL",
-            (tower,),
+            " JOIN identity i ON i.id = o.identity_id WHERE o.tower_id = ? AND o.distance IS NOT NULL",
+            (tower, tower),
         ).fetchall()
         return SearchRows(
             _distances(rows, 0, np.inf), tuple(r[1] for r in rows), tuple(r[2] for r in rows),
             _distances(rows, 3, np.nan),
         )  # fmt: skip
 
-    def set_own_searches(
-        self,
-        tower: int,
-        templates: NDArray[np.int64],
-        nearest: NDArray[np.int64],
-        distances: NDArray[np.float64],
-        mates: NDArray[np.float64],
-    ) -> None:
-        """Record own searches: nearest other identity (-1: none), distance to it, and to the mates (NaN: none)."""
+    def set_own_searches(self, tower: int, rows: OwnRows) -> None:
+        """Record own searches."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO own_search (template_id, tower_id, nearest, distance, mate) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO own_search (template_id, tower_id, identity_id, nearest, distance, mate, vector)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (template_id) DO UPDATE SET nearest = excluded.nearest,"
+            " distance = excluded.distance, mate = excluded.mate",
             (
-                (t, tower, n if n >= 0 else None, d if n >= 0 else None, None if m != m else m)
-                for t, n, d, m in zip(
-                    templates.tolist(), nearest.tolist(), distances.tolist(), mates.tolist(), strict=True
+                (t, tower, o, n if n >= 0 else None, d if n >= 0 else None, None if m != m else m, v.tobytes())
+                for t, o, n, d, m, v in zip(
+                    rows.ids.tolist(), rows.own.tolist(), rows.nearest.tolist(), rows.distances.tolist(),
+                    rows.mates.tolist(), rows.vectors, strict=True,
                 )
             ),
-        )
+        )  # fmt: skip
 
     def drop_own_searches(self, templates: Iterable[int]) -> None:
         self._db.executemany("DELETE FROM own_search WHERE template_id = ?", ((t,) for t in templates))
@@ -716,54 +713,18 @@ class Store:
 
     def sample_identities(self, samples: Sequence[int]) -> dict[int, int]:
         rows = self._db.execute(
-            "SELECT id, identity_id FROM sample WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(samples)),),
+            f"SELECT id, identity_id FROM sample WHERE id {self._db.among}",
+            (self._db.many(samples),),
         )
         return dict(rows.fetchall())
 
     def stranger_labels(self, strangers: Sequence[int]) -> dict[int, tuple[str, bytes]]:
         """Return stranger id -> (name, digest)."""
         rows = self._db.execute(
-            "SELECT id, name, digest FROM stranger WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(strangers)),),
+            f"SELECT id, name, digest FROM stranger WHERE id {self._db.among}",
+            (self._db.many(strangers),),
         )
         return {row[0]: (row[1], row[2]) for row in rows}
-
-    # -- whole files --------------------------------------------------------------------------
-
-    def backup(self, path: Path) -> None:
-        """Write a complete copy to `path`, durably. Raises Missing."""
-        with (
-            replacing(path) as temporary,
-            _explained(self.path),
-            contextlib.closing(sqlite3.connect(temporary)) as copy,
-        ):
-            self._db.backup(copy)
-
-    def restore(self, backup: Store) -> None:
-        """Replace the whole content by that of `backup`, in one transaction of SQLite's own."""
-        with self._sole_writer("restore"), _explained(self.path):
-            backup._db.backup(self._db)
-
-    def problems(self) -> list[str]:
-        """Return what SQLite itself finds wrong with the file."""
-        try:
-            with _explained(self.path):
-                found = [row[0] for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-                found += [
-                    f"{r[0]} row {r[1]} refers to a missing {r[2]}"
-                    for r in self._db.execute("PRAGMA foreign_key_check")
-                ]
-        except SiameseIndexError as error:
-            return [str(error).replace("\n", " ")]
-        return found
-
-    def journal_mode(self) -> str:
-        return str(self._db.execute("PRAGMA journal_mode").fetchone()[0])
-
-    def _last(self, table: str) -> int:
-        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-        return row[0] if row else 0
 
     def _matrix(self, blobs: Sequence[bytes], dimension: int) -> Vectors:
         if any(len(blob) != 4 * dimension for blob in blobs):
@@ -777,51 +738,6 @@ def _ids(rows: Sequence[Any], column: int) -> NDArray[np.int64]:
 
 def _distances(rows: Sequence[Any], column: int, none: float) -> NDArray[np.float64]:
     return np.array([none if r[column] is None else r[column] for r in rows], np.float64)
-
-
-def _reading_mode(path: Path) -> str:
-    """Return how to open a file in a place that cannot be written.
-
-    A WAL database without its log wants to make one, unless told that nothing will change.
-    """
-    with path.open("rb") as file:
-        is_wal = file.read(20)[18:19] == b"\x02"
-    return "ro&immutable=1" if is_wal and not path.with_name(f"{path.name}-wal").exists() else "ro"
-
-
-def _set(connection: sqlite3.Connection, writable: bool) -> None:
-    """Set what durability and safety rest on, and make sure that it took."""
-    if wal_is_safe() and writable:
-        connection.execute("PRAGMA journal_mode = WAL")
-    wanted = {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "trusted_schema": 0}
-    for name, value in wanted.items():
-        connection.execute(f"PRAGMA {name} = {value}")
-        if connection.execute(f"PRAGMA {name}").fetchone()[0] != value:
-            raise Damaged(f"This SQLite does not support {name} = {value}.", remedy="Use a Python with its own SQLite.")
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise Locked(f"{path}: another process is using it.", remedy="Try again when it is done.") from error
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise Missing(
-                f"{path}: cannot be written.", f"{error}.", "Make room on the disk; nothing is lost."
-            ) from error
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            raise Missing(
-                f"{path}: cannot be written.", f"{error}.", "Check the rights of the file and its folder."
-            ) from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
-            raise Damaged(
-                f"{path}: this is not a gallery, or it is damaged.", f"{error}.", "Restore a backup: sidx restore FILE"
-            ) from error
-        raise
 
 
 def _marks(values: Sequence[object]) -> str:

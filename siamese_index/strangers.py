@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import scan
 from .calibration import false_match_table
 from .fusion import SAME_PICTURE, Fusion, all_distances, fused_by_identity, to_identity
-from .store import SearchRows, Store, TowerRow
+from .store import OwnRows, SearchRows, Store, TowerRow
 from .vectors import Vectors, distances
 
 if TYPE_CHECKING:
@@ -335,7 +335,12 @@ class Cohort:
         rows, tower = self._rows, self._tower.id
         first, own = at[at < self._strangers], at[at >= self._strangers]
         self._store.set_nearest(tower, rows.ids[first], rows.own[first], rows.nearest[first], rows.distance[first])
-        self._store.set_own_searches(tower, rows.ids[own], rows.nearest[own], rows.distance[own], rows.mate[own])
+        self._store.set_own_searches(
+            tower,
+            OwnRows(
+                rows.ids[own], rows.own[own], rows.vectors[own], rows.nearest[own], rows.distance[own], rows.mate[own]
+            ),
+        )
 
 
 def enrolled_as(store: Store, names: Sequence[str], digests: Sequence[bytes]) -> NDArray[np.int64]:

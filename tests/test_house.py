@@ -53,7 +53,7 @@ def test_arrows_run_from_cli_to_training_to_the_engine(imports):
     ("library", "rooms"),
     [
         ("faiss", {"siamese_index.scan"}),
-        ("sqlite3", {"siamese_index.store", "siamese_index.schema", "siamese_index.doctor"}),
+        ("sqlite3", {"siamese_index.sqlite", "siamese_index.schema"}),
         ("sqlite_utils", {"siamese_index.schema"}),
         ("onnxruntime", {"siamese_index.tower"}),
         ("tensorflow", {"siamese_index.training.fit"}),

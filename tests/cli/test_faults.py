@@ -43,7 +43,7 @@ def test_a_full_disk_is_told_and_costs_nothing(people):
     assert examine(people / "people.gallery").findings == ()
 
 
-WAL = "import siamese_index.store as s, sys; s.wal_is_safe = lambda *_: True; sys.argv[0] = 'sidx'; "
+WAL = "import siamese_index.sqlite as s, sys; s.wal_is_safe = lambda *_: True; sys.argv[0] = 'sidx'; "
 
 
 @pytest.fixture(params=["journal", "wal"])

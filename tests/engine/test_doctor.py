@@ -10,12 +10,12 @@ from siamese_index.doctor import examine, mend
 
 
 @pytest.fixture
-def patient(vector_gallery):
+def patient(file_gallery):
     rng = np.random.default_rng(0)
-    vector_gallery.enroll_vectors([f"p{i}" for i in range(300)], rng.normal(size=(300, 8)))
-    vector_gallery.calibrate_vectors(names=[f"s{i}" for i in range(50)], vectors=rng.normal(size=(50, 8)))
-    vector_gallery.close()
-    return vector_gallery.path
+    file_gallery.enroll_vectors([f"p{i}" for i in range(300)], rng.normal(size=(300, 8)))
+    file_gallery.calibrate_vectors(names=[f"s{i}" for i in range(50)], vectors=rng.normal(size=(50, 8)))
+    file_gallery.close()
+    return file_gallery.path
 
 
 def operate(path, statement, *values):

@@ -8,8 +8,8 @@ import unicodedata
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Damaged, Gallery, Locked, Missing, Refusal, TowerFile, Unreadable
-from siamese_index import store as store_module
+from siamese_index import BadInput, Damaged, Gallery, Locked, Missing, Refusal, TowerFile, Unreadable, postgres
+from siamese_index import sqlite as store_module
 from siamese_index.doctor import examine
 
 
@@ -227,8 +227,9 @@ def test_impossible_questions_are_refused(vector_gallery, angles, request_):
 
 
 def brute_force_nearest(gallery):
-    """Each stranger's distance to its nearest template of another name, the slow way, from the file itself."""
-    with sqlite3.connect(gallery.path) as db:
+    """Each stranger's distance to its nearest template of another name, the slow way, from the database itself."""
+    db = gallery._store.database
+    with db.reading():
         enrolled = db.execute(
             "SELECT i.name, t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
             " JOIN identity i ON i.id = s.identity_id JOIN generation g ON g.tower_id = t.tower_id"
@@ -409,15 +410,15 @@ def test_a_gallery_without_pictures_keeps_its_tower(tmp_path, tower_file, other_
 # -- the file ---------------------------------------------------------------------------------------
 
 
-def test_the_file_is_for_its_owner_only(vector_gallery, angles):
-    vector_gallery.enroll_vectors(["ada"], angles(0))
-    for path in vector_gallery.path.parent.iterdir():
+def test_the_file_is_for_its_owner_only(file_gallery, angles):
+    file_gallery.enroll_vectors(["ada"], angles(0))
+    for path in file_gallery.path.parent.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
-def test_a_gallery_is_not_made_over_another_file(vector_gallery):
+def test_a_gallery_is_not_made_over_another_file(file_gallery):
     with pytest.raises(BadInput, match="exists already"):
-        Gallery.create(vector_gallery.path, dimension=8)
+        Gallery.create(file_gallery.path, dimension=8)
 
 
 def test_a_gallery_needs_exactly_one_kind_of_content(tmp_path, tower_file):
@@ -441,12 +442,12 @@ def test_what_is_not_a_gallery_is_refused(tmp_path):
         Gallery.open(tmp_path / "other.gallery")
 
 
-def test_a_gallery_of_a_newer_program_is_left_alone(vector_gallery):
-    vector_gallery.close()
-    with sqlite3.connect(vector_gallery.path) as db:
+def test_a_gallery_of_a_newer_program_is_left_alone(file_gallery):
+    file_gallery.close()
+    with sqlite3.connect(file_gallery.path) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(BadInput, match="newer siamese-index"):
-        Gallery.open(vector_gallery.path)
+        Gallery.open(file_gallery.path)
 
 
 def test_every_change_is_one_event(vector_gallery, angles):
@@ -454,7 +455,8 @@ def test_every_change_is_one_event(vector_gallery, angles):
     vector_gallery.rename("ada", "eve")
     vector_gallery.remove("bob")
     vector_gallery.calibrate_vectors(fpir=0.05)
-    with sqlite3.connect(vector_gallery.path) as db:
+    db = vector_gallery._store.database
+    with db.reading():
         events = [row[0] for row in db.execute("SELECT verb FROM event ORDER BY id")]
         logged = " ".join(row[0] for row in db.execute("SELECT detail FROM event"))
     assert events == ["init", "enroll", "rename", "remove", "calibrate"]
@@ -462,8 +464,8 @@ def test_every_change_is_one_event(vector_gallery, angles):
     assert "ada" not in logged and "bob" not in logged  # no names in the log
 
 
-def test_durability_and_safety_are_set_on_every_connection(vector_gallery):
-    db = vector_gallery._store._db
+def test_durability_and_safety_are_set_on_every_connection(file_gallery):
+    db = file_gallery._store._db
     found = {
         p: db.execute(f"PRAGMA {p}").fetchone()[0]
         for p in ("synchronous", "foreign_keys", "secure_delete", "trusted_schema")
@@ -484,6 +486,7 @@ def test_wal_is_used_only_where_sqlite_is_mended(version, safe):
 
 def test_a_second_writer_waits_and_then_says_who_writes(vector_gallery, angles, monkeypatch):
     monkeypatch.setattr(store_module, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(postgres, "WAIT_SECONDS", 0.3)
     inside, done = threading.Event(), threading.Event()
 
     def write_slowly():
@@ -504,25 +507,25 @@ def test_a_second_writer_waits_and_then_says_who_writes(vector_gallery, angles, 
     vector_gallery.enroll_vectors(["ada"], angles(0))
 
 
-def test_a_backup_is_complete_and_restoring_puts_the_former_content_beside(vector_gallery, angles, tmp_path):
-    vector_gallery.enroll_vectors(["ada"], angles(0))
-    vector_gallery.backup(tmp_path / "copy")
-    vector_gallery.enroll_vectors(["bob"], angles(90))
+def test_a_backup_is_complete_and_restoring_puts_the_former_content_beside(file_gallery, angles, tmp_path):
+    file_gallery.enroll_vectors(["ada"], angles(0))
+    file_gallery.backup(tmp_path / "copy")
+    file_gallery.enroll_vectors(["bob"], angles(90))
     with pytest.raises(BadInput, match="exists already"):
-        Gallery.restore(tmp_path / "copy", vector_gallery.path)
-    former = Gallery.restore(tmp_path / "copy", vector_gallery.path, replace=True)
-    assert [row.name for row in vector_gallery.identities()] == ["ada"]  # also in a gallery that was open
+        Gallery.restore(tmp_path / "copy", file_gallery.path)
+    former = Gallery.restore(tmp_path / "copy", file_gallery.path, replace=True)
+    assert [row.name for row in file_gallery.identities()] == ["ada"]  # also in a gallery that was open
     with Gallery.open(former) as kept:
         assert [row.name for row in kept.identities()] == ["ada", "bob"]
-    vector_gallery.enroll_vectors(["carol"], angles(90))  # another history of the same length
-    second = Gallery.restore(tmp_path / "copy", vector_gallery.path, replace=True)
+    file_gallery.enroll_vectors(["carol"], angles(90))  # another history of the same length
+    second = Gallery.restore(tmp_path / "copy", file_gallery.path, replace=True)
     assert second != former
     with Gallery.open(former) as kept, Gallery.open(second) as later:
         assert [row.name for row in kept.identities()] == ["ada", "bob"]
         assert [row.name for row in later.identities()] == ["ada", "carol"]
     assert Gallery.restore(tmp_path / "copy", tmp_path / "new.gallery") is None
     with pytest.raises(BadInput, match="the gallery itself"):
-        vector_gallery.backup(vector_gallery.path)
+        file_gallery.backup(file_gallery.path)
 
 
 def test_a_damaged_backup_is_not_restored(vector_gallery, angles, tmp_path):
@@ -537,14 +540,14 @@ def test_a_damaged_backup_is_not_restored(vector_gallery, angles, tmp_path):
     assert len(vector_gallery.identities()) == 500
 
 
-def test_an_older_backup_enrolled_into_again_is_not_mistaken_for_its_future(vector_gallery, angles, tmp_path):
-    vector_gallery.backup(tmp_path / "copy")
-    vector_gallery.enroll_vectors(["ada"], angles(0))
-    assert vector_gallery.identify_vectors(angles(0), threshold=1)[0].identity == "ada"
-    with Gallery.open(vector_gallery.path) as other:
+def test_an_older_backup_enrolled_into_again_is_not_mistaken_for_its_future(file_gallery, angles, tmp_path):
+    file_gallery.backup(tmp_path / "copy")
+    file_gallery.enroll_vectors(["ada"], angles(0))
+    assert file_gallery.identify_vectors(angles(0), threshold=1)[0].identity == "ada"
+    with Gallery.open(file_gallery.path) as other:
         Gallery.restore(tmp_path / "copy", other.path, replace=True)
         other.enroll_vectors(["bob"], angles(120))  # the same revision and the same ids as ada's
-    answer = vector_gallery.identify_vectors(angles(0), threshold=1)[0]
+    answer = file_gallery.identify_vectors(angles(0), threshold=1)[0]
     assert answer.verdict == "unknown" and answer.candidates[0].identity == "bob"
 
 
@@ -556,7 +559,7 @@ def test_a_gallery_lives_in_wal_mode_too(tmp_path, angles, monkeypatch):
         with Gallery.open(gallery.path) as other:
             other.remove("bob")
         assert [c.identity for c in gallery.identify_vectors(angles(1), threshold=1)[0].candidates] == ["ada"]
-        assert gallery._store.journal_mode() == "wal"
+        assert gallery._store.facts()["journal"].startswith("wal")
         modes = {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir() if p.is_file()}
         assert modes == {0o600}
         gallery.backup(tmp_path / "copy")

@@ -1,9 +1,11 @@
 """Searches and cohorts under every fusion, against a brute force of a few numpy lines."""
 
+import sqlite3
+
 import numpy as np
 import pytest
 
-from siamese_index import Gallery, strangers
+from siamese_index import Gallery, schema, strangers
 from siamese_index.doctor import examine
 from siamese_index.fusion import RULES, fused, fused_by_identity
 from siamese_index.strangers import Cohort
@@ -116,27 +118,49 @@ def test_two_processes_that_enroll_in_turn_see_each_others_searches(vector_galle
     assert [f.what for f in examine(vector_gallery.path).findings] == []
 
 
-def test_a_gallery_of_the_first_schema_is_brought_up_and_searches_for_itself(vector_gallery, tmp_path):
-    """As a gallery that the first version made: its tables, without what the second migration added."""
-    import sqlite3
-
-    populated(vector_gallery, "best", people=10, each=2)
-    vector_gallery.calibrate_vectors(names=["eve", "mallory"], vectors=cloud(2, seed=5))
-    vector_gallery.close()
-    db = sqlite3.connect(vector_gallery.path, isolation_level=None)
-    db.executescript(
-        "DROP TABLE own_search; DROP TABLE answer; ALTER TABLE setting DROP COLUMN fusion;"
-        "ALTER TABLE setting DROP COLUMN log; UPDATE stranger_search SET nearest ="
-        " (SELECT t.id FROM template t JOIN sample s ON s.id = t.sample_id WHERE s.identity_id = nearest);"
-        "DELETE FROM _sqlite_migrations WHERE name = '2'; PRAGMA user_version = 1"
+def as_made_by(gallery, version, path):
+    """Write what `gallery` holds as the tables of an older schema."""
+    statements = [*schema._FIRST, *(schema._SECOND if version > 1 else ())]
+    new = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        new.execute(statement)
+    new.execute(
+        "CREATE TABLE _sqlite_migrations (id INTEGER PRIMARY KEY, migration_set TEXT, name TEXT, applied_at TEXT)"
     )
-    db.close()
-    with Gallery.open(vector_gallery.path) as gallery:
+    new.execute("CREATE UNIQUE INDEX m ON _sqlite_migrations (migration_set, name)")
+    for number in range(1, version + 1):
+        new.execute("INSERT INTO _sqlite_migrations VALUES (?, 'siamese_index', ?, '')", (number, str(number)))
+    new.execute("ATTACH ? AS old", (str(gallery.path),))
+    for (table,) in new.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+        if table.startswith(("sqlite_", "_sqlite")):
+            continue
+        columns = [{r[1] for r in new.execute(f"PRAGMA {db}.table_info({table})")} for db in ("main", "old")]
+        names = ", ".join(sorted(columns[0] & columns[1]))
+        new.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM old.{table}")
+    if version == 1:  # there the nearest of a search was a template
+        new.execute(
+            "UPDATE main.stranger_search SET nearest = (SELECT t.id FROM main.template t JOIN main.sample s"
+            " ON s.id = t.sample_id WHERE s.identity_id = nearest)"
+        )
+    new.execute("DETACH old")
+    new.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    new.execute(f"PRAGMA user_version = {version}")
+    new.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_gallery_of_an_older_schema_is_brought_up(file_gallery, tmp_path, version):
+    populated(file_gallery, "best", people=10, each=2)
+    file_gallery.calibrate_vectors(names=["eve", "mallory"], vectors=cloud(2, seed=5))
+    file_gallery.remove("p3")
+    as_made_by(file_gallery, version, tmp_path / "old.gallery")
+    with Gallery.open(tmp_path / "old.gallery") as gallery:
         assert gallery.identify_vectors(cloud(1, seed=6), threshold=2)[0].verdict == "match"
         assert gallery.threshold().evidence.source == "given"
         gallery.enroll_vectors(["late"], cloud(1, seed=7), conflicts="allow")
-        assert gallery.calibrate_vectors().own_searches == 21
-    assert [f.what for f in examine(vector_gallery.path).findings] == []
+        assert gallery.calibrate_vectors().own_searches == 19
+        assert gallery.outlook().identities == len(gallery.identities()) == 10
+    assert [f.what for f in examine(tmp_path / "old.gallery").findings] == []
 
 
 def test_thirty_identities_refuse_to_promise_one_in_a_thousand_and_say_what_is_missing(vector_gallery):

@@ -1,0 +1,73 @@
+"""Whole galleries: backups, and the way from a file to a server and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import BadInput, Damaged
+from .schema import TABLES
+from .sqlite import SQLite
+from .sqlite import creating as creating_file
+from .store import Database, Store, connect, is_address
+
+
+def backup(store: Store, path: Path) -> None:
+    """Write a complete, consistent copy to the file `path`, durably, while the gallery is in use."""
+    database = store.database
+    if isinstance(database, SQLite):
+        if path.exists() and path.samefile(database.path):
+            raise BadInput(f"{path} is the gallery itself.", remedy="Choose another file.")
+        database.backup(path)
+        return
+    with creating_file(path) as file, store.reading():
+        copy(database, file)
+
+
+def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
+    """Make the gallery at `place` what the file `source` is; return where its former content was put."""
+    file = SQLite(source)
+    try:
+        problems = file.problems()
+        if problems:
+            raise Damaged(f"{source}: this backup is damaged.", problems[0], "Use another backup.")
+        if is_address(place):
+            from . import postgres
+
+            if replace:
+                raise BadInput("A gallery on a server is not replaced.", remedy="Restore into an empty database.")
+            with postgres.creating(str(place), ()) as server:
+                copy(file, server)
+            return None
+        target = Path(place)
+        if not target.exists():
+            file.backup(target)
+            return None
+        if not replace:
+            raise BadInput(f"{place}: exists already.", remedy="Add --replace; its present content is put beside it.")
+        gallery = connect(target)
+        try:
+            kept = f"{target.name}.before-restore-{gallery.revision()[0]}"
+            beside = (target.with_name(f"{kept}{again}") for again in ("", *(f".{n}" for n in range(2, 10_000))))
+            former = next(path for path in beside if not path.exists())
+            assert isinstance(gallery.database, SQLite)
+            gallery.database.backup(former)
+            gallery.database.restore(file)
+        finally:
+            gallery.close()
+        return former
+    finally:
+        file.close()
+
+
+def copy(source: Database, target: Database) -> None:
+    """Copy every row of one engine's gallery into another's that has none. Call it inside transactions of both."""
+    for table in TABLES:
+        columns = source.columns(table)
+        rows = source.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1")
+        marks = ", ".join("?" * len(columns))
+        blob = columns.index("vector") if table == "template" else None
+        while chunk := rows.fetchmany(4096):
+            if blob is not None:
+                chunk = [(*row[:blob], target.vector(bytes(row[blob])), *row[blob + 1 :]) for row in chunk]
+            target.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", chunk)
+    target.continue_ids()

@@ -1,0 +1,251 @@
+"""A gallery in one SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
+from .files import replacing, sweep
+from .schema import APPLICATION_ID, VERSION, migrate
+
+if TYPE_CHECKING:
+    from .index import Index
+    from .store import Store, TowerRow
+
+WAIT_SECONDS = 10.0  # how long a second writer waits for the first
+
+
+def wal_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
+    """Say whether this SQLite keeps commits when two connections checkpoint a WAL at once."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+@contextlib.contextmanager
+def creating(path: Path) -> Iterator[SQLite]:
+    """Yield a new database inside a transaction; on leaving it is at `path`, wholly or not at all.
+
+    Raises BadInput when `path` exists.
+    """
+    if path.exists():
+        raise BadInput(f"{path}: exists already.", remedy="Choose another name, or use the gallery as it is.")
+    with replacing(path, exclusive=True) as temporary, _explained(path):
+        connection = sqlite3.connect(temporary, isolation_level=None)
+        with contextlib.closing(connection):
+            _set(connection, writable=True)
+            migrate(connection)
+        with contextlib.closing(SQLite(temporary)) as database, database.writing("init"):
+            yield database
+
+
+class SQLite:
+    """An open file. One writer at a time, any number of readers, also across processes."""
+
+    among = "IN (SELECT value FROM json_each(?))"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise Missing(f"{path}: no such gallery.", remedy=f"Make one: sidx init -g {path} --tower faces.tower")
+        sweep(path)
+        writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        mode = "rw" if writable else _reading_mode(path)
+        uri = f"{path.resolve().as_uri()}?mode={mode}"
+        with _explained(path):
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)
+            try:
+                self._check()
+                _set(self._db, writable)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _check(self) -> None:
+        found, version = (self._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+        if found != APPLICATION_ID:
+            raise Damaged(f"{self.path}: this is not a gallery.", "It is an SQLite file of another program, or empty.")
+        if version > VERSION:
+            raise BadInput(
+                f"{self.path}: made by a newer siamese-index.",
+                f"Its schema is {version}, this program knows {VERSION}.",
+                "pip install -U siamese-index",
+            )
+        if version < VERSION:
+            migrate(self._db)
+
+    def close(self) -> None:
+        self._db.close()
+
+    # -- transactions -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """One consistent state for everything that is read inside."""
+        with _explained(self.path):
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def writing(self, verb: str) -> Iterator[None]:
+        """One transaction, durable on leaving; what changes something calls `record` in it.
+
+        Raises Locked when another writer does not finish in WAIT_SECONDS.
+        """
+        with self._sole_writer(verb), _explained(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _sole_writer(self, verb: str) -> Iterator[None]:
+        # SQLite's own lock decides; this file only lets the one who waits say for whom.
+        from filelock import FileLock, Timeout
+
+        holder = self.path.with_name(f"{self.path.name}.lock")
+        try:
+            lock = FileLock(holder, timeout=WAIT_SECONDS, mode=0o600)
+            lock.acquire()
+        except Timeout:
+            with contextlib.suppress(OSError):
+                who = holder.read_text().strip()
+            raise Locked(
+                f"{self.path}: another process is writing.",
+                f"Waited {WAIT_SECONDS:.0f} s for {who or 'it'}.",
+                "Try again when it is done.",
+            ) from None
+        except OSError as error:
+            raise Missing(f"{self.path}: cannot be written.", f"{error.strerror or error}.") from None
+        try:
+            with contextlib.suppress(OSError):  # a full disk must not stop a removal
+                holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {verb})\n")
+            yield
+        finally:
+            lock.release()
+
+    # -- statements ---------------------------------------------------------------------------
+
+    def many(self, values: Collection[int] | Collection[str]) -> str:
+        return json.dumps(list(values))
+
+    def vector(self, blob: bytes) -> bytes:
+        return blob
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        return self._db.execute(statement, parameters)
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._db.executemany(statement, rows)
+
+    def last(self, table: str) -> int:
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        return row[0] if row else 0
+
+    def reserve(self, table: str, count: int) -> int:  # noqa: ARG002
+        return self.last(table) + 1  # inserting the rows moves it
+
+    def columns(self, table: str) -> list[str]:
+        return [row[1] for row in self._db.execute(f"PRAGMA table_info({table})")]
+
+    def continue_ids(self) -> None:
+        pass  # inserting the rows has moved them
+
+    def index(self, store: Store, tower: TowerRow) -> Index:
+        from .index import Index  # brings FAISS, for large galleries
+
+        return Index(store, self.path, tower.id, tower.sha256, tower.dimension)
+
+    # -- whole files --------------------------------------------------------------------------
+
+    def backup(self, path: Path) -> None:
+        """Write a complete copy to `path`, durably. Raises Missing."""
+        with (
+            replacing(path) as temporary,
+            _explained(self.path),
+            contextlib.closing(sqlite3.connect(temporary)) as copy,
+        ):
+            self._db.backup(copy)
+
+    def restore(self, backup: SQLite) -> None:
+        """Replace the whole content by that of `backup`, in one transaction of SQLite's own."""
+        with self._sole_writer("restore"), _explained(self.path):
+            backup._db.backup(self._db)
+
+    def problems(self) -> list[str]:
+        """Return what SQLite itself finds wrong with the file."""
+        try:
+            with _explained(self.path):
+                found = [row[0] for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+                found += [
+                    f"{r[0]} row {r[1]} refers to a missing {r[2]}"
+                    for r in self._db.execute("PRAGMA foreign_key_check")
+                ]
+        except SiameseIndexError as error:
+            return [str(error).replace("\n", " ")]
+        return found
+
+    def facts(self) -> dict[str, str]:
+        journal = str(self._db.execute("PRAGMA journal_mode").fetchone()[0])
+        unsafe = "" if wal_is_safe() else " (WAL can lose commits below SQLite 3.51.3)"
+        return {"SQLite": sqlite3.sqlite_version, "journal": journal + unsafe}
+
+
+def _reading_mode(path: Path) -> str:
+    """Return how to open a file in a place that cannot be written.
+
+    A WAL database without its log wants to make one, unless told that nothing will change.
+    """
+    with path.open("rb") as file:
+        is_wal = file.read(20)[18:19] == b"\x02"
+    return "ro&immutable=1" if is_wal and not path.with_name(f"{path.name}-wal").exists() else "ro"
+
+
+def _set(connection: sqlite3.Connection, writable: bool) -> None:
+    """Set what durability and safety rest on, and make sure that it took."""
+    if wal_is_safe() and writable:
+        connection.execute("PRAGMA journal_mode = WAL")
+    wanted = {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "trusted_schema": 0}
+    for name, value in wanted.items():
+        connection.execute(f"PRAGMA {name} = {value}")
+        if connection.execute(f"PRAGMA {name}").fetchone()[0] != value:
+            raise Damaged(f"This SQLite does not support {name} = {value}.", remedy="Use a Python with its own SQLite.")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise Locked(f"{path}: another process is using it.", remedy="Try again when it is done.") from error
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise Missing(
+                f"{path}: cannot be written.", f"{error}.", "Make room on the disk; nothing is lost."
+            ) from error
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            raise Missing(
+                f"{path}: cannot be written.", f"{error}.", "Check the rights of the file and its folder."
+            ) from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
+            raise Damaged(
+                f"{path}: this is not a gallery, or it is damaged.", f"{error}.", "Restore a backup: sidx restore FILE"
+            ) from error
+        raise
