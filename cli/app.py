@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from siamese_index import __version__
 from siamese_index.errors import BadInput, SiameseIndexError
+from siamese_index.store import Address, place_of
 
+Place = Path | Address  # of a gallery
 GalleryOption = Annotated[
-    Path, typer.Option("--gallery", "-g", envvar="SIDX_GALLERY", help="The gallery file.", show_default=True)
-]
+    Any,  # a Place
+    typer.Option(
+        "--gallery", "-g", envvar="SIDX_GALLERY", help="The gallery: a file, or postgresql://…", show_default=True,
+        parser=place_of, metavar="PLACE",
+    ),
+]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, also at a terminal.")]
 TagOption = Annotated[
     list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeatable. Of identities.", metavar="KEY=VALUE")

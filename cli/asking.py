@@ -13,7 +13,7 @@ import typer
 
 from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal, sources
 
-from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, TagOption, app, pairs
+from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, TagOption, app, pairs
 from .output import emit, facts, note, percent, progress
 
 
@@ -81,7 +81,7 @@ def identify(
         raise typer.Exit(3 if 3 in codes else max(codes))
 
 
-def _explain(gallery: Path, probes: list[str], fpir: float | None, threshold: float | None, as_json: bool) -> None:
+def _explain(gallery: Place, probes: list[str], fpir: float | None, threshold: float | None, as_json: bool) -> None:
     """Say why one probe is answered as it is; the picture goes beside where the command is run."""
     from siamese_index import images
     from siamese_index.explain import explain
@@ -239,7 +239,7 @@ def calibrate(
         raise typer.Exit(3)
 
 
-def _show_plan(gallery: Path, identities: int, fpir: float | None, as_json: bool) -> None:
+def _show_plan(gallery: Place, identities: int, fpir: float | None, as_json: bool) -> None:
     with Gallery.open(gallery) as opened:
         planned = opened.plan(identities, fpir=fpir)
     facts(asdict(planned), as_json)

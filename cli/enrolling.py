@@ -12,7 +12,7 @@ import typer
 from siamese_index import BadInput, Gallery, Outlook, sources
 from siamese_index.enrollment import Conflicts
 
-from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, TagOption, app, pairs
+from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, TagOption, app, pairs
 from .output import emit, note, percent, progress
 
 identities = typer.Typer(help="Who is enrolled: list, show, rename, tag, remove.", no_args_is_help=True)
@@ -48,7 +48,7 @@ def enroll(
     """Enroll an identity: NAME and its pictures, or everything in --from DATA."""
     if (data is None) == (name is None) or (name is not None and not pictures):
         raise BadInput("Enroll needs NAME and pictures, or --from DATA.", remedy="See: sidx enroll --help")
-    if tower is not None and not gallery.exists():
+    if tower is not None and isinstance(gallery, Path) and not gallery.exists():
         Gallery.create(gallery, tower).close()
         note(f"Made {gallery}.")
     least, tags = _floor(floor or []), pairs(tag)
@@ -177,7 +177,7 @@ def list_samples(
     _list_samples(gallery, identity, as_json)
 
 
-def _list_samples(gallery: Path, name: str | None, as_json: bool) -> None:
+def _list_samples(gallery: Place, name: str | None, as_json: bool) -> None:
     with Gallery.open(gallery) as opened:
         rows = [asdict(row) for row in opened.samples(name)]
     emit(rows, as_json, ["id", "identity", "source", "kept", "enrolled"])

@@ -11,7 +11,7 @@ import typer
 
 from siamese_index import BadInput, Gallery
 
-from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
+from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, app
 from .output import emit, facts, note, percent, progress
 
 
@@ -21,6 +21,9 @@ def init(
     tower: Annotated[Path | None, typer.Option(help="The tower that embeds this gallery's pictures.")] = None,
     dimension: Annotated[int | None, typer.Option(help="Instead: the length of vectors from elsewhere.")] = None,
     fpir: Annotated[float, typer.Option(help="Share of strangers that may be taken for somebody.")] = 0.01,
+    node: Annotated[
+        list[str] | None, typer.Option(help="On a server: another one for templates, postgresql://…; repeatable.")
+    ] = None,
     keep_images: Annotated[bool, typer.Option(help="Keep pictures; without them no other tower can take over.")] = True,
 ) -> None:
     """Make an empty gallery."""
@@ -29,7 +32,9 @@ def init(
             "A gallery needs --tower FILE (or --dimension N for vectors from elsewhere).",
             remedy="Make a tower: sidx train DATA -o faces.tower",
         )
-    with Gallery.create(gallery, tower, dimension=dimension, fpir=fpir, keep_pictures=keep_images) as made:
+    with Gallery.create(
+        gallery, tower, dimension=dimension, fpir=fpir, keep_pictures=keep_images, nodes=node or ()
+    ) as made:
         searches = made.threshold().evidence.searches
     note(f"{gallery} is ready, with {searches} stranger searches from its tower.")
     note(f"Next:  sidx enroll NAME PICTURE -g {gallery}")
@@ -66,7 +71,7 @@ def doctor(
     note("Nothing is wrong.")
 
 
-def _audit(gallery: Path, as_json: bool) -> None:
+def _audit(gallery: Place, as_json: bool) -> None:
     with Gallery.open(gallery) as opened, progress("weighing findings", 60) as tick:
         found = opened.audit(tick)
     emit(

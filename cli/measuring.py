@@ -12,7 +12,7 @@ import typer
 
 from siamese_index import BadInput, Gallery, Tower, sources
 
-from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, app
+from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, app
 from .asking import ThresholdOption, in_words
 from .output import emit, facts, note, percent, progress
 
@@ -53,7 +53,13 @@ def evaluate(
 
 
 def _open_set(
-    probes: str, k: int, fpir: float | None, threshold: float | None, gallery: Path, report: Path | None, as_json: bool
+    probes: str,
+    k: int,
+    fpir: float | None,
+    threshold: float | None,
+    gallery: Place,
+    report: Path | None,
+    as_json: bool,
 ) -> None:
     from siamese_index import evaluation
 
@@ -87,7 +93,7 @@ def _open_set(
         raise typer.Exit(3)
 
 
-def _pairs(probes: str, gallery: Path, report: Path | None, as_json: bool) -> None:
+def _pairs(probes: str, gallery: Place, report: Path | None, as_json: bool) -> None:
     from siamese_index import evaluation
 
     listed = sources.pairs(probes)
@@ -104,7 +110,7 @@ def _pairs(probes: str, gallery: Path, report: Path | None, as_json: bool) -> No
     note(f"{result.pairs} pairs, {result.genuine} genuine; EER {percent(result.eer)}.")
 
 
-def _one_shot(probes: str, tower: Path | None, gallery: Path, report: Path | None, as_json: bool) -> None:
+def _one_shot(probes: str, tower: Path | None, gallery: Place, report: Path | None, as_json: bool) -> None:
     from siamese_index import evaluation
 
     if tower is not None:

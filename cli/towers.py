@@ -13,7 +13,7 @@ import typer
 
 from siamese_index import BadInput, Gallery
 
-from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
+from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, app
 from .output import emit, facts, note, percent, progress, table
 from .telling import Teller, held_out
 
@@ -228,7 +228,7 @@ def promote(tower: TowerArgument, gallery: GalleryOption = DEFAULT_GALLERY) -> N
     _promote(gallery, tower)
 
 
-def _promote(gallery: Path, tower: str) -> None:
+def _promote(gallery: Place, tower: str) -> None:
     with Gallery.open(gallery) as opened, progress("embedding", len(opened.samples())) as tick:
         embedded = opened.promote(tower, tick)
     note(f"Tower {tower[:12]} is active; {embedded} samples were embedded.")

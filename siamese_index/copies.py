@@ -8,7 +8,7 @@ from .errors import BadInput, Damaged
 from .schema import TABLES
 from .sqlite import SQLite
 from .sqlite import creating as creating_file
-from .store import Database, Store, connect, is_address
+from .store import Address, Database, Store, connect, place_of
 
 
 def backup(store: Store, path: Path) -> None:
@@ -30,15 +30,15 @@ def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
         problems = file.problems()
         if problems:
             raise Damaged(f"{source}: this backup is damaged.", problems[0], "Use another backup.")
-        if is_address(place):
+        target = place_of(place)
+        if isinstance(target, Address):
             from . import postgres
 
             if replace:
                 raise BadInput("A gallery on a server is not replaced.", remedy="Restore into an empty database.")
-            with postgres.creating(str(place), ()) as server:
+            with postgres.creating(target, ()) as server:
                 copy(file, server)
             return None
-        target = Path(place)
         if not target.exists():
             file.backup(target)
             return None

@@ -14,7 +14,7 @@ import numpy as np
 from .answering import Answering
 from .errors import SiameseIndexError
 from .files import drop_cache, leftovers
-from .store import Store, connect, is_address
+from .store import Store, connect, place_of
 from .strangers import Cohort
 
 
@@ -37,7 +37,8 @@ class Examination:
 def examine(path: str | Path) -> Examination:
     """Check a gallery from the file's bytes to its threshold. Raises Missing or Damaged if it cannot be opened."""
     # Before it is opened: opening sweeps leftovers.
-    found = [] if is_address(path) else _files(Path(path))
+    place = place_of(path)
+    found = _files(place) if isinstance(place, Path) else []
     store = connect(path)
     try:
         found += [Finding(f"database: {problem}", False) for problem in store.problems()]
@@ -59,8 +60,8 @@ def _files(gallery: Path) -> list[Finding]:
 
 def mend(path: str | Path) -> None:
     """Repair what is derived: rights, leftovers, cache, strangers' distances."""
-    if not is_address(path):
-        gallery = Path(path)
+    gallery = place_of(path)
+    if isinstance(gallery, Path):
         for leftover in leftovers(gallery):
             leftover.unlink(missing_ok=True)
         os.chmod(gallery, 0o600)  # noqa: PTH101

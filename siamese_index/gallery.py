@@ -155,7 +155,8 @@ class Gallery:
     @property
     def revision(self) -> int:
         """The number of changes that this gallery has seen."""
-        return self._store.revision()[0]
+        with self._store.reading():
+            return self._store.revision()[0]
 
     def _active(self) -> TowerRow:
         with self._store.reading():

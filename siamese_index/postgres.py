@@ -11,12 +11,14 @@ import functools
 import os
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import BadInput, Damaged, Locked, Missing, NotInstalled, SiameseIndexError
 from .schema import TABLES, VERSION
+from .store import Address
 
 if TYPE_CHECKING:
     from .server_index import ServerIndex
@@ -87,30 +89,33 @@ _SCHEMA = (
 
 
 @contextlib.contextmanager
-def creating(address: str, nodes: Sequence[str]) -> Iterator[PostgreSQL]:
+def creating(address: Address, nodes: Sequence[Path | Address]) -> Iterator[PostgreSQL]:
     """Yield a new gallery's database inside a transaction; on leaving it is there, wholly or not at all.
 
     Raises BadInput when there is one already, Missing when a server cannot be reached or may not be used.
     """
+    servers = [node for node in nodes if isinstance(node, Address)]
+    if len(servers) != len(nodes):
+        raise BadInput("A node is another server.", remedy="Such as postgresql://user@host/database")
     database = PostgreSQL(address, new=True)
-    laid: list[str] = []
+    laid: list[Address] = []
     try:
         with contextlib.closing(database), database.writing("init"):
             for statement in _SCHEMA:
                 database.statement(statement)
-            if not nodes:
+            if not servers:
                 for number in range(PARTITIONS):
                     database.statement(
                         f"CREATE TABLE template_{number} PARTITION OF template"
                         f" FOR VALUES WITH (MODULUS {PARTITIONS}, REMAINDER {number})"
                     )
                     _index(database, f"template_{number}")
-            for number, node in enumerate(nodes):
+            for number, node in enumerate(servers):
                 with contextlib.closing(PostgreSQL(node, node=True)) as server, server.writing("init"):
                     server.statement(f"CREATE TABLE template_{number} {_TEMPLATE}")
                     _index(server, f"template_{number}")
                 laid.append(node)
-                _link(database, number, len(nodes), node)
+                _link(database, number, len(servers), node)
             yield database
     except BaseException:
         for number, node in enumerate(laid):  # nothing is half there
@@ -125,9 +130,9 @@ def _index(server: PostgreSQL, table: str) -> None:
     server.statement(f"CREATE INDEX ON {table} (identity_id)")
 
 
-def _link(database: PostgreSQL, number: int, of: int, node: str) -> None:
+def _link(database: PostgreSQL, number: int, of: int, node: Address) -> None:
     """Make a node's table the partition `number` of `of`."""
-    told = conninfo.conninfo_to_dict(node)
+    told = conninfo.conninfo_to_dict(node.full)
     where = {k: str(told[k]) for k in ("host", "port", "dbname") if told.get(k)}
     # The distance and its order are computed where the templates are; a node that is down is an error at once.
     where |= {"extensions": "vector", "use_remote_estimate": "true", "batch_size": "1000", "fetch_size": "1000",
@@ -160,17 +165,17 @@ class PostgreSQL:
 
     among = "= ANY(?)"
 
-    def __init__(self, address: str, *, new: bool = False, node: bool = False) -> None:
+    def __init__(self, address: Address, *, new: bool = False, node: bool = False) -> None:
         """`new`: there must be no gallery yet; `node`: it only holds templates of one."""
         try:
-            self._told = conninfo.conninfo_to_dict(address)
+            self._told = conninfo.conninfo_to_dict(address.full)
         except psycopg.Error as error:
             raise BadInput(
                 "This is no address of a server.", _line(error), "Such as postgresql://user@host/database"
             ) from None
-        self.path = _without_password(address, self._told)
+        self.path = address
         self._password = str(self._told.get("password") or "")
-        self._address, self._new, self._node = address, new, node
+        self._new, self._node = new, node
         self._inside = False
         self._connection = self._connected()
 
@@ -284,10 +289,12 @@ class PostgreSQL:
 
     @contextlib.contextmanager
     def _transaction(self, begin: str, end: str) -> Iterator[None]:
-        if self._connection.closed:  # the server went away since
-            self._connection = self._connected()
         with self._explained():
-            self.statement(begin)
+            try:
+                self._live().execute(begin)
+            except psycopg.OperationalError:  # the server went away since, and may be back
+                self._connection.close()
+                self._live().execute(begin)
             self._inside = True
             try:
                 yield
@@ -320,10 +327,16 @@ class PostgreSQL:
 
     def statement(self, text: str | sql.Composed) -> None:
         """Run a statement without parameters."""
-        self._connection.execute(text)
+        self._live().execute(text)
+
+    def _live(self) -> psycopg.Connection[Any]:
+        """Return the connection; outside of a transaction a new one, when it was lost."""
+        if self._connection.closed and not self._inside:
+            self._connection = self._connected()
+        return self._connection
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
-        return self._connection.execute(_placed(statement), parameters, binary=True)
+        return self._live().execute(_placed(statement), parameters, binary=True)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         with self._connection.cursor() as cursor:
@@ -359,7 +372,7 @@ class PostgreSQL:
     @contextlib.contextmanager
     def outside(self) -> Iterator[Any]:
         """Yield what runs statements on a connection of its own, each a transaction: for what may take long."""
-        with contextlib.closing(PostgreSQL(self._address)) as other, other._explained():
+        with contextlib.closing(PostgreSQL(self.path)) as other, other._explained():
             yield other.statement
 
     def pipeline(self) -> Any:
@@ -466,15 +479,3 @@ def _placed(statement: str) -> str:
 def _line(error: BaseException) -> str:
     """Return what the server said first: its further lines can hold data."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _without_password(address: str, told: dict[str, Any]) -> str:
-    if not told.get("password"):
-        return address
-    before, _, after = address.partition("@")
-    scheme, _, user = before.partition("://")
-    hidden = f"{scheme}://{user.partition(':')[0]}@{after}" if after else address
-    # It may also stand among the parameters.
-    base, mark, parameters = hidden.partition("?")
-    kept = "&".join(p for p in parameters.split("&") if not p.startswith("password="))
-    return base + (mark + kept if kept else "")

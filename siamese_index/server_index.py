@@ -135,7 +135,7 @@ class ServerIndex:
                 statement(make)
                 if progress:
                     progress(self._total // len(makes))
-        self._look_for_index()
+        self._tables = []  # this transaction may not see them yet: the next looks again
 
     def described(self) -> tuple[str, str]:
         """Return how the nearest are found, and why so."""

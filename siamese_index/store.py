@@ -170,18 +170,35 @@ class Database(Protocol):
     def close(self) -> None: ...
 
 
-def is_address(place: str | Path) -> bool:
-    """Whether this names a gallery on a PostgreSQL server instead of a file."""
-    return isinstance(place, str) and place.startswith(("postgresql://", "postgres://"))
+class Address(str):
+    """The address of a server as it may be printed: without its password, which only `full` has."""
+
+    full: str
+
+
+def place_of(text: str | Path) -> Path | Address:
+    """Return what names a gallery: the address of a PostgreSQL server, or a file."""
+    if isinstance(text, Address):
+        return text
+    if not isinstance(text, str) or not text.startswith(("postgresql://", "postgres://")):
+        return Path(text)
+    before, at, after = text.partition("@")
+    scheme, _, user = before.partition("://")
+    shown, mark, options = (f"{scheme}://{user.partition(':')[0]}@{after}" if at else text).partition("?")
+    options = "&".join(part for part in options.split("&") if not part.startswith("password="))
+    address = Address(shown + (mark + options if options else ""))
+    address.full = text
+    return address
 
 
 def connect(place: str | Path) -> Store:
     """Open the gallery at a path or address. Raises Missing, Damaged, or BadInput for one of a newer program."""
-    if is_address(place):
+    where = place_of(place)
+    if isinstance(where, Address):
         from .postgres import PostgreSQL
 
-        return Store(PostgreSQL(str(place)))
-    return Store(SQLite(Path(place)))
+        return Store(PostgreSQL(where))
+    return Store(SQLite(where))
 
 
 @contextlib.contextmanager
@@ -191,16 +208,17 @@ def creating(place: str | Path, target_fpir: float, keep_pictures: bool, nodes: 
     `nodes` are addresses of further servers for its templates. Raises BadInput when there is one already.
     """
     made: AbstractContextManager[SQLite] | AbstractContextManager[PostgreSQL]
-    if is_address(place):
+    where = place_of(place)
+    if isinstance(where, Address):
         from . import postgres
 
-        made = postgres.creating(str(place), nodes)
+        made = postgres.creating(where, [place_of(node) for node in nodes])
     elif nodes:
         raise BadInput(
             "Only a gallery on a PostgreSQL server has nodes.", remedy="Leave them out, or use postgresql://…"
         )
     else:
-        made = sqlite.creating(Path(place))
+        made = sqlite.creating(where)
     with made as database:
         database.execute(
             "INSERT INTO setting (id, target_fpir, keep_pictures) VALUES (1, ?, ?)", (target_fpir, int(keep_pictures))

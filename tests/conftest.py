@@ -16,8 +16,7 @@ import pytest
 from siamese_index import Gallery, TowerFile
 from siamese_index.training import train
 from siamese_index.training.glyphs import draw
-
-from .servers import Server, binaries
+from tests.servers import Server, binaries
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

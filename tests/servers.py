@@ -25,13 +25,17 @@ def binaries() -> Path | None:
 class Server:
     """One PostgreSQL server, reached through a socket in its folder."""
 
-    def __init__(self, port: int, *options: str) -> None:
+    def __init__(self, port: int, *options: str, standby_of: Server | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sidx-pg-", dir="/tmp"))
         self.port, self.options = port, options
         self._process: subprocess.Popen | None = None
         if os.geteuid() == 0:
             os.chown(self.folder, NOBODY, NOBODY)
-        self.run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
+        if standby_of:
+            source = f"host={standby_of.folder} port={standby_of.port} user=postgres application_name=s1"
+            self.run("pg_basebackup", "-d", source, "-D", str(self.data), "-R", "-X", "stream", "-c", "fast")
+        else:
+            self.run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
         self.start()
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 
 from siamese_index import BadInput, Gallery, Tower, images
 from siamese_index.comparison import compare
+from siamese_index.store import place_of
 
 from .child import Report, run
 from .data import enrolled
@@ -49,7 +50,7 @@ def retrain(
         target = opened.threshold().evidence.target_fpir or 0.01
         _refuse_too_little(opened, data)
         settings = {"size": champion.size, "dimension": champion.dimension, "fpir": target, **settings}
-        job = {"gallery": str(gallery), "data": None if data is None else str(data), "settings": settings}
+        job = {"gallery": str(place_of(gallery)), "data": None if data is None else str(data), "settings": settings}
         made = run({**job, "recipe": recipe or own_recipe(champion.card)}, report)
         challenger = Tower(made.onnx, made.card, made.id)
         samples = enrolled(gallery)

@@ -146,6 +146,7 @@ def as_made_by(gallery, version, path):
     new.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     new.execute(f"PRAGMA user_version = {version}")
     new.close()
+    path.chmod(0o600)
 
 
 @pytest.mark.parametrize("version", [1, 2])
