@@ -41,6 +41,9 @@ def enroll(
         list[str] | None,
         typer.Option(help="The least quality, such as sharpness=0.3; also size, brightness, contrast. Repeatable."),
     ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Embed on the workers of this Dask scheduler, such as tcp://host:8786.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of it.")] = False,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = False,
@@ -54,10 +57,12 @@ def enroll(
     least, tags = _floor(floor or []), pairs(tag)
     by_hand: Conflicts = "allow" if allow_conflict else "refuse"
     in_bulk: Conflicts = "allow" if allow_conflict else "refuse when sure"
+    if dask is not None and data is None:
+        raise BadInput("--dask is for many: it needs --from DATA.")
     with Gallery.open(gallery) as opened:
         before = opened.outlook()
-        if opened.holds_vectors and (dry_run or least):
-            raise BadInput("Vectors have no quality, and no dry run.", remedy="Leave out --floor and --dry-run.")
+        if opened.holds_vectors and (dry_run or least or dask):
+            raise BadInput("Vectors have no quality, no dry run, no workers.", remedy="Leave these options out.")
         if name is not None:
             done = opened.enroll(
                 name, sources.samples(pictures or []), conflicts=by_hand, floor=least, dry_run=dry_run, tags=tags
@@ -73,7 +78,9 @@ def enroll(
         else:
             items = sources.items(data or "")
             with progress("enrolling", len(items)) as tick:
-                done = opened.enroll_many(items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run, tags=tags)
+                done = opened.enroll_many(
+                    items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run, tags=tags, dask=dask
+                )
         after = done.outlook or opened.outlook()
     verb = "would be enrolled" if dry_run else "enrolled"
     rows: list[dict[str, Any]] = [{"identity": n, "sample": s, "result": verb} for n, s in done.enrolled]

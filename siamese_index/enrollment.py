@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import images
 from .answering import Answering, Outlook
 from .calibration import Threshold
+from .embedding import Embed
 from .errors import BadInput, Conflict, SiameseIndexError
 from .fusion import all_distances, to_identity
 from .images import Picture
 from .store import Store, TowerRow
-from .tower import Tower
 from .vectors import Vectors
 
 NAME_LIMIT = 255
@@ -48,38 +50,57 @@ class Enrollment:
 
 
 def take(
-    items: Sequence[tuple[str, Picture]],
-    tower: Tower,
+    items: Iterable[tuple[str, Picture]],
+    embed: Embed,
+    dimension: int,
     total: Enrollment,
     strict: bool,
     keep: bool = True,
     floor: Mapping[str, float] | None = None,
     progress: Progress | None = None,
+    holder: Callable[[bytes], str | None] = lambda digest: None,  # noqa: ARG005
 ) -> tuple[list[Sample], Vectors]:
     """Read and embed (name, picture) items; return the samples and their vectors (n, dimension).
 
     What cannot be taken, or is below the `floor` of quality, is raised if `strict`, else listed in `total`.
+    A sample whose digest has the `holder` that it is said to show is enrolled already, and not looked at again.
     """
-    samples: list[Sample] = []
-    pixels = []
-    for number, (name, picture) in enumerate(items):
-        source = picture_name(picture, number)
-        try:
-            accepted, data = clean_name(name), images.read(picture)
-            kept = tower.bounded(data)
-            if floor:
-                images.refuse_below(floor, kept)
-            pixels.append(tower.prepare(kept))  # of what is kept, so that embedding it again gives the same
-        except SiameseIndexError as error:
-            if strict:
-                raise images.named(source, error) from None
-            total.refused.append(Refusal(source, images.named(source, error)))
-            continue
-        finally:
+    waiting: deque[tuple[str, bytes, str]] = deque()
+
+    def refuse(source: str, error: SiameseIndexError) -> None:
+        if strict:
+            raise images.named(source, error) from None
+        total.refused.append(Refusal(source, images.named(source, error)))
+
+    def readable() -> Iterator[bytes]:
+        for number, (name, picture) in enumerate(items):
+            source = picture_name(picture, number)
+            try:
+                accepted, data = clean_name(name), images.read(picture)
+            except SiameseIndexError as error:
+                refuse(source, error)
+            else:
+                digest = hashlib.sha256(data).digest()
+                if holder(digest) != accepted:
+                    waiting.append((accepted, digest, source))
+                    yield data
+                    continue
+                total.already.append((accepted, source))
             if progress:
                 progress(1)
-        samples.append((accepted, hashlib.sha256(data).digest(), source, kept if keep else None))
-    return samples, tower.embed(pixels)
+
+    samples: list[Sample] = []
+    vectors: list[NDArray[np.float32]] = []
+    for found in embed(readable(), floor or {}):
+        name, digest, source = waiting.popleft()
+        if isinstance(found, SiameseIndexError):
+            refuse(source, found)
+        else:
+            samples.append((name, digest, source, found[0] if keep else None))
+            vectors.append(found[1])
+        if progress:
+            progress(1)
+    return samples, np.array(vectors, np.float32).reshape(-1, dimension)
 
 
 def write(

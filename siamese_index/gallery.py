@@ -21,13 +21,14 @@ from .answering import Answering, Outlook, Question, Verification, share
 from .calibration import DEFAULT_FPIR, Threshold
 from .copies import backup, restore
 from .decision import Decision, Evidence
+from .embedding import Embed, ahead, local
 from .enrollment import Conflicts, Enrollment, Progress, Refusal, clean_name, picture_name
 from .errors import BadInput, Damaged, Missing, SiameseIndexError
 from .fusion import RULES, Fusion, all_distances, fused_by_identity, to_identity
 from .images import Picture
 from .planning import Capacity, Plan, Planner
 from .store import IdentityRow, SampleRow, Store, TowerRow, connect, creating
-from .tower import BATCH, Tower, TowerFile
+from .tower import BATCH, Taken, Tower, TowerFile
 from .vectors import Vectors, distances, unit, unpack
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Terms:
     floor: Mapping[str, float] = field(default_factory=dict)  # the least of each measure of `images.quality`
     dry_run: bool = False
     tags: tuple[tuple[str, str], ...] = ()  # for the identities of what is enrolled
+    embed: Embed | None = None  # in place of the tower here
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,17 @@ class Calibration:
     fnir_interval: tuple[float, float]
     identities: int
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """A picture on its way to an answer."""
+
+    name: str
+    data: bytes
+    tower: str  # the id of the tower that it was prepared for
+    taken: Taken
+    ms: float  # that reading and decoding took
 
 
 def _tags(tags: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
@@ -220,17 +233,25 @@ class Gallery:
         floor: Mapping[str, float] | None = None,
         dry_run: bool = False,
         tags: Mapping[str, str] | None = None,
+        dask: str | None = None,
     ) -> Enrollment:
         """Enroll (name, picture) items; the good ones are enrolled, the others listed in `refused`.
 
         Durable after every CHUNK pictures, so an interrupted run can simply be repeated. Conflicts are
         refused when the threshold promises an FPIR of at most 2 %: a weak one would accuse too many. The
-        rest is as for `enroll`; a dry run is one transaction.
+        rest is as for `enroll`; a dry run is one transaction. `dask` is the address of a Dask scheduler whose
+        workers embed (docs/workers.md); the result is the same.
         """
-        total, terms = Enrollment(), Terms(conflicts, floor or {}, dry_run, _tags(tags))
-        waiting = iter(items)
-        while chunk := list(itertools.islice(waiting, None if dry_run else CHUNK)):
-            self._enroll(chunk, total, False, terms, progress)
+        with contextlib.ExitStack() as stack:
+            embed = None
+            if dask is not None:
+                from .workers import Workers
+
+                embed = stack.enter_context(Workers(dask, self.tower_file(), self.tower)).embed
+            total, terms = Enrollment(), Terms(conflicts, floor or {}, dry_run, _tags(tags), embed)
+            waiting = iter(items)
+            while chunk := list(itertools.islice(waiting, None if dry_run else CHUNK)):
+                self._enroll(chunk, total, False, terms, progress)
         return total
 
     def enroll_vectors(
@@ -314,7 +335,10 @@ class Gallery:
         progress: Progress | None = None,
     ) -> Enrollment:
         row, keep = self._active(), self._store.settings().keep_pictures
-        samples, vectors = enrollment.take(items, self.tower, total, strict, keep, terms.floor, progress)
+        samples, vectors = enrollment.take(
+            items, terms.embed or local(self.tower), row.dimension, total, strict, keep, terms.floor, progress,
+            self._holder,
+        )  # fmt: skip
         with contextlib.suppress(_TakenBack), self._store.writing("enroll"):
             enrollment.write(
                 self._store, self._answering, row, samples, vectors, total, strict, terms.conflicts, terms.tags
@@ -323,6 +347,11 @@ class Gallery:
                 total.outlook = self._answering.outlook()
                 raise _TakenBack
         return total
+
+    def _holder(self, digest: bytes) -> str | None:
+        with self._store.reading():
+            found = self._store.holders([digest]).get(digest)
+        return found[1] if found else None
 
     def outlook(self) -> Outlook:
         """Return what the gallery promises now, and what it costs."""
@@ -436,41 +465,39 @@ class Gallery:
         return self._identify(pictures, Question(k, fpir, threshold, exact, _tags(tags)))
 
     def _identify(self, pictures: Iterable[Picture], question: Question) -> Iterator[Decision | Refusal]:
-        number, waiting = 0, iter(pictures)
-        while batch := list(itertools.islice(waiting, BATCH)):
-            yield from self._identify_batch(batch, number, question)
-            number += len(batch)
+        _ = self.tower  # opened here, for the threads
+        probes = ahead(self._probe, enumerate(pictures))
+        while batch := list(itertools.islice(probes, BATCH)):
+            yield from self._answer(batch, question)
 
-    def _identify_batch(
-        self, pictures: Sequence[Picture], number: int, question: Question
-    ) -> Iterator[Decision | Refusal]:
-        tower = self._tower or self.tower  # if it was swapped meanwhile, `decide` sees it
+    def _probe(self, numbered: tuple[int, Picture]) -> _Probe | Refusal:
+        number, picture = numbered
+        name, tower = picture_name(picture, number), self._tower
+        assert tower  # `_identify` has seen to it
         begin = time.perf_counter()
-        names, pixels, refusals, samples = [], [], {}, []
-        for i, picture in enumerate(pictures):
-            name = picture_name(picture, number + i)
-            try:
-                data = images.read(picture)
-                pixels.append(tower.prepare(data))
-                names.append(name)
-                samples.append(data)
-            except SiameseIndexError as error:
-                refusals[i] = Refusal(name, images.named(name, error))
-        decoded = time.perf_counter()
-        vectors = tower.embed(pixels)
-        embedded = time.perf_counter()
-        each = 1000 / max(1, len(names))
-        ms = {"decode": (decoded - begin) * each, "embed": (embedded - decoded) * each}
-        decided = self._answering.decide(tower.id, names, vectors, question, ms)
-        if decided is None:  # the tower was swapped meanwhile
-            self._tower = None
-            yield from self._identify_batch(pictures, number, question)
-            return
+        try:
+            data = images.read(picture)
+            return _Probe(name, data, tower.id, tower.prepare(data), (time.perf_counter() - begin) * 1000)
+        except SiameseIndexError as error:
+            return Refusal(name, images.named(name, error))
+
+    def _answer(self, batch: Sequence[_Probe | Refusal], question: Question) -> Iterator[Decision | Refusal]:
+        decided = None
+        while decided is None:
+            tower = self._tower or self.tower  # if another is active by now, `decide` sees it
+            probes = [each for each in batch if isinstance(each, _Probe)]
+            begin = time.perf_counter()
+            vectors = tower.embed([p.taken if p.tower == tower.id else tower.prepare(p.data) for p in probes])
+            each = 1000 / max(1, len(probes))
+            ms = {"decode": sum(p.ms for p in probes) * each / 1000, "embed": (time.perf_counter() - begin) * each}
+            decided = self._answering.decide(tower.id, [p.name for p in probes], vectors, question, ms)
+            if decided is None:
+                self._tower = None
         if self._answering.logs:
-            self._log(decided, vectors, [tower.bounded(sample) for sample in samples])
+            self._log(decided, vectors, [tower.bounded(probe.data) for probe in probes])
         answers = iter(decided)
-        for i in range(len(pictures)):
-            yield refusals[i] if i in refusals else next(answers)
+        for one in batch:
+            yield one if isinstance(one, Refusal) else next(answers)
 
     def identify_vectors(
         self,
@@ -600,7 +627,8 @@ class Gallery:
         rows: list[Stranger] = []
         vectors: Vectors = np.zeros((0, 0), np.float32)
         if given:
-            samples, vectors = enrollment.take(given, self.tower, taken, strict=False, progress=progress)
+            tower = self.tower
+            samples, vectors = enrollment.take(given, local(tower), tower.dimension, taken, False, progress=progress)
             rows = [(name, digest, kept) for name, digest, _, kept in samples]
         self._calibrate(fpir, rows, vectors, fusion)
         return self._calibration(), taken.refused
