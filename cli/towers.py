@@ -157,6 +157,26 @@ def retrain(
         note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {gallery}")
 
 
+@towers.command("optimize", epilog="Example:  sidx towers optimize --data probes -g people.gallery")
+def optimize(
+    data: Annotated[str | None, typer.Option(help="More pictures to measure it with, as for train.")] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an 8-bit candidate of the active tower. It is kept only if it is faster here, and as good."""
+    from siamese_index.training.optimizing import optimize as optimized
+
+    result = optimized(gallery, data)
+    print_comparison(result.tower, result.report, as_json)
+    speed, size = result.report["speed"], result.report["size"]
+    note(f"A batch takes {speed:.2f} times as long, and the tower {size:.2f} times the room.")
+    if result.accepted:
+        note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {gallery}")
+    else:
+        note(f"It is not kept: {result.why}.")
+        raise typer.Exit(10)
+
+
 def print_comparison(tower: str, report: dict[str, Any], as_json: bool) -> None:
     """Print a candidate's figures beside the active tower's."""
     if as_json or not sys.stdout.isatty():

@@ -127,6 +127,10 @@ class Tower:
         self.frame = str(taken.get("frame", "whole"))
         if self.frame not in images.FRAMES:
             raise Damaged(f"The tower's card asks for the frame {self.frame!r}.", remedy="pip install -U siamese-index")
+        looks = taken.get("looks", 1)  # at each sample: so many less fit into a run
+        if not isinstance(looks, int) or not 1 <= looks <= 1024:
+            raise Damaged("The tower's card asks for an impossible number of looks.", f"{looks!r}.")
+        self._at_once = max(1, BATCH // looks)
         limits = (65536,) if self.takes_numbers else (4096, 4096, 3)
         if not all(0 < n <= limit for n, limit in zip(self.shape, limits, strict=True)) or self.shape[-1] == 2:
             raise Damaged("The tower's card asks for an impossible input.", f"Of shape {self.shape}.")
@@ -190,8 +194,8 @@ class Tower:
         if any(sample.shape != self.shape for sample in samples):
             raise BadInput(f"This tower takes samples of shape {self.shape}.")
         out = np.empty((len(samples), self.dimension), np.float32)
-        for start in range(0, len(samples), BATCH):
-            batch = np.stack(list(samples[start : start + BATCH])).astype(np.float32)
+        for start in range(0, len(samples), self._at_once):
+            batch = np.stack(list(samples[start : start + self._at_once])).astype(np.float32)
             rows = self._session.run(None, {self._input: batch})[0]
             if rows.shape != (len(batch), self.dimension):
                 raise Damaged(f"The tower yields shape {rows.shape[1:]}, its card says ({self.dimension},).")

@@ -114,7 +114,7 @@ def fit(
     measured = _measured(models.served, data, parts)
     card: dict[str, Any] = {
         "format": 1,
-        "input": _input(data),
+        "input": _input(data, recipe.tower),
         "dimension": models.served.output_shape[-1],
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "training": {
@@ -145,11 +145,15 @@ def fit(
     return made
 
 
-def _input(data: Data) -> dict[str, Any]:
+def _input(data: Data, tower: dict[str, Any]) -> dict[str, Any]:
     """Return what a card says of the input: all that serving must do before the network."""
     if len(data.shape) == 1:
         return {"numbers": data.shape[0]}
-    return {**dict(zip(("height", "width", "channels"), data.shape, strict=True)), "frame": data.frame}
+    from .towers import LOOKS
+
+    looks = (2 if tower.get("mirrored") else 1) * (LOOKS if tower.get("looks") else 1)
+    taken = {**dict(zip(("height", "width", "channels"), data.shape, strict=True)), "frame": data.frame}
+    return taken | ({"looks": looks} if looks > 1 else {})
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,9 @@ def build(shape: tuple[int, ...], dimension: int, tower: dict[str, Any], known: 
     return keras.Model(inputs, _template(features, dimension), name="tower")
 
 
+LOOKS = 21
+
+
 def mirrored(tower: keras.Model) -> keras.Model:
     """Return a model that gives the mean of a picture's vector and its mirror image's, of unit length again.
 
@@ -60,8 +63,8 @@ def mirrored(tower: keras.Model) -> keras.Model:
     from keras import layers
 
     inputs = keras.Input(tower.input_shape[1:], name="pixels")
-    both = layers.Add()([tower(inputs), tower(inputs[:, :, ::-1])])
-    return keras.Model(inputs, layers.UnitNormalization(name="template")(both), name="mirrored")
+    vectors = _summed(tower, [inputs, inputs[:, :, ::-1]])
+    return keras.Model(inputs, layers.UnitNormalization(name="template")(vectors), name="mirrored")
 
 
 def looked_around(tower: keras.Model) -> keras.Model:
@@ -80,9 +83,12 @@ def looked_around(tower: keras.Model) -> keras.Model:
 
     def window(picture: Tensor, top: int, left: int, down: int, right: int) -> Tensor:
         """Cut a window out of the picture, or beyond it where the numbers are negative."""
-        beyond = [[0, 0], *([max(0, -a), max(0, -b)] for a, b in ((top, down), (left, right))), [0, 0]]
-        padded = ops.pad(picture, beyond, mode="symmetric")
-        return layers.Cropping2D(((max(0, top), max(0, down)), (max(0, left), max(0, right))))(padded)
+        for axis, side, first, last in ((1, height, top, down), (2, width, left, right)):
+            if first or last:
+                mirrored = np.pad(np.arange(side), (max(0, -first), max(0, -last)), mode="symmetric")
+                at = mirrored[max(0, first) :][: side - first - last]
+                picture = ops.take(picture, at.astype(np.int32), axis=axis)
+        return picture
 
     looks = []
     for picture in (inputs, _turned(inputs, -8.0), _turned(inputs, 8.0)):
@@ -91,8 +97,17 @@ def looked_around(tower: keras.Model) -> keras.Model:
         # Not layers.Resizing, which takes itself for a part of training and would wake the tower's dropout.
         scaled = [ops.image.resize(look, (height, width), interpolation="bilinear") for look in (nearer, farther)]
         looks += [picture, *(window(picture, *edge) for edge in edges), *scaled]
-    vectors = layers.Add()([tower(look) for look in looks])
+    assert len(looks) == LOOKS
+    vectors = _summed(tower, looks)
     return keras.Model(inputs, layers.UnitNormalization(name="template")(vectors), name="looked_around")
+
+
+def _summed(tower: keras.Model, looks: Sequence[Tensor]) -> Tensor:
+    """Return the sum of the tower's vectors of each look, seen as one batch: a graph as small as of one look."""
+    from keras import ops
+
+    vectors = tower(ops.concatenate(looks, axis=0))
+    return ops.sum(ops.reshape(vectors, (len(looks), -1, tower.output_shape[-1])), axis=0)
 
 
 def _turned(inputs: Tensor, degrees: float) -> Tensor:
