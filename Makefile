@@ -22,7 +22,8 @@ demo: .venv/installed
 
 # Slow proofs; their figures stand in the README.
 bench: .venv/installed
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hnswlib usearch
+	$(BIN)/python -m benchmarks.speed $(PART)
 
 bench-training: .venv/installed
 	$(BIN)/python -m benchmarks.training $(PART)

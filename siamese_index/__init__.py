@@ -4,13 +4,17 @@
 in `siamese_index.training`, which alone needs TensorFlow.
 """
 
-from .answering import Outlook, Verification
-from .decision import Candidate, Decision, Evidence
-from .enrollment import Enrollment, Refusal
-from .errors import BadInput, Conflict, Damaged, Locked, Missing, NotInstalled, SiameseIndexError, Unreadable
-from .gallery import Calibration, Gallery
-from .planning import Capacity, Plan
-from .tower import Cohort, Tower, TowerFile
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .answering import Outlook, Verification
+    from .decision import Candidate, Decision, Evidence
+    from .enrollment import Enrollment, Refusal
+    from .errors import BadInput, Conflict, Damaged, Locked, Missing, NotInstalled, SiameseIndexError, Unreadable
+    from .gallery import Calibration, Gallery
+    from .planning import Capacity, Plan
+    from .tower import Cohort, Tower, TowerFile
 
 __version__ = "0.1.0"
 __all__ = [
@@ -18,3 +22,34 @@ __all__ = [
     "Evidence", "Gallery", "Locked", "Missing", "NotInstalled", "Outlook", "Plan", "Refusal", "SiameseIndexError",
     "Tower", "TowerFile", "Unreadable", "Verification",
 ]  # fmt: skip
+
+# Imported when first used: the command line has something to say before numpy is loaded.
+_ROOMS = {
+    "answering": ("Outlook", "Verification"),
+    "decision": ("Candidate", "Decision", "Evidence"),
+    "enrollment": ("Enrollment", "Refusal"),
+    "errors": (
+        "BadInput",
+        "Conflict",
+        "Damaged",
+        "Locked",
+        "Missing",
+        "NotInstalled",
+        "SiameseIndexError",
+        "Unreadable",
+    ),
+    "gallery": ("Calibration", "Gallery"),
+    "planning": ("Capacity", "Plan"),
+    "tower": ("Cohort", "Tower", "TowerFile"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(import_module(f".{room}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -188,7 +188,10 @@ def effective_searches(nearest: NDArray[np.float64], names: Sequence[str]) -> fl
 
     Measured where it can be: at the median distance.
     """
-    return effective_count(nearest <= np.median(nearest), names) if len(nearest) else 0.0
+    if not len(nearest):
+        return 0.0
+    middle = np.sort(nearest)[[(len(nearest) - 1) // 2, len(nearest) // 2]].mean()  # np.median loads numpy.ma: 5 ms
+    return effective_count(nearest <= middle, names)
 
 
 def effective_count(hits: NDArray[np.bool_], names: Sequence[str]) -> float:

@@ -55,7 +55,7 @@ def test_arrows_run_from_cli_to_training_to_the_engine(imports):
         ("faiss", {"siamese_index.scan"}),
         ("sqlite3", {"siamese_index.sqlite", "siamese_index.schema"}),
         ("sqlite_utils", {"siamese_index.schema"}),
-        ("onnxruntime", {"siamese_index.tower"}),
+        ("onnxruntime", {"siamese_index.tower", "siamese_index.training.optimizing"}),
         ("tensorflow", {"siamese_index.training.fit"}),
     ],
 )

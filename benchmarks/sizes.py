@@ -1,0 +1,541 @@
+"""From ten thousand to a million: each row is us and the bare thing, or a peer, in turns in one run.
+
+    make bench        (python -m benchmarks.speed [--json FILE])
+
+Vectors are clustered: identities in look-alike families, in 24 latent dimensions, mapped to 128; samples of an
+identity are about 0.35 apart and strangers' nearest about 0.55. Embeddings of a million real pictures do not exist here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from siamese_index import Gallery, scan
+from siamese_index.sqlite import creating
+
+from .rows import note, ratio, row
+
+MILLION, DIMENSION, LATENT, FAMILIES = 1_000_000, 128, 24, 2000
+Vectors = np.ndarray
+
+
+class Crowd:
+    """Identities, and how their samples look."""
+
+    def __init__(self, count: int, seed: int = 0) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._map = (self._rng.normal(size=(LATENT, DIMENSION)) / np.sqrt(LATENT)).astype(np.float32)
+        self._families = self._rng.normal(size=(FAMILIES, LATENT)).astype(np.float32)
+        self._identities = self._somebody(count)
+        self.vectors = self._looks(self._identities)
+
+    def _somebody(self, count: int) -> Vectors:
+        family = self._families[self._rng.integers(FAMILIES, size=count)]
+        return family + np.float32(0.7) * self._rng.normal(size=(count, LATENT)).astype(np.float32)
+
+    def _looks(self, who: Vectors) -> Vectors:
+        seen = who + np.float32(0.3) * self._rng.normal(size=who.shape).astype(np.float32)
+        vectors = seen @ self._map
+        vectors += np.float32(0.1) * self._rng.normal(size=vectors.shape).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def mated(self, count: int) -> tuple[Vectors, Vectors]:
+        """Other samples of enrolled identities, and whose."""
+        whose = self._rng.choice(len(self._identities), count, replace=False)
+        return self._looks(self._identities[whose]), whose
+
+    def strangers(self, count: int) -> Vectors:
+        return self._looks(self._somebody(count))
+
+
+def measure(home: Path) -> list[dict[str, Any]]:
+    """Return the rows of everything that concerns size."""
+    note("a million vectors …")
+    crowd = Crowd(MILLION)
+    strangers = crowd.strangers(400)
+    rows = [*one_by_one(home, crowd), *bulk(home, crowd)]
+    path = home / "million.gallery"
+    with Gallery.open(path) as gallery:
+        gallery.calibrate_vectors(names=[f"s{i}" for i in range(len(strangers))], vectors=strangers)
+        rows += lost_cache(gallery)
+        gallery.rebuild_index()
+    rows += opening(path, crowd)
+    with Gallery.open(path) as gallery:
+        rows += [*one_probe(gallery, crowd), *verdicts(gallery, crowd), *removal(gallery, crowd)]
+    return [*rows, *growth(home, crowd), *kinds(crowd), *peers(home)]
+
+
+# -- enrolling --------------------------------------------------------------------------------------
+
+
+def one_by_one(home: Path, crowd: Crowd) -> list[dict[str, Any]]:
+    """One vector per durable call, and a hundred: against bare sqlite3, with the same tables and durability."""
+    note("enrolling one by one …")
+    rows = []
+    for size, turns in ((1, 150), (100, 40)):
+        with Gallery.create(home / f"each{size}.gallery", dimension=DIMENSION) as gallery:
+            bare = bare_tables(home / f"bare{size}.gallery")
+            gallery.enroll_vectors(["first"], crowd.vectors[-1:])
+            ours, theirs = [], []
+            for turn in range(turns):
+                first = turn * size
+                names, vectors = [f"p{i}" for i in range(first, first + size)], crowd.vectors[first : first + size]
+                ours.append(timed(lambda n=names, v=vectors: gallery.enroll_vectors(n, v, conflicts="allow")))
+                theirs.append(timed(lambda f=first, n=names, v=vectors: bare_insert(bare, f, n, v)))
+            bare.close()
+        what = "one vector per durable call" if size == 1 else "100 vectors per durable call"
+        rows.append(
+            ratio(
+                f"enrolling {what}: rate / bare sqlite3, same tables", theirs, ours, ">= 0.9" if size == 1 else ">= 0.7"
+            )
+        )
+    return rows
+
+
+def bulk(home: Path, crowd: Crowd) -> list[dict[str, Any]]:
+    """A million in one resumable call, against executemany into the same tables, and into a single one."""
+    note("a million in bulk …")
+    names = [f"p{i}" for i in range(MILLION)]
+    with Gallery.create(home / "million.gallery", dimension=DIMENSION) as gallery:
+        ours = timed(lambda: gallery.enroll_many_vectors(names, crowd.vectors))
+    step = 65_536
+    bare = bare_tables(home / "bare.gallery")
+    same = sum(
+        timed(lambda f=f: bare_insert(bare, f, names[f : f + step], crowd.vectors[f : f + step]))
+        for f in range(0, MILLION, step)
+    )
+    bare.close()
+    with sqlite3.connect(home / "one.sqlite", isolation_level=None) as db:
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, vector BLOB)")
+
+        def insert() -> None:
+            for first in range(0, MILLION, step):
+                part = slice(first, first + step)
+                db.execute("BEGIN")
+                pairs = enumerate(zip(names[part], crowd.vectors[part], strict=True), first)
+                db.executemany("INSERT INTO t VALUES (?, ?, ?)", ((i, n, v.tobytes()) for i, (n, v) in pairs))
+                db.execute("COMMIT")
+
+        single = timed(insert)
+    for left in ("bare.gallery", "one.sqlite"):
+        (home / left).unlink()
+    return [
+        row("enrolling 1,000,000 vectors in bulk / bare executemany, same tables", ours / same, "<= 1.5"),
+        row("the same / bare executemany into one table without indexes", ours / single, None),
+    ]
+
+
+def bare_tables(path: Path) -> sqlite3.Connection:
+    """An empty gallery's tables, without us."""
+    with creating(path) as database:
+        database.execute("INSERT INTO event (verb, detail) VALUES ('bare', '{}')")
+        database.execute(
+            "INSERT INTO tower (sha256, dimension, added, card, false_matches) VALUES ('bare', ?, 1, '{}', x'')",
+            (DIMENSION,),
+        )
+    db = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
+def bare_insert(db: sqlite3.Connection, first: int, names: Sequence[str], vectors: Vectors) -> None:
+    rows = [(first + i + 1, n, v.tobytes()) for i, (n, v) in enumerate(zip(names, vectors, strict=True))]
+    db.execute("BEGIN IMMEDIATE")
+    db.executemany("INSERT INTO identity (id, name, enrolled) VALUES (?, ?, 1)", ((i, n) for i, n, _ in rows))
+    db.executemany(
+        "INSERT INTO sample (id, identity_id, digest, source, enrolled) VALUES (?, ?, ?, ?, 1)",
+        ((i, i, hashlib.sha256(v).digest(), n) for i, n, v in rows),
+    )
+    db.executemany(
+        "INSERT INTO template (id, tower_id, sample_id, identity_id, vector) VALUES (?, 1, ?, ?, ?)",
+        ((i, i, i, v) for i, _, v in rows),
+    )
+    db.execute("COMMIT")
+
+
+# -- opening ----------------------------------------------------------------------------------------
+
+
+def lost_cache(gallery: Gallery) -> list[dict[str, Any]]:
+    """The first answer when the cache is gone, against reading all vectors from SQLite."""
+    note("a lost cache …")
+    shutil.rmtree(gallery.path.with_name(f"{gallery.path.name}.cache"), ignore_errors=True)
+    probe = np.ones((1, DIMENSION), np.float32)
+    ours, theirs = [], []
+    for _ in range(3):
+        with Gallery.open(gallery.path) as again:
+            ours.append(timed(lambda: again.identify_vectors(probe, threshold=0.1)))
+            process = again._answering._searching[1].index._rebuilding
+            if process:  # it would disturb what comes next
+                process.kill()
+                process.wait()
+        with sqlite3.connect(gallery.path) as db:
+            theirs.append(timed(lambda: read(db)))
+    return [ratio("first answer without a cache, 1,000,000 / reading the vectors from SQLite", ours, theirs, "<= 2")]
+
+
+def read(db: sqlite3.Connection) -> Vectors:
+    blobs = [r[0] for r in db.execute("SELECT vector FROM template ORDER BY id")]
+    return np.frombuffer(b"".join(blobs), np.float32).reshape(-1, DIMENSION)
+
+
+OURS = """
+import sys, time, numpy as np
+from siamese_index import Gallery
+from siamese_index import searching, strangers, scan
+scan.loaded()
+probe = np.load(sys.argv[2])
+begin = time.perf_counter()
+gallery = Gallery.open(sys.argv[1])
+gallery.identify_vectors(probe[:1])
+first = time.perf_counter() - begin
+resident = lambda: int(open('/proc/self/status').read().split('VmRSS:')[1].split()[0]) * 1024
+for i in range(200): gallery.identify_vectors(probe[i : i + 1])
+print(first, resident())
+"""
+THEIRS = """
+import sys, time, numpy as np, faiss
+probe = np.load(sys.argv[2])
+begin = time.perf_counter()
+index = faiss.read_index(sys.argv[1], faiss.IO_FLAG_MMAP_IFC)
+faiss.omp_set_num_threads(1)
+index.search(probe[:1], 10)
+print(time.perf_counter() - begin, 0)
+"""
+
+
+def opening(path: Path, crowd: Crowd) -> list[dict[str, Any]]:
+    """Open and answer in a new process, imports not counted, against a mapped FAISS index and one search."""
+    note("opening …")
+    np.save(path.with_name("probes.npy"), crowd.mated(200)[0])
+    flat = faiss.IndexFlatL2(DIMENSION)
+    flat.add(crowd.vectors)
+    faiss.write_index(flat, str(path.with_name("flat.faiss")))
+    del flat
+    ours, theirs, resident = [], [], []
+    for turn in range(8):
+        first, memory = new_process(OURS, path)
+        other, _ = new_process(THEIRS, path.with_name("flat.faiss"))
+        if turn:  # the first warms the disk cache
+            ours.append(first)
+            theirs.append(other)
+            resident.append(memory)
+    path.with_name("flat.faiss").unlink()
+    return [
+        ratio("open 1,000,000 and answer one probe / mapped FAISS index and one search", ours, theirs, "<= 1.5"),
+        ratio(
+            "resident memory after 200 probes, 1,000,000 x 128 / the vectors",
+            resident,
+            [4 * DIMENSION * MILLION] * 7,
+            "<= 1.1",
+        ),
+    ]
+
+
+def new_process(program: str, path: Path) -> tuple[float, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path), str(path.with_name("probes.npy"))],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    first, memory = done.stdout.split()
+    return float(first), float(memory)
+
+
+# -- searching --------------------------------------------------------------------------------------
+
+
+def one_probe(gallery: Gallery, crowd: Crowd) -> list[dict[str, Any]]:
+    """One probe at a time, the default way and exactly, against the bare libraries on the same numbers."""
+    note("one probe …")
+    probes = np.concatenate([crowd.mated(300)[0], crowd.strangers(300)])
+    gallery.identify_vectors(probes)
+    base = gallery._answering._searching[1].index._base
+    refine = faiss.IndexRefineFlat(base.coarse.index, faiss.swig_ptr(base.rows))
+    refine.k_factor = 20
+    distance, at = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
+
+    def bare(probe: Vectors) -> None:
+        scan.loaded(1)
+        refine.search(probe, 10)
+
+    def flat(probe: Vectors) -> None:
+        faiss.knn_L2sqr(
+            faiss.swig_ptr(probe), faiss.swig_ptr(base.rows), DIMENSION, 1, len(base.rows), 10,
+            faiss.swig_ptr(distance), faiss.swig_ptr(at), None, None,
+        )  # fmt: skip
+
+    each = [probes[i : i + 1] for i in range(len(probes))]
+    quick = in_turns([lambda p: gallery.identify_vectors(p), bare], each)
+    exact = in_turns([lambda p: gallery.identify_vectors(p, exact=True), flat], each[::10])
+    default = faiss.IndexFlatL2(DIMENSION)
+    default.add(crowd.vectors)
+    threads = os.cpu_count() or 1
+
+    def plain(batch: Vectors) -> None:
+        faiss.cvar.distance_compute_blas_threshold = 128_000 // DIMENSION * DIMENSION  # as it comes
+        faiss.omp_set_num_threads(threads)
+        default.search(batch, 10)
+        faiss.cvar.distance_compute_blas_threshold = 1024
+
+    batches = [probes[i : i + 64] for i in range(0, 512, 64)]
+    exact_batch = in_turns([lambda b: gallery.identify_vectors(b, exact=True), plain], batches)
+    quick_batch = in_turns([lambda b: gallery.identify_vectors(b), plain], batches[:4])
+    ms = float(np.median(quick[0]) * 1000)
+    return [
+        ratio(f"one probe of 1,000,000, default (here {ms:.2g} ms) / raw PQ fast-scan + refine", *quick, "<= 1.15"),
+        ratio("one probe of 1,000,000, exact / raw FAISS scan", *exact, "<= 1.05"),
+        ratio("64 probes of 1,000,000, exact: FAISS as it comes / ours", exact_batch[1], exact_batch[0], ">= 8"),
+        ratio("64 probes of 1,000,000, default: FAISS as it comes / ours", quick_batch[1], quick_batch[0], None),
+    ]
+
+
+def verdicts(gallery: Gallery, crowd: Crowd) -> list[dict[str, Any]]:
+    """Ten thousand probes, half of them strangers: the default way against exact search."""
+    note("ten thousand verdicts …")
+    probes = np.concatenate([crowd.mated(5000)[0], crowd.strangers(5000)])
+    same = hits = 0
+    for first in range(0, len(probes), 250):
+        part = probes[first : first + 250]
+        quick, exact = gallery.identify_vectors(part), gallery.identify_vectors(part, exact=True)
+        same += sum((a.verdict, a.identity) == (b.verdict, b.identity) for a, b in zip(quick, exact, strict=True))
+        hits += sum(a.candidates[0].identity == b.candidates[0].identity for a, b in zip(quick, exact, strict=True))
+    return [
+        row(f"verdicts as by exact search, of {len(probes):,} probes at 1,000,000", same, "10,000"),
+        row("nearest identity as by exact search, share of these", hits / len(probes), ">= 0.999"),
+    ]
+
+
+def removal(gallery: Gallery, crowd: Crowd) -> list[dict[str, Any]]:
+    """One of a million removed: gone at once, and the searches after it as fast."""
+    note("removing …")
+    each = [crowd.vectors[i : i + 1] for i in range(400)]
+    before = [timed(lambda p=p: gallery.identify_vectors(p)) for p in each]
+    begin = time.perf_counter()
+    gallery.remove("p7")
+    took = time.perf_counter() - begin
+    found = gallery.identify_vectors(crowd.vectors[7:8], threshold=1e-3)[0]
+    assert found.identity is None
+    after = [timed(lambda p=p: gallery.identify_vectors(p)) for p in each]
+    return [
+        ratio(f"search after one of 1,000,000 was removed (in {took * 1000:.0f} ms) / before", after, before, "<= 1.1")
+    ]
+
+
+def growth(home: Path, crowd: Crowd) -> list[dict[str, Any]]:
+    """Time per probe and per enrollment at three sizes; no step may grow faster than the gallery."""
+    note("growth …")
+    found: dict[int, tuple[float, float]] = {}
+    for size in (10_000, 100_000, MILLION):
+        path = home / ("million.gallery" if size == MILLION else f"grown{size}.gallery")
+        if size < MILLION:
+            with Gallery.create(path, dimension=DIMENSION) as gallery:
+                gallery.enroll_many_vectors([f"p{i}" for i in range(size)], crowd.vectors[:size])
+                gallery.rebuild_index()
+        with Gallery.open(path) as gallery:
+            probes = crowd.strangers(300)
+            gallery.identify_vectors(probes)
+            search = float(
+                np.median([timed(lambda i=i: gallery.identify_vectors(probes[i : i + 1])) for i in range(300)])
+            )
+            new = crowd.strangers(60)
+            enroll = float(np.median([
+                timed(lambda i=i: gallery.enroll_vectors([f"new {i}"], new[i : i + 1], conflicts="allow"))
+                for i in range(60)
+            ]))  # fmt: skip
+        found[size] = search, enroll
+    draw(found)
+    (a, b), (c, d), (e, f) = found.values()
+    return [
+        row("time per probe, 100,000 / 10,000", c / a, "<= 10"), row("time per probe, 1,000,000 / 100,000", e / c, "<= 10"),
+        row("time per enrollment, 100,000 / 10,000", d / b, "<= 1.5"),
+        row("time per enrollment, 1,000,000 / 100,000", f / d, "<= 1.5"),
+    ]  # fmt: skip
+
+
+def draw(found: dict[int, tuple[float, float]]) -> None:
+    """Draw docs/growth.svg."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 3.5))
+    sizes = list(found)
+    for at, label in enumerate(("one probe", "one enrollment, durable")):
+        times = [found[size][at] * 1000 for size in sizes]
+        axes.plot(sizes, times, "o-", label=label)
+        for size, ms in zip(sizes, times, strict=True):
+            axes.annotate(f"{ms:.2g} ms", (size, ms), textcoords="offset points", xytext=(0, 6), ha="center")
+    axes.set(xscale="log", yscale="log", xlabel="templates", ylabel="ms (this machine)")
+    axes.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(Path(__file__).parent.parent / "docs" / "growth.svg")
+    plt.close(figure)
+
+
+# -- others -----------------------------------------------------------------------------------------
+
+
+def kinds(crowd: Crowd) -> list[dict[str, Any]]:
+    """What else could find the nearest of a million, by FAISS: ms, and how often it finds the nearest identity."""
+    note("other kinds of index …")
+    probes, _ = crowd.mated(500)
+    truth = exact_nearest(crowd.vectors, probes)
+    rows = []
+    inverted = faiss.index_factory(DIMENSION, "IVF4096,PQ64x4fs,RFlat")
+    begin = time.perf_counter()
+    inverted.train(crowd.vectors[::8])
+    inverted.add(crowd.vectors)
+    built = time.perf_counter() - begin
+    faiss.downcast_index(inverted).k_factor = 20
+    for nprobe in (16, 64):
+        faiss.extract_index_ivf(inverted).nprobe = nprobe
+        faiss.omp_set_num_threads(1)
+        times, hits = [], 0
+        for i in range(len(probes)):
+            begin = time.perf_counter()
+            _, at = inverted.search(probes[i : i + 1], 10)
+            times.append(time.perf_counter() - begin)
+            hits += int(at[0, 0] == truth[i])
+        what = (
+            f"IVF4096 + PQ64x4 fast-scan + refine, nprobe {nprobe} (built in {built:.0f} s): ms per probe of 1,000,000"
+        )
+        rows.append(row(what, float(np.median(times) * 1000), None))
+        rows.append(row("   share of nearest found", hits / len(probes), None))
+    return rows
+
+
+def exact_nearest(rows: Vectors, probes: Vectors) -> Vectors:
+    return scan.nearest(rows, probes, 1)[0][:, 0]
+
+
+def peers(home: Path) -> list[dict[str, Any]]:
+    """The same hundred thousand vectors, one probe at a time: numpy, hnswlib, usearch, pgvector, and us."""
+    import hnswlib
+    from usearch.index import Index
+
+    note("peers …")
+    size = 100_000
+    small = Crowd(size)
+    vectors, probes = small.vectors, small.mated(300)[0]
+    truth = exact_nearest(vectors, probes)
+    each = [probes[i : i + 1] for i in range(len(probes))]
+    path = home / "peers.gallery"
+    asked: dict[str, tuple[Callable[[Vectors], int], float]] = {}
+    with Gallery.create(path, dimension=DIMENSION) as gallery:
+        begin = time.perf_counter()
+        gallery.enroll_many_vectors([str(i) for i in range(size)], vectors, conflicts="allow")
+        gallery.rebuild_index()
+        asked["ours"] = (
+            lambda p: int(gallery.identify_vectors(p, threshold=0.5)[0].candidates[0].identity),
+            time.perf_counter() - begin,
+        )
+        asked["numpy, one product"] = (lambda p: int((vectors @ p[0]).argmax()), 0.0)
+        begin = time.perf_counter()
+        hnsw = hnswlib.Index(space="l2", dim=DIMENSION)
+        hnsw.init_index(max_elements=size, ef_construction=200, M=16)
+        hnsw.add_items(vectors)
+        hnsw.set_ef(100)
+        asked["hnswlib, M 16, ef 100"] = (lambda p: int(hnsw.knn_query(p, k=10)[0][0, 0]), time.perf_counter() - begin)
+        begin = time.perf_counter()
+        use = Index(ndim=DIMENSION, metric="l2sq", dtype="f32", expansion_search=100)
+        use.add(np.arange(size), vectors)
+        asked["usearch, expansion 100"] = (lambda p: int(use.search(p[0], 10).keys[0]), time.perf_counter() - begin)
+        rows = []
+        times = {name: [] for name in asked}
+        hits = dict.fromkeys(asked, 0)
+        for i, probe in enumerate(each):
+            for name, (ask, _) in asked.items():
+                begin = time.perf_counter()
+                found = ask(probe)
+                times[name].append(time.perf_counter() - begin)
+                hits[name] += int(found == truth[i])
+        for name, (_, built) in asked.items():
+            if name == "ours":
+                continue
+            what = f"one probe of 100,000: ours / {name} (built in {built:.0f} s, ours with SQLite {asked['ours'][1]:.0f} s)"
+            rows.append(ratio(what, times["ours"], times[name], None))
+            rows.append(
+                row(
+                    f"   share of nearest found: {hits['ours'] / len(each):.4f} ours, theirs",
+                    hits[name] / len(each),
+                    None,
+                )
+            )
+        rows += on_server(gallery, small, each)
+    return rows
+
+
+def on_server(gallery: Gallery, crowd: Crowd, each: Sequence[Vectors]) -> list[dict[str, Any]]:
+    from tests.servers import Server, binaries
+
+    if binaries() is None:
+        return []
+    server = Server(5480)
+    try:
+        with Gallery.create(server.database("bench"), dimension=DIMENSION) as there:
+            names = [str(i) for i in range(len(crowd.vectors))]
+            took = timed(lambda: there.enroll_many_vectors(names, crowd.vectors, conflicts="allow"))
+            times = in_turns(
+                [
+                    lambda p: there.identify_vectors(p, threshold=0.5),
+                    lambda p: gallery.identify_vectors(p, threshold=0.5),
+                ],
+                each[:60],
+            )
+            new = crowd.strangers(100)
+            alone = [
+                timed(lambda i=i: there.enroll_vectors([f"n{i}"], new[i : i + 1], conflicts="allow"))
+                for i in range(100)
+            ]
+        ms = float(np.median(times[0]) * 1000)
+        return [
+            ratio(f"one probe of 100,000, scan on a PostgreSQL server (here {ms:.0f} ms) / in a file", *times, None),
+            row(
+                f"enrolling on a PostgreSQL server: per second in bulk ({1 / float(np.median(alone)):.0f} one by one)",
+                len(names) / took,
+                None,
+            ),
+        ]
+    finally:
+        server.close()
+
+
+# -- how --------------------------------------------------------------------------------------------
+
+
+def timed(work: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def in_turns(works: Sequence[Callable[[Any], Any]], inputs: Sequence[Any]) -> list[list[float]]:
+    """Time several works on each input in turn: what slows the machine for a moment slows all of them."""
+    times: list[list[float]] = [[] for _ in works]
+    for given in inputs:
+        for work, list_ in zip(works, times, strict=True):
+            list_.append(timed(lambda w=work, g=given: w(g)))
+    return times
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="sidx-bench-") as folder:
+        print(json.dumps(measure(Path(folder)), indent=1))
