@@ -8,6 +8,8 @@ then a stamp (JSON), its length, a magic number, and a digest of all after the v
 from __future__ import annotations
 
 import json
+import os
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -48,7 +50,8 @@ class Stamp:
     count: int
     last: int  # highest template id
     vectors: str  # digest of all vectors
-    coarse_bytes: int = 0  # 0: scanned exactly, without an image
+    centroids: int = 0  # numbers that the image's codes stand for
+    coarse_bytes: int = 0  # of its codes; 0: scanned exactly, without an image
     error: float = 0.0  # of the image
     aside: int = 0
     page: int = 0  # bytes of vectors per digest
@@ -60,14 +63,18 @@ class Base:
     def __init__(self, path: Path) -> None:
         """Raises Torn, or OSError."""
         try:
-            content = np.memmap(path, np.uint8, "r").view(np.ndarray)  # a memmap's own indexing is slow
+            self._descriptor = os.open(path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._descriptor)
+            with open(self._descriptor, "rb", closefd=False) as file:
+                content = np.memmap(file, np.uint8, "r").view(np.ndarray)  # a memmap's own indexing is slow
             end = len(content) - _DIGEST
             if content[end - 8 : end].tobytes() != _MAGIC:
                 raise Torn
             length = int.from_bytes(content[end - 16 : end - 8].tobytes(), "little")
             self.stamp = stamp = Stamp(**json.loads(content[end - 16 - length : end - 16].tobytes()))
             start = _rounded_up(4 * stamp.count * stamp.dimension)
-            sizes = [8 * stamp.count, 8 * stamp.count, stamp.coarse_bytes, 8 * stamp.aside, 8 * self._pages]
+            sizes = [8 * stamp.count, 8 * stamp.count, 4 * stamp.centroids, stamp.coarse_bytes, 8 * stamp.aside]
+            sizes.append(8 * self._pages)
             if start + sum(map(_rounded_up, sizes)) != end - 16 - length or stamp.count < 1:
                 raise Torn
             if xxhash.xxh3_128(content[start:end].data).digest() != content[end:].tobytes():
@@ -79,10 +86,11 @@ class Base:
             parts.append(content[start : start + size])
             start += _rounded_up(size)
         self.ids, self.owners = (part.view(np.int64) for part in parts[:2])
-        self._coarse, self._aside, self._digests = parts[2], parts[3].view(np.int64), parts[4].view(np.uint64)
+        self._centroids, self._coarse = parts[2].view(np.float32), parts[3]
+        self._aside, self._digests = parts[4].view(np.int64), parts[5].view(np.uint64)
         self._bytes = content[: 4 * stamp.count * stamp.dimension]
         self._rows: Vectors = self._bytes.view(np.float32).reshape(stamp.count, stamp.dimension)
-        self._checked = np.zeros(self._pages, bool)
+        self._checked, self._whole = np.zeros(self._pages, bool), False
         self.size = len(content)
 
     @property
@@ -103,9 +111,10 @@ class Base:
         """The coarse image, None where all vectors are scanned."""
         if not self.stamp.coarse_bytes:
             return None
-        from .coarse import Coarse
+        from .coarse import Coarse, shape_of
 
-        return Coarse.from_bytes(self._coarse, self.stamp.error, self._aside)
+        centroids = shape_of(self._centroids, self.stamp.dimension)
+        return Coarse.from_parts(centroids, self._coarse, len(self), self.stamp.error, self._aside)
 
     @cached_property
     def is_aside(self) -> NDArray[np.bool_]:
@@ -122,17 +131,26 @@ class Base:
     @cached_property
     def rows(self) -> Vectors:
         """All vectors (count, dimension), checked as a whole when first asked for. Raises Torn."""
-        if xxhash.xxh3_128(self._bytes.data).hexdigest() != self.stamp.vectors:
-            raise Torn
-        self._checked[:] = True
+        self._check_all()
         return self._rows
+
+    def _check_all(self) -> None:
+        # Read, not mapped: what is only checked needs no memory of ours.
+        digest, size = xxhash.xxh3_128(), 1 << 20
+        for at in range(0, len(self._bytes), size):
+            digest.update(os.pread(self._descriptor, min(size, len(self._bytes) - at), at))
+        if digest.hexdigest() != self.stamp.vectors:
+            raise Torn
+        self._whole = True
 
     def rows_at(self, at: NDArray[np.int64]) -> Vectors:
         """Return the vectors at these positions, having checked the pages that they lie on. Raises Torn."""
-        if not self.stamp.page or "rows" in self.__dict__:
+        if not self.stamp.page:
             return self.rows[at]
-        if self._checked.sum() * _MANY > len(self._checked):
-            return self.rows[at]  # page by page, the rest would take longer
+        if not self._whole and self._checked.sum() * _MANY > len(self._checked):
+            self._check_all()  # page by page, the rest would take longer
+        if self._whole:
+            return self._rows[at]
         stride, page = 4 * self.stamp.dimension, self.stamp.page
         first = at * stride
         for pages in (first // page, (first + stride - 1) // page):
@@ -183,9 +201,16 @@ def write_base(
 
             held = np.memmap(temporary, np.uint8, "r").view(np.ndarray)[: 4 * count * dimension]
             image = Coarse.made_of(held.view(np.float32).reshape(count, dimension))
-            content, page = image.to_bytes(), max(_PAGE, 1 << (4 * dimension - 1).bit_length())
-            stamp = replace(stamp, coarse_bytes=len(content), error=image.error, aside=len(image.aside), page=page)
-            parts += [content, image.aside, _page_digests(held, page)]
+            (centroids, codes), page = image.parts(), max(_PAGE, 1 << (4 * dimension - 1).bit_length())
+            stamp = replace(
+                stamp,
+                centroids=centroids.size,
+                coarse_bytes=len(codes),
+                error=image.error,
+                aside=len(image.aside),
+                page=page,
+            )
+            parts += [centroids, codes, image.aside, _page_digests(held, page)]
         footer = json.dumps(asdict(stamp)).encode()
         with temporary.open("ab") as file:
             for part in parts:

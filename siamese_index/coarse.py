@@ -37,9 +37,7 @@ class Coarse:
     def made_of(cls, rows: Vectors) -> Coarse:
         """Learn the image of rows (m, d), which may be memory-mapped; the same rows make the same image."""
         faiss = loaded(_BLOCK)
-        dimension = rows.shape[1]
-        each = max(2, -(-dimension // _PARTS))  # dimensions per part
-        parts = -(-dimension // each)
+        each, parts = _shape(rows.shape[1])
         codes = faiss.IndexPQ(parts * each, parts, 4)
         chosen = np.random.default_rng(0).choice(len(rows), min(len(rows), LEARNED_FROM), replace=False)
         codes.train(padded(rows[np.sort(chosen)], codes.d))
@@ -55,13 +53,32 @@ class Coarse:
         return cls(faiss.IndexPQFastScan(codes), float(errors.max()) + 1e-5, aside)
 
     @classmethod
-    def from_bytes(cls, content: NDArray[np.uint8], error: float, aside: NDArray[np.int64]) -> Coarse:
-        """Read back what `to_bytes` gave. The caller has seen to it that it is what was written."""
-        return cls(loaded().deserialize_index(content), error, aside)
+    def from_parts(
+        cls,
+        centroids: NDArray[np.float32],
+        codes: NDArray[np.uint8],
+        count: int,
+        error: float,
+        aside: NDArray[np.int64],
+    ) -> Coarse:
+        """Make again what `parts` gave, of `count` rows: no file of FAISS' is ever read."""
+        faiss = loaded()
+        parts, _, each = centroids.shape
+        index = faiss.IndexPQFastScan(parts * each, parts, 4)
+        faiss.copy_array_to_vector(centroids.ravel(), index.pq.centroids)
+        index.is_trained, index.ntotal = True, count
+        index.ntotal2 = -(-count // index.bbs) * index.bbs
+        index.codes.resize(len(codes))
+        faiss.memcpy(index.codes.get(), faiss.swig_ptr(codes), len(codes))
+        return cls(index, error, aside)
 
-    def to_bytes(self) -> NDArray[np.uint8]:
-        content: NDArray[np.uint8] = loaded().serialize_index(self.index)
-        return content
+    def parts(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return the centroids (parts, 16, dimensions of a part), and the codes as they are scanned."""
+        faiss, index = loaded(), self.index
+        codes = np.empty(index.codes.size(), np.uint8)
+        faiss.memcpy(faiss.swig_ptr(codes), index.codes.get(), len(codes))
+        centroids = faiss.vector_to_array(index.pq.centroids)
+        return centroids.reshape(index.pq.M, 16, index.pq.dsub), codes
 
     def search(self, probes: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the positions of the k coarsely nearest rows (n, k), and the least that each can be away, ascending.
@@ -89,6 +106,18 @@ class Coarse:
         centroids = loaded().vector_to_array(pq.centroids).reshape(pq.M, 16, pq.dsub)
         longest: NDArray[np.float32] = np.sqrt(np.square(centroids).sum(axis=2)).max(axis=1)
         return longest
+
+
+def _shape(dimension: int) -> tuple[int, int]:
+    """Return the dimensions of a part, and the number of parts."""
+    each = max(2, -(-dimension // _PARTS))
+    return each, -(-dimension // each)
+
+
+def shape_of(centroids: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
+    """Return centroids, read back as numbers, in their shape. Raises ValueError when they are not of `dimension`."""
+    each, parts = _shape(dimension)
+    return centroids.reshape(parts, 16, each)
 
 
 def padded(vectors: Vectors, dimension: int) -> Vectors:

@@ -465,7 +465,7 @@ class Gallery:
         return self._identify(pictures, Question(k, fpir, threshold, exact, _tags(tags)))
 
     def _identify(self, pictures: Iterable[Picture], question: Question) -> Iterator[Decision | Refusal]:
-        _ = self.tower  # opened here, for the threads
+        _ = self._tower or self.tower  # opened here, for the threads; if another is active by now, `_answer` sees it
         probes = ahead(self._probe, enumerate(pictures))
         while batch := list(itertools.islice(probes, BATCH)):
             yield from self._answer(batch, question)

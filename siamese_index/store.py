@@ -462,8 +462,10 @@ class Store:
     def templates_of(self, tower: int, dimension: int, identity: int) -> tuple[NDArray[np.int64], Vectors]:
         """Return (template ids, vectors) of one identity, by id."""
         rows = self._db.execute(
-            "SELECT id, vector FROM template WHERE tower_id = ? AND identity_id = ? ORDER BY id",
-            (tower, identity),
+            # By the samples, which have an index; by the identity, which says on which server they are.
+            "SELECT id, vector FROM template WHERE tower_id = ? AND identity_id = ?"
+            " AND sample_id IN (SELECT id FROM sample WHERE identity_id = ?) ORDER BY id",
+            (tower, identity, identity),
         ).fetchall()
         return np.array([r[0] for r in rows], np.int64), self._matrix([r[1] for r in rows], dimension)
 

@@ -57,7 +57,7 @@ def verdicts(answers):
 def test_nothing_within_the_radius_is_missing(dimension):
     rows, probes = crowd(3000, dimension=dimension), crowd(50, seed=2, dimension=dimension)
     image = Coarse.made_of(rows)
-    image = Coarse.from_bytes(image.to_bytes(), image.error, image.aside)
+    image = Coarse.from_parts(*image.parts(), len(rows), image.error, image.aside)
     at, least = image.search(probes, 100)
     true = np.linalg.norm(rows[None].astype(float) - probes[:, None].astype(float), axis=2)
     missed = true.copy()
