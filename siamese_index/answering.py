@@ -185,7 +185,6 @@ class Answering:
             if state.tower is None or state.tower.sha256 != tower:
                 return None
             searcher = self.searcher(state)
-            searcher.index.settle()
             given = question.threshold
             learned = state.threshold(question.fpir) if given is None else Threshold(given, SET)
             only = state.only(question.tags)
@@ -201,10 +200,12 @@ class Answering:
                 state.labels.update(self._store.owners(new))
             among = state.identities if only is None else len(only)
             each = {**ms, "search": (time.perf_counter() - begin) * 1000 / len(names)}
-            return [
+            decided = [
                 self._decided(state, name, hits, question.k, learned, among, each)
                 for name, hits in zip(names, found, strict=True)
             ]
+            searcher.index.settle()  # now that nobody waits for it
+            return decided
 
     def _decided(
         self,

@@ -155,12 +155,12 @@ class Base:
         first = at * stride
         for pages in (first // page, (first + stride - 1) // page):
             if not self._checked[pages].all():
-                self._check(np.unique(pages))
+                self._check(pages[~self._checked[pages]])
         return self._rows[at]
 
     def _check(self, pages: NDArray[np.int64]) -> None:
         page = self.stamp.page
-        for number in pages[~self._checked[pages]].tolist():
+        for number in set(pages.tolist()):  # not np.unique, which loads a part of numpy that nothing else needs
             held = self._bytes[number * page : (number + 1) * page]
             if xxhash.xxh3_64_intdigest(held.data) != int(self._digests[number]):
                 raise Torn

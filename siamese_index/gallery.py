@@ -303,6 +303,8 @@ class Gallery:
         row = self._active()
         if row.has_network:
             raise BadInput(f"{self.path}: this gallery embeds pictures itself.", remedy="Enroll pictures, not vectors.")
+        if len(np.shape(vectors)) != 2:
+            raise BadInput(f"These are not vectors: shape {np.shape(vectors)}.", "Expected shape (n, dimension).")
         if len(names) != len(vectors):
             raise BadInput(f"{len(names):,} names for {len(vectors):,} vectors.", "Each vector needs its name.")
         return row

@@ -85,7 +85,8 @@ class Searcher:
         total = len(self.index)
         each = total / max(1, self._identities)  # templates per identity
         asked = min(total, math.ceil((wanted + (own is not None)) * each) + 3)
-        exact = not self.index.coarse or only is not None
+        # Who wants all of several exactly need not look coarsely first.
+        exact = not self.index.coarse or only is not None or (within == math.inf and own is None)
         waiting = np.arange(len(vectors))
         while len(waiting):
             # Many templates of one identity, or removed ones, may fill the places: then look further.

@@ -461,13 +461,27 @@ class Store:
 
     def templates_of(self, tower: int, dimension: int, identity: int) -> tuple[NDArray[np.int64], Vectors]:
         """Return (template ids, vectors) of one identity, by id."""
+        nothing = np.zeros(0, np.int64), np.zeros((0, dimension), np.float32)
+        return self.templates_of_each(tower, dimension, [identity]).get(identity, nothing)
+
+    def templates_of_each(
+        self, tower: int, dimension: int, identities: Sequence[int]
+    ) -> dict[int, tuple[NDArray[np.int64], Vectors]]:
+        """Return identity -> (template ids, vectors), by id."""
+        many = self._db.many(identities)
+        # By the samples, which have an index; by the identity, which says on which server they are.
         rows = self._db.execute(
-            # By the samples, which have an index; by the identity, which says on which server they are.
-            "SELECT id, vector FROM template WHERE tower_id = ? AND identity_id = ?"
-            " AND sample_id IN (SELECT id FROM sample WHERE identity_id = ?) ORDER BY id",
-            (tower, identity, identity),
+            f"SELECT identity_id, id, vector FROM template WHERE tower_id = ? AND identity_id {self._db.among}"
+            f" AND sample_id IN (SELECT id FROM sample WHERE identity_id {self._db.among}) ORDER BY identity_id, id",
+            (tower, many, many),
         ).fetchall()
-        return np.array([r[0] for r in rows], np.int64), self._matrix([r[1] for r in rows], dimension)
+        of = _ids(rows, 0)
+        groups, starts = np.unique(of, return_index=True)
+        ids, vectors = (
+            np.split(_ids(rows, 1), starts[1:]),
+            np.split(self._matrix([r[2] for r in rows], dimension), starts[1:]),
+        )
+        return {g: (ids[i], vectors[i]) for i, g in enumerate(groups.tolist())}
 
     def template(self, tower: int, dimension: int, sample: int) -> NDArray[np.float32] | None:
         row = self._db.execute(

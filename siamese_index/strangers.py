@@ -188,7 +188,8 @@ class Cohort:
         moved, again = np.zeros(len(rows.ids), bool), np.zeros(len(rows.ids), bool)
         groups = np.unique(identities)
         # What is fused with the new ones:
-        parts = [self._store.templates_of(self._tower.id, self._tower.dimension, g)[1] for g in groups.tolist()]
+        of_each = self._store.templates_of_each(self._tower.id, self._tower.dimension, groups.tolist())
+        parts = [of_each[g][1] for g in groups.tolist()]
         identities, vectors = np.repeat(groups, [len(p) for p in parts]), np.concatenate(parts)
         order = np.argsort(identities, kind="stable")
         starts = np.searchsorted(identities[order], groups)
@@ -254,11 +255,12 @@ class Cohort:
     def _befriend(self, at: NDArray[np.int64], fusion: Fusion) -> None:
         """Measure own searches against the other templates of their identities."""
         rows = self._rows
-        for identity in np.unique(rows.own[at]).tolist():
-            ids, vectors = self._store.templates_of(self._tower.id, self._tower.dimension, identity)
-            for i in at[rows.own[at] == identity].tolist():
-                others = vectors[ids != rows.ids[i]]
-                rows.mate[i] = to_identity(rows.vectors[i], others, fusion) if len(others) else np.nan
+        identities = np.unique(rows.own[at]).tolist()
+        of_each = self._store.templates_of_each(self._tower.id, self._tower.dimension, identities)
+        for i in at.tolist():
+            ids, vectors = of_each[int(rows.own[i])]
+            others = vectors[ids != rows.ids[i]]
+            rows.mate[i] = to_identity(rows.vectors[i], others, fusion) if len(others) else np.nan
 
     def _join(
         self, templates: NDArray[np.int64], identities: NDArray[np.int64], vectors: Vectors, fusion: Fusion
