@@ -108,13 +108,16 @@ class Base:
 
     @cached_property
     def coarse(self) -> Coarse | None:
-        """The coarse image, None where all vectors are scanned."""
+        """The coarse image, None where all vectors are scanned. Raises Torn."""
         if not self.stamp.coarse_bytes:
             return None
         from .coarse import Coarse, shape_of
 
-        centroids = shape_of(self._centroids, self.stamp.dimension)
-        return Coarse.from_parts(centroids, self._coarse, len(self), self.stamp.error, self._aside)
+        try:
+            centroids = shape_of(self._centroids, self.stamp.dimension)
+            return Coarse.from_parts(centroids, self._coarse, len(self), self.stamp.error, self._aside)
+        except ValueError as error:
+            raise Torn from error
 
     @cached_property
     def is_aside(self) -> NDArray[np.bool_]:

@@ -61,13 +61,19 @@ class Coarse:
         error: float,
         aside: NDArray[np.int64],
     ) -> Coarse:
-        """Make again what `parts` gave, of `count` rows: no file of FAISS' is ever read."""
+        """Make again what `parts` gave, of `count` rows: no file of FAISS' is ever read.
+
+        Raises ValueError for parts that do not fit each other: FAISS would read beyond them.
+        """
         faiss = loaded()
         parts, _, each = centroids.shape
         index = faiss.IndexPQFastScan(parts * each, parts, 4)
+        scanned = -(-count // index.bbs) * index.bbs
+        if len(codes) != scanned * (index.M2 // 2) or (len(aside) and not 0 <= aside.min() <= aside.max() < count):
+            raise ValueError("the parts of this image do not fit")
         faiss.copy_array_to_vector(centroids.ravel(), index.pq.centroids)
         index.is_trained, index.ntotal = True, count
-        index.ntotal2 = -(-count // index.bbs) * index.bbs
+        index.ntotal2 = scanned
         index.codes.resize(len(codes))
         faiss.memcpy(index.codes.get(), faiss.swig_ptr(codes), len(codes))
         return cls(index, error, aside)

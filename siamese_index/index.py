@@ -10,6 +10,7 @@ import contextlib
 import functools
 import itertools
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -97,6 +98,7 @@ class Index:
         self._row, self._tower, self._dimension = tower_row, tower, dimension
         self._seen: tuple[int, bytes] | None = None
         self._rebuilding: subprocess.Popen[bytes] | None = None
+        self._tried = False  # to have a new base written, and there is none yet
         self._clear()
 
     def _clear(self) -> None:
@@ -144,7 +146,8 @@ class Index:
             if len(self._tail) > max(BASE_MINIMUM, self._in_base // 4):
                 with contextlib.suppress(Missing):  # a cache that cannot be written is done without
                     self.rebuild()
-        elif len(self._tail) > max(BASE_MINIMUM, self._in_base // 32) and not self._rebuilding:
+        elif len(self._tail) > max(BASE_MINIMUM, self._in_base // 32) and self._may_rebuild():
+            self._tried = True
             with contextlib.suppress(OSError):
                 self._rebuilding = subprocess.Popen(
                     [sys.executable, "-m", "siamese_index.rebuild", str(self._gallery)],
@@ -201,8 +204,9 @@ class Index:
         try:
             return self._search(probes, k, exact or only is not None, within, margin, self._masks(only))
         except Torn:
-            self._file.unlink(missing_ok=True)
-            self._reopen()
+            with contextlib.suppress(OSError):
+                self._file.unlink()
+            self._reopen(trusting=False)
             return self._search(probes, k, True, within, margin, self._masks(only))
 
     def _search(self, probes: Vectors, k: int, exact: bool, within: float, margin: float, masks: _Masks) -> Found:
@@ -283,20 +287,28 @@ class Index:
             self._tail.add(*rows)
             self._last = int(rows[0][-1])
 
-    def _reopen(self) -> None:
-        """Look at the file anew; what it does not hold is the tail."""
+    def _reopen(self, trusting: bool = True) -> None:
+        """Look at the file anew, unless it is not to be trusted; what it does not hold is the tail."""
         seen = self._seen
         self._clear()
-        self._open_base()
+        if trusting:
+            self._open_base()
+        else:
+            self._inode = _inode(self._file)
         self._since = self._since or self._store.revision()[0]
         self._read_tail()
         self._removed, self._seen = self._store.removed_since(self._since), seen
+
+    def _may_rebuild(self) -> bool:
+        """Whether a process of its own is worth a try: one that failed will fail again."""
+        return not self._tried and os.access(self._gallery.parent, os.W_OK)
 
     def _take_over(self) -> None:
         """Use the base that a process of its own wrote, if it is there by now."""
         if self._rebuilding and self._rebuilding.poll() is not None:
             self._rebuilding = None
         if _inode(self._file) not in (None, self._inode):
+            self._tried = False
             self._reopen()
 
     def close(self) -> None:

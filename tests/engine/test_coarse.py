@@ -128,6 +128,28 @@ def test_any_flipped_byte_is_noticed_before_it_is_believed(large, position):
     assert [a.identity for a in answers] == [f"p{i}" for i in range(0, COUNT, COUNT // 100)]
 
 
+def test_a_torn_cache_that_cannot_be_deleted_is_done_without(large, monkeypatch):
+    file = next(files.cache_folder(large.path).glob("*.base"))
+    content = bytearray(file.read_bytes())
+    content[4 * DIMENSION * 20] ^= 4
+    file.write_bytes(content)
+    monkeypatch.setattr(type(file), "unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(PermissionError()))
+    probes = crowd(COUNT)[10:30]
+    assert [a.identity for a in large.identify_vectors(probes, threshold=1e-3)] == [f"p{i}" for i in range(10, 30)]
+    index = large._answering._searching[1].index
+    assert index._in_base == 0 and len(index._tail) == COUNT
+
+
+def test_parts_of_an_image_that_do_not_fit_are_refused():
+    rows = crowd(3000)
+    image = Coarse.made_of(rows)
+    centroids, codes = image.parts()
+    for wrong in ((centroids, codes[:-32], 3000, image.aside), (centroids, codes, 6000, image.aside),
+                  (centroids, codes, 3000, np.array([3000]))):  # fmt: skip
+        with pytest.raises(ValueError, match="do not fit"):
+            Coarse.from_parts(*wrong[:3], image.error, wrong[3])
+
+
 def test_only_the_pages_that_are_looked_at_are_checked(large, monkeypatch):
     monkeypatch.setattr(base_module, "_MANY", 0)  # so few that each is checked by itself
     large.identify_vectors(crowd(1), threshold=0.01)
