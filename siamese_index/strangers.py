@@ -258,9 +258,12 @@ class Cohort:
         identities = np.unique(rows.own[at]).tolist()
         of_each = self._store.templates_of_each(self._tower.id, self._tower.dimension, identities)
         for i in at.tolist():
-            ids, vectors = of_each[int(rows.own[i])]
-            others = vectors[ids != rows.ids[i]]
-            rows.mate[i] = to_identity(rows.vectors[i], others, fusion) if len(others) else np.nan
+            rows.mate[i] = np.nan
+            if int(rows.own[i]) in of_each:  # not in a gallery that contradicts itself
+                ids, vectors = of_each[int(rows.own[i])]
+                others = vectors[ids != rows.ids[i]]
+                if len(others):
+                    rows.mate[i] = to_identity(rows.vectors[i], others, fusion)
 
     def _join(
         self, templates: NDArray[np.int64], identities: NDArray[np.int64], vectors: Vectors, fusion: Fusion

@@ -134,6 +134,6 @@ def test_versions_are_pinned_without_addresses():
 
 
 def test_an_opencv_that_cannot_be_loaded_says_what_to_install():
-    script = "import sys; sys.modules['cv2'] = None; import siamese_index"
+    script = "import sys; sys.modules['cv2'] = None; from siamese_index import Gallery"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stderr.rstrip().endswith("On Debian: apt-get install libgl1 libglib2.0-0")

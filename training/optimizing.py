@@ -66,6 +66,7 @@ def optimize(gallery: str | Path, data: str | Path | None = None, report: Report
         fast = Tower(challenger.onnx, challenger.card, challenger.id)
         vectors = [tower.embed(taken) for tower in (champion, fast)]
         judged = compare(vectors[0], vectors[1], names, unseen, target)
+        judged["champion_has_seen"] = 0
         judged["speed"] = _ratio(fast, champion, taken)
         judged["size"] = len(challenger.onnx) / len(file.onnx)
         why = _shortcoming(judged)
