@@ -79,7 +79,7 @@ def mend(path: str | Path) -> None:
 
 
 def _content(store: Store) -> list[Finding]:
-    checks: list[Callable[[Store], list[Finding]]] = [_towers, _templates, _strangers, _cache]
+    checks: list[Callable[[Store], list[Finding]]] = [_towers, _templates, _counts, _strangers, _cache]
     found = []
     for check in checks:
         try:
@@ -112,6 +112,18 @@ def _templates(store: Store) -> list[Finding]:
     missing = len(store.without_template(active, -1))
     if missing:
         found.append(Finding(f"{missing} samples have no template of the active tower", False))
+    return found
+
+
+def _counts(store: Store) -> list[Finding]:
+    found = []
+    if store.identity_count() != len(store.identity_names()):
+        found.append(Finding("the number of identities is not that of those enrolled", False))
+    for row in store.towers():
+        if store.template_total(row.id) != store.templates_stored(row.id):
+            found.append(
+                Finding(f"the number of templates of tower {row.sha256[:12]} is not that of those stored", False)
+            )
     return found
 
 

@@ -7,14 +7,12 @@ gallery. What was removed since is still in both, and is left out of what is fou
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +23,7 @@ from . import scan
 from .base import Base, Rows, Torn, write_base
 from .errors import Missing
 from .files import cache_folder
+from .found import Found, nearest_of, reach_of_verdict, scanned
 from .vectors import Vectors, distances
 
 if TYPE_CHECKING:
@@ -34,16 +33,6 @@ BASE_MINIMUM = 4096  # below this many templates reading them from SQLite is as 
 _Masks = tuple[NDArray[np.bool_] | None, NDArray[np.bool_] | None]  # rows of base and tail to look at
 FETCHED = 1024  # templates that a coarse image finds
 CLOSELY = 48  # of these are looked at closely at least
-
-
-@dataclass(frozen=True)
-class Found:
-    """Nearest templates, nearest first, equals by id: (n, k) each."""
-
-    templates: NDArray[np.int64]
-    identities: NDArray[np.int64]  # -1: no longer enrolled, or none (at distance inf)
-    distances: NDArray[np.float64]
-    reach: NDArray[np.float64]  # (n,) no template nearer than this is missing
 
 
 class TemplateIndex(Protocol):
@@ -213,15 +202,15 @@ class Index:
         parts = []
         if self._base and self._base.coarse and not exact:
             parts.append(self._looked_at(self._base, probes, k, within, margin))
-            parts.append(_scanned(*self._base.kept_aside, probes, k, None))
+            parts.append(scanned(*self._base.kept_aside, probes, k, None))
         elif self._base:
-            parts.append(_scanned(self._base.ids, self._base.owners, self._base.rows, probes, k, masks[0]))
+            parts.append(scanned(self._base.ids, self._base.owners, self._base.rows, probes, k, masks[0]))
         if len(self._tail):
-            parts.append(_scanned(*self._tail.rows, probes, k, masks[1]))
+            parts.append(scanned(*self._tail.rows, probes, k, masks[1]))
         if not parts:
             nothing = np.zeros((len(probes), 0), np.int64)
             return Found(nothing, nothing, np.zeros((len(probes), 0)), np.full(len(probes), np.inf))
-        return _nearest(parts, k, self._removed)
+        return nearest_of(parts, k, self._removed)
 
     def _looked_at(self, base: Base, probes: Vectors, k: int, within: float, margin: float) -> Found:
         """Find rows in the coarse image, and look closely at as many as can matter to the verdict."""
@@ -352,77 +341,6 @@ def _with_room(column: NDArray[Any], room: int) -> NDArray[Any]:
     grown = np.empty((room, *column.shape[1:]), column.dtype)
     grown[: len(column)] = column
     return grown
-
-
-def _part(
-    ids: NDArray[np.int64],
-    owners: NDArray[np.int64],
-    vectors: Vectors,
-    at: NDArray[np.int64],
-    probes: Vectors,
-    reach: NDArray[np.float64] | None,
-) -> Found:
-    """Measure the rows found at positions (n, k), -1 for none: `vectors` (n, k, d) are theirs."""
-    exactly = distances(vectors, probes[:, None, :])
-    exactly[at < 0] = np.inf
-    if reach is None:  # a scan: farther rows are farther, but for the blur
-        last = exactly.max(axis=1, initial=0)
-        reach = np.sqrt(np.maximum(last**2 - 2 * scan.BLUR, 0))
-    return Found(ids[at], np.where(at < 0, -1, owners[at]), exactly, reach)
-
-
-def _scanned(
-    ids: NDArray[np.int64],
-    owners: NDArray[np.int64],
-    rows: Vectors,
-    probes: Vectors,
-    k: int,
-    mask: NDArray[np.bool_] | None,
-) -> Found:
-    at, _ = scan.nearest(rows, probes, k, mask)
-    everything = np.full(len(probes), np.inf) if k >= len(rows) else None
-    return _part(ids, owners, rows[at], at, probes, everything)
-
-
-def _nearest(parts: Sequence[Found], k: int, removed: NDArray[np.int64]) -> Found:
-    """Return the k nearest of all parts, nearest first, equals by id."""
-    ids = np.concatenate([p.templates for p in parts], axis=1)
-    owners = np.concatenate([p.identities for p in parts], axis=1)
-    exactly = np.concatenate([p.distances for p in parts], axis=1)
-    reach = functools.reduce(np.minimum, [p.reach for p in parts])
-    order, each = np.argsort(exactly, axis=1, kind="stable")[:, : k + 1], np.arange(len(ids))[:, None]
-    ids, owners, exactly = ids[each, order], owners[each, order], exactly[each, order]
-    if (exactly[:, 1:] == exactly[:, :-1]).any():
-        order = np.lexsort((ids, exactly), axis=1)
-        ids, owners = ids[each, order], owners[each, order]
-    if ids.shape[1] > k:
-        reach = np.minimum(reach, exactly[:, k - 1])
-        ids, owners, exactly = ids[:, :k], owners[:, :k], exactly[:, :k]
-    if len(removed):
-        owners = np.where(np.isin(owners, removed), -1, owners)
-    return Found(ids, owners, exactly, reach)
-
-
-def of_found(probes: Vectors, rows: Sequence[Sequence[tuple[int, int, bytes]]], k: int, asked: int) -> Found:
-    """Return what a server found for each probe: rows (template id, identity id, vector), of `asked` at most."""
-    width = max(map(len, rows), default=0)
-    ids, owners = np.full((len(probes), width), -1), np.full((len(probes), width), -1)
-    exactly, reach = np.full((len(probes), width), np.inf), np.full(len(probes), np.inf)
-    for i, found in enumerate(rows):
-        n = len(found)
-        if not n:
-            continue
-        ids[i, :n], owners[i, :n] = [row[0] for row in found], [row[1] for row in found]
-        vectors = np.frombuffer(b"".join(row[2] for row in found), np.float32).reshape(n, -1)
-        exactly[i, :n] = distances(vectors, probes[i])
-        if n >= asked:
-            reach[i] = math.sqrt(max(0.0, float(exactly[i, :n].max()) ** 2 - scan.BLUR))
-    return _nearest([Found(ids, owners, exactly, reach)], k, np.zeros(0, np.int64))
-
-
-def reach_of_verdict(nearest: NDArray[np.float64], within: float, margin: float) -> NDArray[np.float64]:
-    """Return how far nothing may be missing (n,), for a verdict at threshold `within` on these nearest distances."""
-    return np.where(nearest <= within, nearest + margin, within)
 
 
 def _inode(path: Path) -> int | None:

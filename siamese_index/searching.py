@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .found import Found, reach_of_verdict
 from .fusion import SAME_PICTURE, Fusion, to_identity
-from .index import FETCHED, Found
+from .index import FETCHED
 from .store import Store, TowerRow
 from .vectors import Vectors
 
@@ -139,7 +140,7 @@ def _needed(hits: Sequence[Hit], within: float, margin: float) -> float:
     A fused distance is never below the smallest: an identity that was not found at all is farther than
     any of its templates.
     """
-    last, first = hits[-1].distance, hits[0].distance
+    last = hits[-1].distance
     if within == math.inf:
         return last
-    return min(last, first + margin if first <= within else within)  # as `index.reach_of_verdict`
+    return min(last, float(reach_of_verdict(np.float64(hits[0].distance), within, margin)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BadInput
-from .index import Found, of_found
+from .found import Found, of_found
 from .vectors import Vectors
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class ServerIndex:
         lies just beyond the threshold `within`. `only` are the identities to search among.
         """
         by_index = self._indexed and not exact and only is None
-        statement = self._statement(FETCHED * k if by_index else k, k if not by_index else FETCHED * k, by_index, only)
+        count = FETCHED * k if by_index else k
+        statement = self._statement(count, by_index, only)
         if by_index:
             self._db.statement("SET LOCAL hnsw.iterative_scan = strict_order")
             self._db.statement("SET LOCAL hnsw.ef_search = 200")
@@ -82,27 +83,27 @@ class ServerIndex:
         ]
         with self._db.pipeline():
             cursors = [self._db.execute(statement, each) for each in parameters]
-        found = of_found(probes, [cursor.fetchall() for cursor in cursors], k, FETCHED * k if by_index else k)
+        found = of_found(probes, [cursor.fetchall() for cursor in cursors], k, count)
         if by_index and math.isfinite(within):
             nearest = found.distances[:, 0] if found.distances.shape[1] else np.full(len(probes), np.inf)
             found.reach[(nearest > within) & (nearest <= NEAR * within)] = -1.0
         return found
 
-    def _statement(self, each: int, total: int, by_index: bool, only: NDArray[np.int64] | None) -> str:
+    def _statement(self, count: int, by_index: bool, only: NDArray[np.int64] | None) -> str:
         """Return the search: the nearest of every partition, and the nearest of these, -1 for whose is not enrolled."""
         to = f"vector::vector({self._tower.dimension}) <-> ?::vector({self._tower.dimension})"
         distance = to if by_index else "vector <-> ?"
         among = "" if only is None else " AND identity_id = ANY(?)"
         parts = " UNION ALL ".join(
             f"(SELECT id, sample_id, identity_id, vector, {distance} AS distance FROM {table}"
-            f" WHERE tower_id = {self._tower.id}{among} ORDER BY distance LIMIT {each})"
+            f" WHERE tower_id = {self._tower.id}{among} ORDER BY distance LIMIT {count})"
             for table, _ in self._tables
         )
         # A template whose sample is not here was left on its server by an enrollment that was never acknowledged.
         return (
             "SELECT x.id, CASE WHEN s.id IS NULL OR i.removed IS NOT NULL THEN -1 ELSE x.identity_id END, x.vector"
             f" FROM ({parts}) x LEFT JOIN sample s ON s.id = x.sample_id LEFT JOIN identity i ON i.id = x.identity_id"
-            f" ORDER BY x.distance LIMIT {total}"
+            f" ORDER BY x.distance LIMIT {count}"
         )
 
     # -- the HNSW index -------------------------------------------------------------------------

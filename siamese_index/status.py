@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .answering import State
-from .index import TemplateIndex, reach_of_verdict
+from .found import reach_of_verdict
+from .index import TemplateIndex
 from .store import Store, TowerRow
 from .vectors import unit
 

@@ -445,6 +445,10 @@ class Store:
         ).fetchall()
         return self._matrix([r[0] for r in rows], dimension)
 
+    def templates_stored(self, tower: int) -> int:
+        """Count the templates of a tower, of those who were removed too: what `template_total` keeps."""
+        return int(self._db.execute("SELECT count(*) FROM template WHERE tower_id = ?", (tower,)).fetchone()[0])
+
     def template_count(self, tower: int) -> int:
         """Return how many templates of a tower are enrolled."""
         row = self._db.execute(

@@ -60,7 +60,7 @@ class Workers:
         while True:
             at_once = _AHEAD * max(1, len(self._client.nthreads()))
             while len(begun) < at_once and (batch := list(itertools.islice(waiting, PICTURES))):
-                # Pure: a task whose worker died is simply done again; what it yields depends on its bytes alone.
+                # A task whose worker died is simply done again: what it yields depends on its bytes alone.
                 begun.append(self._client.submit(_embed, self._tower, self._content, batch, dict(floor), pure=False))
             if not begun:
                 return
