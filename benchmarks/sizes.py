@@ -119,6 +119,7 @@ def bulk(home: Path, crowd: Crowd) -> list[dict[str, Any]]:
     )
     bare.close()
     with sqlite3.connect(home / "one.sqlite", isolation_level=None) as db:
+        db.execute("PRAGMA journal_mode = TRUNCATE")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, vector BLOB)")
 
@@ -148,7 +149,7 @@ def bare_tables(path: Path) -> sqlite3.Connection:
             (DIMENSION,),
         )
     db = sqlite3.connect(path, isolation_level=None)
-    for pragma in ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+    for pragma in ("journal_mode = TRUNCATE", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
         db.execute(f"PRAGMA {pragma}")
     return db
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from . import calibration
 from .calibration import Threshold
 from .decision import SET, Candidate, Decision, decide
-from .errors import BadInput
+from .errors import BadInput, Locked
 from .store import SearchRows, Settings, Store, TowerRow
 from .vectors import Vectors
 
@@ -126,9 +126,10 @@ class Answering:
         """Return the state of the current revision. Call it inside a transaction."""
         revision = self._store.revision()
         if self._state is None or self._state.revision != revision:
-            settings = self._store.settings()
-            row = self._store.tower(settings.tower) if settings.tower is not None else None
-            self._state = State(self._store, revision, row, settings, self._store.identity_count())
+            settings, row = self._store.settings(), self._state.tower if self._state else None
+            if row is None or (row.id, row.sha256) != (settings.tower, settings.sha256):
+                row = self._store.tower(settings.tower) if settings.tower is not None else None
+            self._state = State(self._store, revision, row, settings, settings.identities)
         return self._state
 
     def close(self) -> None:
@@ -155,6 +156,23 @@ class Answering:
     def cohort(self) -> Cohort:
         """Return the active tower's non-mated searches. Call it inside the transaction that changes the gallery."""
         return self._of(self.state())[1]
+
+    def expect(self, tower: int) -> State:
+        """Return the state if `tower` is the active one. Raises Locked: what another one embedded is of no use."""
+        state = self.state()
+        if state.settings.tower != tower:
+            raise Locked(f"{self._store.path}: the tower was swapped meanwhile.", remedy="Run the same command again.")
+        return state
+
+    def before_change(self, tower: int) -> Cohort:
+        """Return the non-mated searches of the active `tower`, as they are before this transaction changes something.
+
+        Raises Locked when another one is active by now.
+        """
+        state = self.expect(tower)
+        cohort = self._of(state)[1]
+        cohort.catch_up(state.revision)
+        return cohort
 
     def outlook(self) -> Outlook:
         """Return what the gallery promises and costs at the present revision. Call it inside a transaction."""

@@ -19,7 +19,7 @@ def backup(store: Store, path: Path) -> None:
             raise BadInput(f"{path} is the gallery itself.", remedy="Choose another file.")
         database.backup(path)
         return
-    with creating_file(path) as file, store.reading():
+    with creating_file(path, replace=True) as file, store.reading():
         copy(database, file)
 
 
@@ -63,10 +63,9 @@ def copy(source: Database, target: Database) -> None:
     """Copy every row of one engine's gallery into another's that has none. Call it inside transactions of both."""
     for table in TABLES:
         columns = source.columns(table)
-        rows = source.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1")
         marks = ", ".join("?" * len(columns))
         blob = columns.index("vector") if table == "template" else None
-        while chunk := rows.fetchmany(4096):
+        for chunk in source.chunks(256, f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1"):
             if blob is not None:
                 chunk = [(*row[:blob], target.vector(bytes(row[blob])), *row[blob + 1 :]) for row in chunk]
             target.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", chunk)

@@ -115,29 +115,30 @@ def write(
     tags: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Enroll what is new among the samples; say in `total` what became of each. Call it inside a transaction."""
-    store.expect_active(tower.id)
-    cohort = answering.cohort()
-    cohort.catch_up(store.revision())
-    enrolled = store.holders({digest for _, digest, _, _ in samples})
+    cohort = answering.before_change(tower.id)
+    enrolled = store.holders({sample[1] for sample in samples})
     holders = {digest: name for digest, (_, name) in enrolled.items()}
     fresh: list[int] = []
     for i, (name, digest, source, _) in enumerate(samples):
-        if digest not in holders:
+        holder = holders.get(digest)
+        if holder is None:
             holders[digest] = name
             fresh.append(i)
-        elif holders[digest] == name:
+        elif holder == name:
             total.already.append((name, source))
         else:
-            _refuse(total, source, _taken(source, name, holders[digest]), strict)
+            _refuse(total, source, _taken(source, name, holder), strict)
     if fresh and conflicts != "allow" and _accuses(answering.state().threshold(None), conflicts):
         fresh = _without_conflicts(store, answering, tower, samples, vectors, fresh, total, strict)
     if fresh:
-        rows, new = [samples[i] for i in fresh], vectors[fresh]
+        whole = len(fresh) == len(samples)
+        rows, new = (samples, vectors) if whole else ([samples[i] for i in fresh], vectors[fresh])
+        comparing = cohort.comparing(new)
         event = store.record("enroll", samples=len(fresh))
         identities, templates = store.add_samples(event, tower.id, rows, new)
         if tags:
             store.tag(np.unique(identities).tolist(), tags)
-        cohort.enrolled([row[0] for row in rows], [row[1] for row in rows], templates, identities, new)
+        cohort.enrolled([row[0] for row in rows], [row[1] for row in rows], templates, identities, new, comparing)
         total.enrolled += [(row[0], row[2]) for row in rows]
     cohort.seen()
     total.revision = store.revision()[0]

@@ -29,7 +29,7 @@ from .images import Picture
 from .planning import Capacity, Plan, Planner
 from .store import IdentityRow, SampleRow, Store, TowerRow, connect, creating
 from .tower import BATCH, Taken, Tower, TowerFile
-from .vectors import Vectors, distances, unit, unpack
+from .vectors import Vectors, distances, unit, unpack, with_lengths
 
 if TYPE_CHECKING:
     from .audit import Audit
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .strangers import Cohort
 
 CHUNK = 1024  # pictures per transaction when enrolling many
-VECTOR_CHUNK = 65_536  # vectors
+VECTOR_CHUNK = 131_072  # vectors
 Stranger = tuple[str, bytes, bytes | None]  # name, SHA-256, the picture to keep
 
 
@@ -268,9 +268,10 @@ class Gallery:
         nothing, for any name or vector that is not acceptable; Conflict for one that looks like another
         identity, as for `enroll_many`.
         """
-        row = self._takes_vectors(names, vectors)
+        row, names = self._takes_vectors(names, vectors)
+        rows = unit(vectors, row.dimension)
         with self._store.writing("enroll"):
-            return self._enroll_rows(row, names, vectors, 0, Enrollment(), True, conflicts, tags)
+            return self._enroll_rows(row, names, rows, 0, Enrollment(), True, conflicts, _tags(tags))
 
     def enroll_many_vectors(
         self,
@@ -286,20 +287,20 @@ class Gallery:
         All names and vectors are checked before the first is enrolled; then every VECTOR_CHUNK are durable,
         so an interrupted call can simply be repeated.
         """
-        row, total = self._takes_vectors(names, vectors), Enrollment()
-        for name in set(names):
-            clean_name(name)
+        (row, names), total, given = self._takes_vectors(names, vectors), Enrollment(), _tags(tags)
         for first in range(0, len(names), VECTOR_CHUNK):
-            unit(vectors[first : first + VECTOR_CHUNK], row.dimension, first)
+            with_lengths(vectors[first : first + VECTOR_CHUNK], row.dimension, first)
         for first in range(0, len(names), VECTOR_CHUNK):
             part = slice(first, first + VECTOR_CHUNK)
+            rows = unit(vectors[part], row.dimension, first)
             with self._store.writing("enroll"):
-                self._enroll_rows(row, names[part], vectors[part], first, total, False, conflicts, tags)
+                self._enroll_rows(row, names[part], rows, first, total, False, conflicts, given)
             if progress:
-                progress(len(names[part]))
+                progress(len(rows))
         return total
 
-    def _takes_vectors(self, names: Sequence[str], vectors: Any) -> TowerRow:
+    def _takes_vectors(self, names: Sequence[str], vectors: Any) -> tuple[TowerRow, list[str]]:
+        """Return the tower, and the names as they are stored. Raises BadInput."""
         row = self._active()
         if row.has_network:
             raise BadInput(f"{self.path}: this gallery embeds pictures itself.", remedy="Enroll pictures, not vectors.")
@@ -307,25 +308,24 @@ class Gallery:
             raise BadInput(f"These are not vectors: shape {np.shape(vectors)}.", "Expected shape (n, dimension).")
         if len(names) != len(vectors):
             raise BadInput(f"{len(names):,} names for {len(vectors):,} vectors.", "Each vector needs its name.")
-        return row
+        return row, [clean_name(name) for name in names]
 
     def _enroll_rows(
         self,
         row: TowerRow,
         names: Sequence[str],
-        vectors: Any,
+        rows: Vectors,
         first: int,
         total: Enrollment,
         strict: bool,
         conflicts: Conflicts,
-        tags: Mapping[str, str] | None,
+        tags: Sequence[tuple[str, str]],
     ) -> Enrollment:
-        rows = unit(vectors, row.dimension)
         samples = [
-            (clean_name(name), hashlib.sha256(vector).digest(), f"row {first + i}", None)
+            (name, hashlib.sha256(vector).digest(), f"row {first + i}", None)
             for i, (name, vector) in enumerate(zip(names, rows, strict=True))
         ]
-        enrollment.write(self._store, self._answering, row, samples, rows, total, strict, conflicts, _tags(tags))
+        enrollment.write(self._store, self._answering, row, samples, rows, total, strict, conflicts, tags)
         return total
 
     def _enroll(
@@ -414,11 +414,8 @@ class Gallery:
 
     def _caught_up(self) -> Cohort | None:
         """Return the non-mated searches, as they are before this transaction changes something."""
-        if self._answering.state().tower is None:
-            return None
-        cohort = self._answering.cohort()
-        cohort.catch_up(self._store.revision())
-        return cohort
+        tower = self._answering.state().tower
+        return self._answering.before_change(tower.id) if tower else None
 
     def _known(self, name: str) -> int:
         identity = self._store.identity(unicodedata.normalize("NFC", name))
@@ -665,9 +662,7 @@ class Gallery:
             return
         tower = self._active()
         with self._store.writing("calibrate"):
-            self._store.expect_active(tower.id)
-            cohort = self._answering.cohort()
-            cohort.catch_up(self._store.revision())
+            cohort = self._answering.before_change(tower.id)
             event = self._store.record("calibrate", fpir=fpir, strangers=len(rows), fusion=fusion)
             if fpir is not None:
                 self._store.set_target(share(fpir))

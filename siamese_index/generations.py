@@ -67,7 +67,7 @@ def switch(
             progress(len(missing))
     verb = "promote" if back_to is None else "rollback"
     with store.writing(verb):
-        store.expect_active(active)
+        answering.expect(active)
         event = store.record(verb, tower=row.sha256)
         late = store.without_template(row.id, -1)  # enrolled since the last look
         if late:

@@ -12,7 +12,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from .store import Store
 
 BASE_MINIMUM = 4096  # below this many templates reading them from SQLite is as fast as a cache
-_Masks = tuple[NDArray[np.bool_] | None, NDArray[np.bool_] | None]  # rows of base and tail to look at
+_Mask = NDArray[np.bool_] | None  # rows to look at; None for all
+_Masks = tuple[_Mask, Sequence[_Mask]]  # of the base, of each block of the tail
 FETCHED = 1024  # templates that a coarse image finds
 CLOSELY = 48  # of these are looked at closely at least
+_BLOCK = 16_384  # rows of the tail that are a block of their own
 
 
 class TemplateIndex(Protocol):
@@ -46,6 +48,16 @@ class TemplateIndex(Protocol):
 
     def refresh(self, revision: tuple[int, bytes]) -> None:
         """Catch up with the gallery's `revision`. Call it inside the transaction that found it."""
+
+    def add(
+        self,
+        before: tuple[int, bytes],
+        revision: tuple[int, bytes],
+        ids: NDArray[np.int64],
+        owners: NDArray[np.int64],
+        vectors: Vectors,
+    ) -> None:
+        """Take in what makes `revision` of the gallery at `before`: it need not be read back."""
 
     def settle(self) -> None:
         """Put the index in order if it is time. Call it inside `store.reading()`, never before a commit."""
@@ -122,6 +134,23 @@ class Index:
         self._read_tail()
         self._removed = self._store.removed_since(self._since)
         self._seen, self._only = revision, None
+
+    def add(
+        self,
+        before: tuple[int, bytes],
+        revision: tuple[int, bytes],
+        ids: NDArray[np.int64],
+        owners: NDArray[np.int64],
+        vectors: Vectors,
+    ) -> None:
+        """Take in the templates (ids, owners, vectors) that make `revision` of the gallery at `before`.
+
+        They need not be read back, if it is `before` that was seen. Should their transaction be taken back,
+        the next `refresh` finds that it knows another history.
+        """
+        if self._seen == before:
+            self._tail.add(ids, owners, vectors)
+            self._last, self._seen, self._only = int(ids[-1]), revision, None
 
     def settle(self) -> None:
         """See to a new base when the tail has grown. Call it inside `store.reading()`, never before a commit.
@@ -205,8 +234,8 @@ class Index:
             parts.append(scanned(*self._base.kept_aside, probes, k, None))
         elif self._base:
             parts.append(scanned(self._base.ids, self._base.owners, self._base.rows, probes, k, masks[0]))
-        if len(self._tail):
-            parts.append(scanned(*self._tail.rows, probes, k, masks[1]))
+        for block, mask in zip(self._tail.blocks, masks[1], strict=True):
+            parts.append(scanned(*block, probes, k, mask))
         if not parts:
             nothing = np.zeros((len(probes), 0), np.int64)
             return Found(nothing, nothing, np.zeros((len(probes), 0)), np.full(len(probes), np.inf))
@@ -231,11 +260,12 @@ class Index:
 
     def _masks(self, only: NDArray[np.int64] | None) -> _Masks:
         """Return which rows of base and tail are of the identities `only`."""
+        blocks = self._tail.blocks
         if only is None:
-            return None, None
+            return None, [None] * len(blocks)
         if self._only is None or self._only[0] is not only:
             base = np.isin(self._base.owners, only) if self._base else None
-            self._only = only, (base, np.isin(self._tail.rows[1], only))
+            self._only = only, (base, [np.isin(owners, only) for _, owners, _ in blocks])
         return self._only[1]
 
     # -- the cached base ----------------------------------------------------------------------
@@ -307,34 +337,41 @@ class Index:
 
 
 class _Tail:
-    """Rows that are added to, without copying all of them each time."""
+    """Rows that are added to: many as they come, few to a block that grows; so none is copied often."""
 
     def __init__(self, dimension: int) -> None:
+        self._nothing: Rows = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, dimension), np.float32)
+        self._closed: list[Rows] = []
+        self._open, self._filled = self._nothing, 0
         self._count = 0
-        self._columns: tuple[NDArray[Any], ...] = (
-            np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, dimension), np.float32)
-        )  # fmt: skip
 
     def __len__(self) -> int:
         return self._count
 
     @property
-    def rows(self) -> Rows:
-        ids, owners, vectors = self._columns
-        return ids[: self._count], owners[: self._count], vectors[: self._count]
+    def blocks(self) -> list[Rows]:
+        """All rows (ids, owners, vectors)."""
+        return [*self._closed, _cut(self._open, self._filled)] if self._filled else self._closed
 
-    def add(self, *rows: NDArray[Any]) -> None:
-        """Add rows (ids, owners, vectors)."""
-        count = self._count + len(rows[0])
-        if not self._count:
-            self._columns = rows  # as read: nothing to copy
-        else:
-            if count > len(self._columns[0]):
-                room = max(count, 3 * self._count // 2)
-                self._columns = tuple(_with_room(column, room) for column in self._columns)
-            for column, new in zip(self._columns, rows, strict=True):
-                column[self._count : count] = new
-        self._count = count
+    def add(self, ids: NDArray[np.int64], owners: NDArray[np.int64], vectors: Vectors) -> None:
+        count, held = len(ids), self._filled
+        self._count += count
+        if count >= _BLOCK:
+            self._closed.append((ids, owners, vectors))
+            return
+        if held + count > len(self._open[0]):
+            columns, room = _cut(self._open, held), 2 * (held + count)
+            self._open = _with_room(columns[0], room), _with_room(columns[1], room), _with_room(columns[2], room)
+        place = slice(held, held + count)
+        self._open[0][place], self._open[1][place], self._open[2][place] = ids, owners, vectors
+        self._filled += count
+        if self._filled >= _BLOCK:
+            self._closed.append(_cut(self._open, self._filled))
+            self._open, self._filled = self._nothing, 0
+
+
+def _cut(rows: Rows, count: int) -> Rows:
+    return rows[0][:count], rows[1][:count], rows[2][:count]
 
 
 def _with_room(column: NDArray[Any], room: int) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -61,7 +62,8 @@ _SCHEMA = (
     "CREATE INDEX sample_digest ON sample(digest)",
     """CREATE TABLE tower (id BIGINT PRIMARY KEY DEFAULT nextval('tower_ids'), sha256 TEXT NOT NULL UNIQUE,
         dimension INTEGER NOT NULL, added BIGINT NOT NULL REFERENCES event(id), report TEXT, card TEXT NOT NULL,
-        false_matches BYTEA NOT NULL, onnx BYTEA, keras BYTEA, templates BIGINT NOT NULL DEFAULT 0)""",
+        false_matches BYTEA NOT NULL, onnx BYTEA, keras BYTEA)""",
+    "CREATE TABLE tally (tower_id BIGINT PRIMARY KEY REFERENCES tower(id), templates BIGINT NOT NULL)",
     f"CREATE TABLE template {_TEMPLATE} PARTITION BY HASH (identity_id)",
     """CREATE TABLE stranger (id BIGINT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, digest BYTEA NOT NULL,
         added BIGINT NOT NULL REFERENCES event(id), picture BYTEA)""",
@@ -70,8 +72,7 @@ _SCHEMA = (
         nearest BIGINT REFERENCES identity(id), distance DOUBLE PRECISION, PRIMARY KEY (stranger_id, tower_id))""",
     """CREATE TABLE own_search (template_id BIGINT PRIMARY KEY, tower_id BIGINT NOT NULL REFERENCES tower(id),
         identity_id BIGINT NOT NULL REFERENCES identity(id), nearest BIGINT REFERENCES identity(id),
-        distance DOUBLE PRECISION, mate DOUBLE PRECISION, vector BYTEA NOT NULL)""",
-    "CREATE INDEX own_search_tower ON own_search(tower_id)",
+        distance DOUBLE PRECISION, mate DOUBLE PRECISION)""",
     """CREATE TABLE generation (id BIGINT PRIMARY KEY DEFAULT nextval('generation_ids'),
         tower_id BIGINT NOT NULL REFERENCES tower(id), before BIGINT REFERENCES generation(id),
         begun BIGINT NOT NULL REFERENCES event(id))""",
@@ -86,6 +87,15 @@ _SCHEMA = (
         PRIMARY KEY (identity_id, key))""",
     "CREATE INDEX tag_value ON tag(key, value)",
 )  # fmt: skip
+_MIGRATIONS = {  # the first schema on servers was the third
+    4: (
+        "ALTER TABLE own_search DROP COLUMN vector",
+        "DROP INDEX own_search_tower",
+        "CREATE TABLE tally (tower_id BIGINT PRIMARY KEY REFERENCES tower(id), templates BIGINT NOT NULL)",
+        "INSERT INTO tally SELECT id, templates FROM tower",
+        "ALTER TABLE tower DROP COLUMN templates",
+    ),
+}
 
 
 @contextlib.contextmanager
@@ -177,6 +187,7 @@ class PostgreSQL:
         self._password = str(self._told.get("password") or "")
         self._new, self._node = new, node
         self._inside = False
+        self._names = itertools.count()  # of cursors
         self._connection = self._connected()
 
     def _connected(self) -> psycopg.Connection[Any]:
@@ -233,6 +244,17 @@ class PostgreSQL:
                     f"Its schema is {found and found[0]}, this program knows {VERSION}.",
                     "pip install -U siamese-index",
                 )
+            if found[0] < VERSION:
+                self._bring_up()
+
+    def _bring_up(self) -> None:
+        """Bring the tables to VERSION, in one transaction."""
+        with self.writing("upgrade"):
+            found = self.execute("SELECT schema FROM about").fetchone()[0]  # another process may have done it
+            for version in range(found + 1, VERSION + 1):
+                for statement in _MIGRATIONS[version]:
+                    self.statement(statement)
+            self.execute("UPDATE about SET schema = ?", (VERSION,))
 
     def _make_one(self) -> str:
         return f"Make one: sidx init -g {self.path} --tower faces.tower"
@@ -337,6 +359,12 @@ class PostgreSQL:
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         return self._live().execute(_placed(statement), parameters, binary=True)
+
+    def chunks(self, size: int, statement: str, parameters: Sequence[Any] = ()) -> Iterator[list[Any]]:
+        with self._live().cursor(name=f"c{next(self._names)}", binary=True) as cursor:
+            cursor.execute(_placed(statement), parameters)
+            while rows := cursor.fetchmany(size):
+                yield rows
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         with self._connection.cursor() as cursor:

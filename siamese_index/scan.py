@@ -13,19 +13,20 @@ from .vectors import Vectors
 
 # Past so many bytes of vectors one probe takes more than about 5 ms on a slow machine (docs/decisions/009).
 SCANNED = 40_000_000
-SMALL = 1 << 22  # numbers: below this one product is done before FAISS is imported
+SMALL = 1 << 22  # products of numbers: below this one thread of numpy is done before FAISS is imported
+SHARED = 1 << 26  # below this one thread is done before another one, which may have to wait for a core, has begun
 # How far a squared distance of unit vectors that was computed by a product may be off, in float32.
 BLUR = 4e-6
 
 
 def nearest(
-    rows: Vectors, probes: Vectors, k: int, only: NDArray[np.bool_] | None = None
+    rows: Vectors, probes: Vectors, k: int, only: NDArray[np.bool_] | None = None, alone: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return positions and squared distances (n, k) of the k rows nearest to each probe, about nearest first.
 
     Rows (m, d) and probes (n, d) are unit vectors; `only` (m,) are the rows to look at. Where there are
     fewer than k the position is -1. Squared distances are right to BLUR: who needs better computes those
-    of the rows found by subtraction.
+    of the rows found by subtraction. `alone`: by one thread, beside others that work.
     """
     k = min(k, len(rows))
     if k == 0:
@@ -39,7 +40,7 @@ def nearest(
         order = np.argsort(-found, axis=1, kind="stable")
         at, found = np.take_along_axis(at, order, axis=1), np.take_along_axis(found, order, axis=1)
         return np.where(np.isfinite(found), at, -1), 2 - 2 * found
-    faiss = loaded(len(probes))
+    faiss = loaded(1 if alone or rows.size * len(probes) < SHARED else len(probes))
     distance, at = np.empty((len(probes), k), np.float32), np.empty((len(probes), k), np.int64)
     bits = None if only is None else np.packbits(only, bitorder="little")
     selector = None if bits is None else faiss.IDSelectorBitmap(len(rows), faiss.swig_ptr(bits))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 
 # In the order in which they refer to each other.
-TABLES = ("event", "identity", "sample", "tower", "template", "stranger", "stranger_search", "own_search",
+TABLES = ("event", "identity", "sample", "tower", "tally", "template", "stranger", "stranger_search", "own_search",
           "generation", "setting", "answer", "tag")  # fmt: skip
 APPLICATION_ID = 0x53494458  # "SIDX", in the file's header
-VERSION = 3  # the newest migration, kept in PRAGMA user_version
+VERSION = 4  # the newest migration, kept in PRAGMA user_version
 
 _FIRST = (
     # Every mutation is one row here; its id is the gallery's revision. The token tells apart two
@@ -110,6 +110,21 @@ _THIRD = (
     "CREATE INDEX tag_value ON tag(key, value)",
 )
 
+_FOURTH = (
+    # What every enrollment changes lies in few pages: own searches without vectors, a count beside the networks.
+    """CREATE TABLE own (
+        template_id INTEGER PRIMARY KEY, tower_id INTEGER NOT NULL REFERENCES tower(id),
+        identity_id INTEGER NOT NULL REFERENCES identity(id), nearest INTEGER REFERENCES identity(id),
+        distance REAL, mate REAL) STRICT""",
+    "INSERT INTO own SELECT template_id, tower_id, identity_id, nearest, distance, mate FROM own_search",
+    "DROP TABLE own_search",
+    "ALTER TABLE own RENAME TO own_search",
+    """CREATE TABLE tally (
+        tower_id INTEGER PRIMARY KEY REFERENCES tower(id), templates INTEGER NOT NULL) STRICT""",
+    "INSERT INTO tally SELECT id, templates FROM tower",
+    "ALTER TABLE tower DROP COLUMN templates",
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the gallery to VERSION, each migration in a transaction of its own."""
@@ -137,5 +152,11 @@ def migrate(connection: sqlite3.Connection) -> None:
         for statement in _THIRD:
             db.execute(statement)
         db.execute("PRAGMA user_version = 3")
+
+    @migrations(name="4")
+    def fourth(db: Database) -> None:
+        for statement in _FOURTH:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 4")
 
     migrations.apply(Database(connection))

@@ -46,6 +46,9 @@ class ServerIndex:
             self._tables = self._db.partitions()
             self._look_for_index()
 
+    def add(self, *_: object) -> None:
+        """Nothing: every search asks the server."""
+
     def settle(self) -> None:
         """Nothing: the server keeps its indexes itself."""
 

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .store import Store, TowerRow
 
 WAIT_SECONDS = 10.0  # how long a second writer waits for the first
+_NOTE = 120  # bytes
 
 
 def wal_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
@@ -28,14 +29,14 @@ def wal_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
 
 
 @contextlib.contextmanager
-def creating(path: Path) -> Iterator[SQLite]:
+def creating(path: Path, *, replace: bool = False) -> Iterator[SQLite]:
     """Yield a new database inside a transaction; on leaving it is at `path`, wholly or not at all.
 
-    Raises BadInput when `path` exists.
+    Raises BadInput when `path` exists, unless it is to be replaced.
     """
-    if path.exists():
+    if path.exists() and not replace:
         raise BadInput(f"{path}: exists already.", remedy="Choose another name, or use the gallery as it is.")
-    with replacing(path, exclusive=True) as temporary, _explained(path):
+    with replacing(path, exclusive=not replace) as temporary, _explained(path):
         connection = sqlite3.connect(temporary, isolation_level=None)
         with contextlib.closing(connection):
             _set(connection, writable=True)
@@ -48,6 +49,7 @@ class SQLite:
     """An open file. One writer at a time, any number of readers, also across processes."""
 
     among = "IN (SELECT value FROM json_each(?))"
+    _note: int | None = None  # the descriptor of the file that says who writes, once this process has written
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,6 +83,9 @@ class SQLite:
 
     def close(self) -> None:
         self._db.close()
+        if self._note is not None:
+            os.close(self._note)
+            self._note = None
 
     # -- transactions -------------------------------------------------------------------------
 
@@ -103,8 +108,9 @@ class SQLite:
 
         Raises Locked when another writer does not finish in WAIT_SECONDS.
         """
-        with self._sole_writer(verb), _explained(self.path):
+        with _explained(self.path, self._writer):
             self._db.execute("BEGIN IMMEDIATE")
+            self._say(verb)
             try:
                 yield
                 self._db.execute("COMMIT")
@@ -113,31 +119,25 @@ class SQLite:
                     self._db.execute("ROLLBACK")
                 raise
 
-    @contextlib.contextmanager
-    def _sole_writer(self, verb: str) -> Iterator[None]:
+    @property
+    def _note_file(self) -> Path:
         # SQLite's own lock decides; this file only lets the one who waits say for whom.
-        from filelock import FileLock, Timeout
+        return self.path.with_name(f"{self.path.name}.lock")
 
-        holder = self.path.with_name(f"{self.path.name}.lock")
+    def _say(self, verb: str) -> None:
+        """Leave a note of who writes, for those who wait."""
+        note = f"process {os.getpid()} ({Path(sys.argv[0]).name} {verb})".encode()[:_NOTE].ljust(_NOTE)
+        with contextlib.suppress(OSError):  # a full disk must not stop a removal
+            if self._note is None:
+                self._note = os.open(self._note_file, os.O_WRONLY | os.O_CREAT, 0o600)
+            os.pwrite(self._note, note, 0)
+
+    def _writer(self) -> str:
+        """Return who left the last note: whoever writes now."""
         try:
-            lock = FileLock(holder, timeout=WAIT_SECONDS, mode=0o600)
-            lock.acquire()
-        except Timeout:
-            with contextlib.suppress(OSError):
-                who = holder.read_text().strip()
-            raise Locked(
-                f"{self.path}: another process is writing.",
-                f"Waited {WAIT_SECONDS:.0f} s for {who or 'it'}.",
-                "Try again when it is done.",
-            ) from None
-        except OSError as error:
-            raise Missing(f"{self.path}: cannot be written.", f"{error.strerror or error}.") from None
-        try:
-            with contextlib.suppress(OSError):  # a full disk must not stop a removal
-                holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {verb})\n")
-            yield
-        finally:
-            lock.release()
+            return self._note_file.read_text().strip() or "it"
+        except (OSError, UnicodeDecodeError):
+            return "it"
 
     # -- statements ---------------------------------------------------------------------------
 
@@ -149,6 +149,11 @@ class SQLite:
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         return self._db.execute(statement, parameters)
+
+    def chunks(self, size: int, statement: str, parameters: Sequence[Any] = ()) -> Iterator[list[Any]]:
+        cursor = self.execute(statement, parameters)
+        while rows := cursor.fetchmany(size):
+            yield rows
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         self._db.executemany(statement, rows)
@@ -184,7 +189,9 @@ class SQLite:
 
     def restore(self, backup: SQLite) -> None:
         """Replace the whole content by that of `backup`, in one transaction of SQLite's own."""
-        with self._sole_writer("restore"), _explained(self.path):
+        with self.writing("restore"):
+            pass  # nobody else writes, and who waits from now on knows for whom
+        with _explained(self.path, self._writer):
             backup._db.backup(self._db)
 
     def problems(self) -> list[str]:
@@ -218,8 +225,11 @@ def _reading_mode(path: Path) -> str:
 
 def _set(connection: sqlite3.Connection, writable: bool) -> None:
     """Set what durability and safety rest on, and make sure that it took."""
-    if wal_is_safe() and writable:
+    if writable and wal_is_safe():
         connection.execute("PRAGMA journal_mode = WAL")
+    elif writable and connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        # A journal that is deleted may be back after a power cut, and take back what was acknowledged.
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
     wanted = {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "trusted_schema": 0}
     for name, value in wanted.items():
         connection.execute(f"PRAGMA {name} = {value}")
@@ -228,14 +238,18 @@ def _set(connection: sqlite3.Connection, writable: bool) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+def _explained(path: Path, writer: Callable[[], str] = lambda: "it") -> Iterator[None]:
+    """Turn SQLite's errors into ours. `writer` says who is writing."""
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise Locked(f"{path}: another process is using it.", remedy="Try again when it is done.") from error
+            raise Locked(
+                f"{path}: another process is using it.",
+                f"Waited {WAIT_SECONDS:.0f} s for {writer()}.",
+                "Try again when it is done.",
+            ) from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise Missing(
                 f"{path}: cannot be written.", f"{error}.", "Make room on the disk; nothing is lost."

@@ -10,6 +10,8 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import count, repeat
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from . import sqlite
 from .decision import Decision
-from .errors import BadInput, Damaged, Locked
+from .errors import BadInput, Damaged
 from .fusion import Fusion
 from .sqlite import SQLite
 from .vectors import Vectors
@@ -118,6 +120,8 @@ class Settings:
     keep_pictures: bool
     fusion: Fusion
     log: bool  # whether answers are kept
+    identities: int  # how many are enrolled
+    sha256: str | None  # of the active tower
 
 
 class Database(Protocol):
@@ -137,6 +141,9 @@ class Database(Protocol):
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """Run one statement; return its rows: fetchone, fetchmany, fetchall, or iterate."""
+
+    def chunks(self, size: int, statement: str, parameters: Sequence[Any] = ()) -> Iterator[list[Any]]:
+        """Yield the rows of one statement, `size` at a time: all may be more than memory holds."""
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None: ...
 
@@ -263,15 +270,10 @@ class Store:
 
     def settings(self) -> Settings:
         row = self._db.execute(
-            "SELECT g.tower_id, s.target_fpir, s.keep_pictures, s.fusion, s.log FROM setting s"
-            " LEFT JOIN generation g ON g.id = s.generation_id"
+            "SELECT g.tower_id, s.target_fpir, s.keep_pictures, s.fusion, s.log, s.identities, t.sha256 FROM setting s"
+            " LEFT JOIN generation g ON g.id = s.generation_id LEFT JOIN tower t ON t.id = g.tower_id"
         ).fetchone()
-        return Settings(row[0], row[1], bool(row[2]), row[3], bool(row[4]))
-
-    def expect_active(self, tower: int) -> None:
-        """Raise Locked when another tower has become the active one: what was embedded is of no use."""
-        if self.settings().tower != tower:
-            raise Locked(f"{self.path}: the tower was swapped meanwhile.", remedy="Run the same command again.")
+        return Settings(row[0], row[1], bool(row[2]), row[3], bool(row[4]), row[5], row[6])
 
     def set_target(self, target_fpir: float) -> None:
         self._db.execute("UPDATE setting SET target_fpir = ?", (target_fpir,))
@@ -339,29 +341,30 @@ class Store:
         vectors: Vectors,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Insert (name, digest, source, picture) rows and their templates; return (identity ids, template ids)."""
-        names = {row[0] for row in rows}
-        known = self.identities_named(names)
-        new = [name for name in dict.fromkeys(row[0] for row in rows) if name not in known]
+        names, digests, sources, pictures = zip(*rows, strict=True)
+        known = self.identities_named(set(names))
+        new = [name for name in dict.fromkeys(names) if name not in known]
         # The one writer may count ids by itself; asking for each would halve the speed.
         first = self._db.reserve("identity", len(new))
         known.update(zip(new, range(first, first + len(new)), strict=True))
+        # Rows as columns put side by side: of a million, the loops cost as much as the database.
         self._db.executemany(
-            "INSERT INTO identity (id, name, enrolled) VALUES (?, ?, ?)", ((known[n], n, event) for n in new)
+            "INSERT INTO identity (id, name, enrolled) VALUES (?, ?, ?)", zip(count(first), new, repeat(event))
         )
         sample, template = (self._db.reserve(table, len(rows)) for table in ("sample", "template"))
+        owners = [known[name] for name in names]
         self._db.executemany(
             "INSERT INTO sample (id, identity_id, digest, source, enrolled, picture) VALUES (?, ?, ?, ?, ?, ?)",
-            ((sample + i, known[r[0]], r[1], r[2], event, r[3]) for i, r in enumerate(rows)),
+            zip(count(sample), owners, digests, sources, repeat(event), pictures),
         )
-        blob = self._db.vector
+        blobs = map(self._db.vector, map(methodcaller("tobytes"), vectors))
         self._db.executemany(
             "INSERT INTO template (id, tower_id, sample_id, identity_id, vector) VALUES (?, ?, ?, ?, ?)",
-            ((template + i, tower, sample + i, known[r[0]], blob(vectors[i].tobytes())) for i, r in enumerate(rows)),
+            zip(count(template), repeat(tower), count(sample), owners, blobs),
         )
         self._db.execute("UPDATE setting SET identities = identities + ?", (len(new),))
-        self._db.execute("UPDATE tower SET templates = templates + ? WHERE id = ?", (len(rows), tower))
-        identities = np.fromiter((known[r[0]] for r in rows), np.int64, len(rows))
-        return identities, np.arange(template, template + len(rows))
+        self._db.execute("UPDATE tally SET templates = templates + ? WHERE tower_id = ?", (len(rows), tower))
+        return np.array(owners, np.int64), np.arange(template, template + len(rows))
 
     def identities_named(self, names: Collection[str]) -> dict[str, int]:
         """Return name -> identity id of those who are enrolled."""
@@ -406,10 +409,12 @@ class Store:
 
     def pictures(self) -> Iterator[tuple[str, bytes | None]]:
         """Yield (identity name, picture) of every enrolled sample, by id."""
-        yield from self._db.execute(
+        for chunk in self._db.chunks(
+            64,
             "SELECT i.name, s.picture FROM sample s JOIN identity i ON i.id = s.identity_id"
-            " WHERE i.removed IS NULL ORDER BY s.id"
-        )
+            " WHERE i.removed IS NULL ORDER BY s.id",
+        ):
+            yield from chunk
 
     # -- templates ----------------------------------------------------------------------------
 
@@ -427,12 +432,12 @@ class Store:
         self, tower: int, dimension: int, after: int
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Vectors]]:
         """Yield what `templates_after` returns, some thousands at a time."""
-        rows = self._db.execute(
+        for chunk in self._db.chunks(
+            8192,
             "SELECT id, identity_id, vector FROM template WHERE tower_id = ? AND id > ?"
             " AND identity_id NOT IN (SELECT id FROM identity WHERE removed IS NOT NULL) ORDER BY id",
             (tower, after),
-        )
-        while chunk := rows.fetchmany(8192):
+        ):
             ids, owners, blobs = zip(*chunk, strict=True)
             yield np.array(ids, np.int64), np.array(owners, np.int64), self._matrix(blobs, dimension)
 
@@ -469,23 +474,24 @@ class Store:
         return self.templates_of_each(tower, dimension, [identity]).get(identity, nothing)
 
     def templates_of_each(
-        self, tower: int, dimension: int, identities: Sequence[int]
+        self, tower: int, dimension: int, identities: Sequence[int], least: int = 1
     ) -> dict[int, tuple[NDArray[np.int64], Vectors]]:
-        """Return identity -> (template ids, vectors), by id."""
+        """Return identity -> (template ids, vectors), by id, of those that have `least` templates."""
         many = self._db.many(identities)
         # By the samples, which have an index; by the identity, which says on which server they are.
         rows = self._db.execute(
             f"SELECT identity_id, id, vector FROM template WHERE tower_id = ? AND identity_id {self._db.among}"
-            f" AND sample_id IN (SELECT id FROM sample WHERE identity_id {self._db.among}) ORDER BY identity_id, id",
+            f" AND sample_id IN (SELECT id FROM sample WHERE identity_id {self._db.among}) ORDER BY id",
             (tower, many, many),
-        ).fetchall()
-        of = _ids(rows, 0)
-        groups, starts = np.unique(of, return_index=True)
-        ids, vectors = (
-            np.split(_ids(rows, 1), starts[1:]),
-            np.split(self._matrix([r[2] for r in rows], dimension), starts[1:]),
         )
-        return {g: (ids[i], vectors[i]) for i, g in enumerate(groups.tolist())}
+        of_each: dict[int, list[Any]] = {}
+        for row in rows:
+            of_each.setdefault(row[0], []).append(row)
+        return {
+            identity: (_ids(found, 1), self._matrix([r[2] for r in found], dimension))
+            for identity, found in of_each.items()
+            if len(found) >= least
+        }
 
     def template(self, tower: int, dimension: int, sample: int) -> NDArray[np.float32] | None:
         row = self._db.execute(
@@ -525,11 +531,11 @@ class Store:
             "INSERT INTO template (id, tower_id, sample_id, identity_id, vector) VALUES (?, ?, ?, ?, ?)",
             ((first + i, tower, s, of[s], blob(v.tobytes())) for i, (s, v) in enumerate(fresh)),
         )
-        self._db.execute("UPDATE tower SET templates = templates + ? WHERE id = ?", (len(fresh), tower))
+        self._db.execute("UPDATE tally SET templates = templates + ? WHERE tower_id = ?", (len(fresh), tower))
 
     def template_total(self, tower: int) -> int:
         """Return how many templates of a tower there are, of those who were removed too."""
-        return int(self._db.execute("SELECT templates FROM tower WHERE id = ?", (tower,)).fetchone()[0])
+        return int(self._db.execute("SELECT templates FROM tally WHERE tower_id = ?", (tower,)).fetchone()[0])
 
     # -- towers and generations ---------------------------------------------------------------
 
@@ -580,6 +586,7 @@ class Store:
             (sha256, dimension, event, json.dumps(report) if report else None, json.dumps(card),
              false_matches.tobytes(), onnx, keras),
         ).fetchone()  # fmt: skip
+        self._db.execute("INSERT INTO tally (tower_id, templates) VALUES (?, 0)", (row[0],))
         return int(row[0])
 
     def false_matches(self, tower: int) -> NDArray[np.float32]:
@@ -661,13 +668,19 @@ class Store:
 
     def own_searches(self, tower: int, dimension: int) -> OwnRows:
         rows = self._db.execute(
-            "SELECT template_id, identity_id, vector, nearest, distance, mate FROM own_search"
+            "SELECT template_id, identity_id, nearest, distance, mate FROM own_search"
             " WHERE tower_id = ? ORDER BY template_id",
             (tower,),
         ).fetchall()
+        ids = _ids(rows, 0)
+        vectors = self._db.execute(
+            f"SELECT vector FROM template WHERE id {self._db.among} ORDER BY id", (self._db.many(ids.tolist()),)
+        ).fetchall()
+        if len(vectors) != len(rows):
+            raise Damaged(f"{self.path}: a template that searches is missing.", remedy="Run: sidx doctor")
         return OwnRows(
-            _ids(rows, 0), _ids(rows, 1), self._matrix([r[2] for r in rows], dimension),
-            _ids(rows, 3), _distances(rows, 4, np.inf), _distances(rows, 5, np.nan),
+            ids, _ids(rows, 1), self._matrix([r[0] for r in vectors], dimension),
+            _ids(rows, 2), _distances(rows, 3, np.inf), _distances(rows, 4, np.nan),
         )  # fmt: skip
 
     def searches(self, tower: int) -> SearchRows:
@@ -687,14 +700,14 @@ class Store:
     def set_own_searches(self, tower: int, rows: OwnRows) -> None:
         """Record own searches."""
         self._db.executemany(
-            "INSERT INTO own_search (template_id, tower_id, identity_id, nearest, distance, mate, vector)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (template_id) DO UPDATE SET nearest = excluded.nearest,"
+            "INSERT INTO own_search (template_id, tower_id, identity_id, nearest, distance, mate)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (template_id) DO UPDATE SET nearest = excluded.nearest,"
             " distance = excluded.distance, mate = excluded.mate",
             (
-                (t, tower, o, n if n >= 0 else None, d if n >= 0 else None, None if m != m else m, v.tobytes())
-                for t, o, n, d, m, v in zip(
+                (t, tower, o, n if n >= 0 else None, d if n >= 0 else None, None if m != m else m)
+                for t, o, n, d, m in zip(
                     rows.ids.tolist(), rows.own.tolist(), rows.nearest.tolist(), rows.distances.tolist(),
-                    rows.mates.tolist(), rows.vectors, strict=True,
+                    rows.mates.tolist(), strict=True,
                 )
             ),
         )  # fmt: skip

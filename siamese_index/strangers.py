@@ -8,7 +8,8 @@ only the searches whose nearest is gone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from .vectors import Vectors, distances
 
 if TYPE_CHECKING:
     from .searching import Searcher
+
+Comparing = Callable[[], tuple[NDArray[np.int64], NDArray[np.float32]]]  # when asked: what `scan.nearest` found
 
 OWN_SEARCHES = 1024  # of a larger gallery's templates a fixed random part searches
 _BLOCK = 4_000_000  # distances at a time
@@ -49,6 +52,7 @@ class Cohort:
     def __init__(self, store: Store, tower: TowerRow, searcher: Searcher) -> None:
         self._store, self._tower, self._searcher = store, tower, searcher
         self._seen: tuple[int, bytes] | None = None
+        self._before = (0, b"")  # the revision that the transaction began with
         self._rows: _Searches
         self._room = np.zeros((0, tower.dimension), np.float32)  # what `vectors` may grow into
         self._by_name: dict[str, list[int]] = {}  # of strangers: their rows
@@ -59,6 +63,7 @@ class Cohort:
 
         They count as such only once `seen` is called: a transaction that is taken back leaves them unread.
         """
+        self._before = before
         if self._seen == before:
             self._seen = None
             return
@@ -92,6 +97,25 @@ class Cohort:
 
     # -- changes of the gallery -----------------------------------------------------------------
 
+    def comparing(self, vectors: Vectors) -> Comparing:
+        """Begin to compare all searches with templates that are about to be enrolled; many, while they are written."""
+        searches = self._rows.vectors
+
+        def compared() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            return scan.nearest(vectors, searches, 4, alone=True)
+
+        if vectors.size * len(searches) < scan.SHARED:
+            return compared
+        found: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        thread = threading.Thread(target=lambda: found.append(compared()), daemon=True)
+        thread.start()
+
+        def awaited() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            thread.join()
+            return found[0] if found else compared()
+
+        return awaited
+
     def enrolled(
         self,
         names: Sequence[str],
@@ -99,18 +123,28 @@ class Cohort:
         templates: NDArray[np.int64],
         identities: NDArray[np.int64],
         vectors: Vectors,
+        comparing: Comparing,
     ) -> None:
-        """Account for templates just enrolled: their samples' names and digests, their ids, identities, vectors."""
+        """Account for templates just enrolled: their samples' names and digests, their ids, identities, vectors.
+
+        `comparing` was begun with these vectors.
+        """
         rows, fusion = self._rows, self._store.settings().fusion
-        closer, again = self._compare(identities, vectors, fusion)
-        known = {i for name in set(names) for i in self._by_name.get(name, ())}
-        known |= {i for digest in digests for i in self._by_digest.get(digest, ())}
+        self._searcher.index.add(self._before, self._store.revision(), templates, identities, vectors)
+        if fusion == "best":
+            closer, again = self._approached(identities, vectors, *comparing())
+        else:
+            closer, again = self._compare(identities, vectors, fusion)
+        known = {i for name in self._by_name.keys() & names for i in self._by_name[name]}
+        known |= {i for digest in self._by_digest.keys() & digests for i in self._by_digest[digest]}
         unmasked = sorted(i for i in known if rows.own[i] < 0)
         if unmasked:  # a stranger is somebody now; who that is decides what it is compared with
             again[unmasked] = True
             self._resolve(unmasked)
-        mated = np.isin(rows.own, identities)
-        mated[: self._strangers] = False
+        mated = np.zeros(len(rows.own), bool)
+        older = identities[identities <= rows.own.max(initial=-1)]  # new ones have no searches yet
+        if len(older):
+            mated[self._strangers :] = np.isin(rows.own[self._strangers :], older)
         self._befriend(np.flatnonzero(mated), fusion)
         self._search(np.flatnonzero(again))
         self._write(np.flatnonzero(closer | mated | again))
@@ -182,8 +216,6 @@ class Cohort:
         Returns which searches moved, and which must look again: their nearest is farther than it was,
         or the same picture under another name.
         """
-        if fusion == "best":
-            return self._approached(identities, vectors)
         rows = self._rows
         moved, again = np.zeros(len(rows.ids), bool), np.zeros(len(rows.ids), bool)
         groups = np.unique(identities)
@@ -216,12 +248,15 @@ class Cohort:
         return moved, again
 
     def _approached(
-        self, identities: NDArray[np.int64], vectors: Vectors
+        self,
+        identities: NDArray[np.int64],
+        vectors: Vectors,
+        at: NDArray[np.int64],
+        squared: NDArray[np.float32],
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """As `_compare` where the nearest template alone decides: nothing can have become farther."""
+        """As `_compare` where the nearest template alone decides, of those `comparing` found: none can be farther."""
         rows = self._rows
         moved = np.zeros(len(rows.ids), bool)
-        at, squared = scan.nearest(vectors, rows.vectors, 4)
         mine = identities[at] == rows.own[:, None]
         same = ~mine & (squared < (2 * SAME_PICTURE) ** 2 + scan.BLUR)
         again = same.any(axis=1) | (mine.all(axis=1) & (at.shape[1] < len(vectors)))
@@ -255,11 +290,13 @@ class Cohort:
     def _befriend(self, at: NDArray[np.int64], fusion: Fusion) -> None:
         """Measure own searches against the other templates of their identities."""
         rows = self._rows
-        identities = np.unique(rows.own[at]).tolist()
-        of_each = self._store.templates_of_each(self._tower.id, self._tower.dimension, identities)
-        for i in at.tolist():
-            rows.mate[i] = np.nan
-            if int(rows.own[i]) in of_each:  # not in a gallery that contradicts itself
+        rows.mate[at] = np.nan
+        if not len(at):
+            return
+        identities = list(set(rows.own[at].tolist()))
+        of_each = self._store.templates_of_each(self._tower.id, self._tower.dimension, identities, least=2)
+        for i in at.tolist() if of_each else ():
+            if int(rows.own[i]) in of_each:
                 ids, vectors = of_each[int(rows.own[i])]
                 others = vectors[ids != rows.ids[i]]
                 if len(others):

@@ -18,6 +18,16 @@ def unit(vectors: Any, dimension: int | None = None, first: int = 0) -> Vectors:
 
     Raises BadInput for a wrong shape or dimension, for non-numbers, NaN, infinity and zero vectors.
     """
+    array, lengths = with_lengths(vectors, dimension, first)
+    out: Vectors = np.empty(array.shape, np.float32)
+    np.divide(array, lengths[:, None], out=out, dtype=np.float64, casting="same_kind")
+    return out
+
+
+def with_lengths(
+    vectors: Any, dimension: int | None = None, first: int = 0
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return `vectors` as an array (n, d), and the length of each (n,). Raises BadInput as `unit` does."""
     array = np.asarray(vectors)
     if array.ndim == 1:
         array = array[None]
@@ -32,16 +42,15 @@ def unit(vectors: Any, dimension: int | None = None, first: int = 0) -> Vectors:
             "Vectors of two embedders cannot be compared.",
             "Use the embedder that the gallery was filled with, or start another gallery.",
         )
-    wide = array.astype(np.float64)
-    norms = np.linalg.norm(wide, axis=1)
-    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 1e-12)))
+    lengths = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64, casting="unsafe"))
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 1e-12)))
     if bad.size:
         raise BadInput(
             f"{bad.size} of {len(array)} vectors have no direction (first: row {first + bad[0]}).",
             "They contain NaN or infinity, or are all zero.",
             "Leave these rows out.",
         )
-    return np.ascontiguousarray(wide / norms[:, None], dtype=np.float32)
+    return array, lengths
 
 
 def distances(a: Vectors, b: Vectors) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ def test_a_healthy_gallery_has_nothing(patient):
         ("DELETE FROM template WHERE id = 7", (), "no template of the active tower"),
         ("UPDATE tower SET card = '{'", (), "card of a tower"),
         ("UPDATE setting SET identities = 7", (), "number of identities"),
-        ("UPDATE tower SET templates = 7", (), "number of templates"),
+        ("UPDATE tally SET templates = 7", (), "number of templates"),
         ("UPDATE sample SET identity_id = 9999 WHERE id = 7", (), "refers to a missing identity"),
         ("UPDATE setting SET generation_id = NULL", (), "no active tower"),
     ],

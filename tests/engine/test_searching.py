@@ -120,7 +120,7 @@ def test_two_processes_that_enroll_in_turn_see_each_others_searches(vector_galle
 
 def as_made_by(gallery, version, path):
     """Write what `gallery` holds as the tables of an older schema."""
-    statements = [*schema._FIRST, *(schema._SECOND if version > 1 else ())]
+    statements = [*schema._FIRST, *(schema._SECOND if version > 1 else ()), *(schema._THIRD if version > 2 else ())]
     new = sqlite3.connect(path, isolation_level=None)
     for statement in statements:
         new.execute(statement)
@@ -135,8 +135,15 @@ def as_made_by(gallery, version, path):
         if table.startswith(("sqlite_", "_sqlite")):
             continue
         columns = [{r[1] for r in new.execute(f"PRAGMA {db}.table_info({table})")} for db in ("main", "old")]
-        names = ", ".join(sorted(columns[0] & columns[1]))
-        new.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM old.{table}")
+        names, source = ", ".join(sorted(columns[0] & columns[1])), f"old.{table}"
+        if version == 3 and table == "own_search":  # there they carried what they search with
+            names, source = (
+                f"{names}, vector",
+                f"{source} JOIN (SELECT id, vector FROM old.template) ON id = template_id",
+            )
+        new.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM {source}")
+    if version == 3:
+        new.execute("UPDATE main.tower SET templates = (SELECT templates FROM old.tally WHERE tower_id = id)")
     if version == 1:  # there the nearest of a search was a template
         new.execute(
             "UPDATE main.stranger_search SET nearest = (SELECT t.id FROM main.template t JOIN main.sample s"
@@ -149,7 +156,7 @@ def as_made_by(gallery, version, path):
     path.chmod(0o600)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_gallery_of_an_older_schema_is_brought_up(file_gallery, tmp_path, version):
     populated(file_gallery, "best", people=10, each=2)
     file_gallery.calibrate_vectors(names=["eve", "mallory"], vectors=cloud(2, seed=5))

@@ -270,6 +270,24 @@ def test_without_rights_nothing_is_made(server, new_database):
             reader.remove("ada")
 
 
+def test_a_gallery_of_an_older_schema_on_a_server_is_brought_up(alone):
+    alone.enroll_vectors([f"p{i}" for i in range(20)], cloud(20))
+    with alone._store.writing("test"):
+        for statement in (
+            "ALTER TABLE own_search ADD COLUMN vector BYTEA NOT NULL DEFAULT ''",
+            "CREATE INDEX own_search_tower ON own_search(tower_id)",
+            "ALTER TABLE tower ADD COLUMN templates BIGINT NOT NULL DEFAULT 0",
+            "UPDATE tower SET templates = (SELECT templates FROM tally WHERE tower_id = id)",
+            "DROP TABLE tally",
+            "UPDATE about SET schema = 3",
+        ):
+            alone._store.database.statement(statement)
+    with Gallery.open(alone._store.path) as again:
+        again.enroll_vectors(["late"], cloud(1, seed=7), conflicts="allow")
+        assert again.calibrate_vectors().own_searches == 21
+    assert [f.what for f in examine(alone._store.path).findings] == []
+
+
 def test_a_gallery_of_a_newer_program_on_a_server_is_left_alone(alone):
     with alone._store.writing("test"):
         alone._store.database.execute("UPDATE about SET schema = 99")
