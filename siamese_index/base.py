@@ -8,6 +8,7 @@ then a stamp (JSON), its length, a magic number, and a digest of all after the v
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import weakref
 from collections.abc import Callable, Iterable
@@ -65,8 +66,8 @@ class Base:
         try:
             self._descriptor = os.open(path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._descriptor)
-            with open(self._descriptor, "rb", closefd=False) as file:
-                content = np.memmap(file, np.uint8, "r").view(np.ndarray)  # a memmap's own indexing is slow
+            self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+            content = np.frombuffer(self._map, np.uint8)
             end = len(content) - _DIGEST
             if content[end - 8 : end].tobytes() != _MAGIC:
                 raise Torn
@@ -115,9 +116,18 @@ class Base:
 
         try:
             centroids = shape_of(self._centroids, self.stamp.dimension)
-            return Coarse.from_parts(centroids, self._coarse, len(self), self.stamp.error, self._aside)
+            image = Coarse.from_parts(centroids, self._coarse, len(self), self.stamp.error, self._aside)
         except ValueError as error:
             raise Torn from error
+        self._forget(self._coarse)
+        return image
+
+    def _forget(self, part: NDArray[np.uint8]) -> None:
+        """Give back the memory of a part of the file that has been copied."""
+        start = part.__array_interface__["data"][0] - self._bytes.__array_interface__["data"][0]
+        start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, start + len(part)
+        if hasattr(mmap, "MADV_DONTNEED") and start < end:
+            self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
 
     @cached_property
     def is_aside(self) -> NDArray[np.bool_]:

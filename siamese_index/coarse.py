@@ -10,26 +10,27 @@ and looked at always; so the radius is not theirs to spoil.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .scan import BLUR, loaded
+from .scan import BLUR, at_once, loaded, shares
 from .vectors import Vectors
 
 LEARNED_FROM = 16_384  # templates that suffice to learn 16 centroids per part
 _PARTS = 256  # at most: their 8-bit look-ups are summed in 16 bits
 _ASIDE = 4096  # one in so many is kept aside
 _BLOCK = 65_536
+_SHARED = 16_000_000  # bytes of codes: more are scanned by several threads, each its share
 
 
 @dataclass(frozen=True)
 class Coarse:
     """The image of all rows of a base."""
 
-    index: Any  # faiss.IndexPQFastScan
+    shards: list[Any]  # faiss.IndexPQFastScan, of as many rows one after the other
     error: float  # no row that is not aside is farther from its image than this
     aside: NDArray[np.int64]  # positions of the rows that are
 
@@ -50,7 +51,7 @@ class Coarse:
         aside = np.sort(np.argsort(errors, kind="stable")[len(rows) - len(rows) // _ASIDE :])
         errors[aside] = 0
         # The image is computed in float32 on both sides.
-        return cls(faiss.IndexPQFastScan(codes), float(errors.max()) + 1e-5, aside)
+        return cls([faiss.IndexPQFastScan(codes)], float(errors.max()) + 1e-5, aside)
 
     @classmethod
     def from_parts(
@@ -67,35 +68,63 @@ class Coarse:
         """
         faiss = loaded()
         parts, _, each = centroids.shape
-        index = faiss.IndexPQFastScan(parts * each, parts, 4)
-        scanned = -(-count // index.bbs) * index.bbs
-        if len(codes) != scanned * (index.M2 // 2) or (len(aside) and not 0 <= aside.min() <= aside.max() < count):
+        empty = faiss.IndexPQFastScan(parts * each, parts, 4)
+        block, size = empty.bbs, empty.bbs * (empty.M2 // 2)  # rows, and bytes of their codes
+        blocks = -(-count // block)
+        if len(codes) != blocks * size or (len(aside) and not 0 <= aside.min() <= aside.max() < count):
             raise ValueError("the parts of this image do not fit")
-        faiss.copy_array_to_vector(centroids.ravel(), index.pq.centroids)
-        index.is_trained, index.ntotal = True, count
-        index.ntotal2 = scanned
-        index.codes.resize(len(codes))
-        faiss.memcpy(index.codes.get(), faiss.swig_ptr(codes), len(codes))
-        return cls(index, error, aside)
+        step = -(-blocks // (shares() if len(codes) > _SHARED else 1))
+
+        def shard(first: int) -> Any:
+            index = faiss.IndexPQFastScan(parts * each, parts, 4)
+            faiss.copy_array_to_vector(centroids.ravel(), index.pq.centroids)
+            end = min(first + step, blocks)
+            index.is_trained, index.ntotal = True, min(end * block, count) - first * block
+            index.ntotal2 = (end - first) * block
+            index.codes.resize((end - first) * size)
+            faiss.memcpy(index.codes.get(), faiss.swig_ptr(codes[first * size :]), (end - first) * size)
+            return index
+
+        return cls(at_once([partial(shard, first) for first in range(0, blocks, step)]), error, aside)
 
     def parts(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Return the centroids (parts, 16, dimensions of a part), and the codes as they are scanned."""
-        faiss, index = loaded(), self.index
-        codes = np.empty(index.codes.size(), np.uint8)
-        faiss.memcpy(faiss.swig_ptr(codes), index.codes.get(), len(codes))
-        centroids = faiss.vector_to_array(index.pq.centroids)
-        return centroids.reshape(index.pq.M, 16, index.pq.dsub), codes
+        faiss, pq = loaded(), self.shards[0].pq
+        sizes = [index.codes.size() for index in self.shards]
+        codes, at = np.empty(sum(sizes), np.uint8), 0
+        for index, size in zip(self.shards, sizes, strict=True):
+            faiss.memcpy(faiss.swig_ptr(codes[at:]), index.codes.get(), size)
+            at += size
+        return faiss.vector_to_array(pq.centroids).reshape(pq.M, 16, pq.dsub), codes
 
-    def search(self, probes: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the positions of the k coarsely nearest rows (n, k), and the least that each can be away, ascending.
+    def search(self, probes: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return positions of about the k coarsely nearest rows (n, k), the least that each can be away, ascending.
 
-        No row that is neither among them nor aside is nearer than the last of these; inf when there is none.
+        The third is how far away every row is at least that is neither among them nor aside (n,).
         """
-        loaded(len(probes))
-        ready = padded(probes, self.index.d)
-        squared, at = self.index.search(ready, min(k, self.index.ntotal))
-        least = np.sqrt(np.maximum(squared - self._rounding(ready)[:, None], 0)) - self.error
-        return at, least
+        ready = padded(probes, self.shards[0].d)
+        each = -(-k // len(self.shards))
+
+        def scanned(index: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            loaded(len(probes))
+            found: tuple[NDArray[np.float32], NDArray[np.int64]] = index.search(ready, min(each, index.ntotal))
+            return found
+
+        works = [partial(scanned, index) for index in self.shards]
+        found = at_once(works) if len(probes) == 1 else [work() for work in works]  # of many FAISS shares the probes
+        rounding = self._rounding(ready)
+        reach, first = np.full(len(probes), np.inf), 0
+        for index, (squared, at) in zip(self.shards, found, strict=True):
+            at += first
+            first += index.ntotal
+            if at.shape[1] < index.ntotal:
+                reach = np.minimum(reach, squared[:, -1])
+        squared, at = (np.concatenate(columns, axis=1) for columns in zip(*found, strict=True))
+        if len(found) > 1:
+            order, each_probe = np.argsort(squared, axis=1), np.arange(len(probes))[:, None]
+            squared, at = squared[each_probe, order], at[each_probe, order]
+        least = np.sqrt(np.maximum(squared - rounding[:, None], 0)) - self.error
+        return at, least, np.sqrt(np.maximum(reach - rounding, 0)) - self.error
 
     def _rounding(self, probes: Vectors) -> NDArray[np.float64]:
         """Return how far each probe's squared coarse distances may be off (n,): its look-ups are rounded to 8 bits."""
@@ -108,7 +137,7 @@ class Coarse:
     @cached_property
     def _farthest(self) -> NDArray[np.float32]:
         """The length of each part's longest centroid (parts,)."""
-        pq = self.index.pq
+        pq = self.shards[0].pq
         centroids = loaded().vector_to_array(pq.centroids).reshape(pq.M, 16, pq.dsub)
         longest: NDArray[np.float32] = np.sqrt(np.square(centroids).sum(axis=2)).max(axis=1)
         return longest

@@ -24,23 +24,6 @@ class Found:
     reach: NDArray[np.float64]  # (n,) no template nearer than this is missing
 
 
-def measured(
-    ids: NDArray[np.int64],
-    owners: NDArray[np.int64],
-    vectors: Vectors,
-    at: NDArray[np.int64],
-    probes: Vectors,
-    reach: NDArray[np.float64] | None,
-) -> Found:
-    """Measure the rows found at positions (n, k), -1 for none: `vectors` (n, k, d) are theirs."""
-    exactly = distances(vectors, probes[:, None, :])
-    exactly[at < 0] = np.inf
-    if reach is None:  # a scan: farther rows are farther, but for the blur
-        last = exactly.max(axis=1, initial=0)
-        reach = np.sqrt(np.maximum(last**2 - 2 * scan.BLUR, 0))
-    return Found(ids[at], np.where(at < 0, -1, owners[at]), exactly, reach)
-
-
 def scanned(
     ids: NDArray[np.int64],
     owners: NDArray[np.int64],
@@ -49,9 +32,15 @@ def scanned(
     k: int,
     mask: NDArray[np.bool_] | None,
 ) -> Found:
+    """Scan rows (m, d), of which `mask` (m,) are to be looked at, for the k nearest; measure these."""
     at, _ = scan.nearest(rows, probes, k, mask)
-    everything = np.full(len(probes), np.inf) if k >= len(rows) else None
-    return measured(ids, owners, rows[at], at, probes, everything)
+    exactly = distances(rows[at], probes[:, None, :])
+    exactly[at < 0] = np.inf
+    if k >= len(rows):
+        reach = np.full(len(probes), np.inf)
+    else:  # farther rows are farther, but for the blur
+        reach = np.sqrt(np.maximum(exactly.max(axis=1, initial=0) ** 2 - 2 * scan.BLUR, 0))
+    return Found(ids[at], np.where(at < 0, -1, owners[at]), exactly, reach)
 
 
 def nearest_of(parts: Sequence[Found], k: int, removed: NDArray[np.int64]) -> Found:

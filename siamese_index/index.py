@@ -244,7 +244,7 @@ class Index:
     def _looked_at(self, base: Base, probes: Vectors, k: int, within: float, margin: float) -> Found:
         """Find rows in the coarse image, and look closely at as many as can matter to the verdict."""
         assert base.coarse  # the caller has seen to it
-        at, least = base.coarse.search(probes, max(FETCHED, k))
+        at, least, beyond = base.coarse.search(probes, max(FETCHED, k))
         closely = min(max(CLOSELY, k), at.shape[1])
         exactly = distances(base.rows_at(at[:, :closely]), probes[:, None, :])
         needed = reach_of_verdict(exactly.min(axis=1), within, margin)
@@ -252,8 +252,7 @@ class Index:
         if more > closely:
             rest = distances(base.rows_at(at[:, closely:more]), probes[:, None, :])
             exactly, closely = np.concatenate([exactly, rest], axis=1), more
-        beyond = least[:, min(closely, at.shape[1] - 1)]
-        reach = np.full(len(probes), np.inf) if closely == len(base) else beyond
+        reach = np.minimum(beyond, least[:, closely]) if closely < at.shape[1] else beyond
         at = at[:, :closely]
         exactly[base.is_aside[at]] = np.inf  # these are looked at always, and once is enough
         return Found(base.ids[at], np.where(np.isinf(exactly), -1, base.owners[at]), exactly, reach)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .vectors import Vectors
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 # Past so many bytes of vectors one probe takes more than about 5 ms on a slow machine (docs/decisions/009).
 SCANNED = 40_000_000
 SMALL = 1 << 22  # products of numbers: below this one thread of numpy is done before FAISS is imported
+LARGE = 1 << 24  # numbers: more are scanned for a single probe by several threads, each its share
 SHARED = 1 << 26  # below this one thread is done before another one, which may have to wait for a core, has begun
 # How far a squared distance of unit vectors that was computed by a product may be off, in float32.
 BLUR = 4e-6
+T = TypeVar("T")
 
 
 def nearest(
@@ -40,6 +46,18 @@ def nearest(
         order = np.argsort(-found, axis=1, kind="stable")
         at, found = np.take_along_axis(at, order, axis=1), np.take_along_axis(found, order, axis=1)
         return np.where(np.isfinite(found), at, -1), 2 - 2 * found
+    if len(probes) == 1 and rows.size > LARGE and not alone:
+        step = -(-len(rows) // shares())
+
+        def share(first: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            part = slice(first, first + step)
+            at, found = nearest(rows[part], probes, k, None if only is None else only[part], alone=True)
+            return np.where(at < 0, -1, at + first), found
+
+        each = at_once([functools.partial(share, first) for first in range(0, len(rows), step)])
+        at, found = (np.concatenate(columns, axis=1) for columns in zip(*each, strict=True))
+        order = np.argsort(found, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(at, order, axis=1), np.take_along_axis(found, order, axis=1)
     faiss = loaded(1 if alone or rows.size * len(probes) < SHARED else len(probes))
     distance, at = np.empty((len(probes), k), np.float32), np.empty((len(probes), k), np.int64)
     bits = None if only is None else np.packbits(only, bitorder="little")
@@ -56,6 +74,26 @@ def _threads() -> int:
     import faiss
 
     return int(faiss.omp_get_max_threads())
+
+
+def shares() -> int:
+    """Return among how many threads the scan for a single probe is shared: it is soon bound by memory."""
+    return min(4, _threads())
+
+
+@functools.cache
+def _helpers() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # a cold start needs none
+
+    return ThreadPoolExecutor(max(1, _threads() - 1), "scan")
+
+
+def at_once(works: Sequence[Callable[[], T]]) -> list[T]:
+    """Return what these give, the first done here, the others beside it by threads."""
+    if len(works) == 1:
+        return [works[0]()]
+    others = [_helpers().submit(work) for work in works[1:]]
+    return [works[0](), *(other.result() for other in others)]
 
 
 def loaded(probes: int = 1) -> Any:

@@ -89,7 +89,7 @@ class SearchRows:
     """What thresholds are learned from: distances of non-mated and of mated searches, without their vectors."""
 
     distances: NDArray[np.float64]  # (n,) to the nearest other identity
-    names: tuple[str, ...]  # whose each search was
+    names: tuple[str, ...]  # whose each search was: a stranger's name, `enrolled(identity)` of those who are enrolled
     sources: tuple[str, ...]  # "given", "tower", or "gallery": its own
     mates: NDArray[np.float64]  # (n,) to the own identity; NaN for strangers and for single templates
 
@@ -686,15 +686,15 @@ class Store:
     def searches(self, tower: int) -> SearchRows:
         """Return all searches that met somebody."""
         rows = self._db.execute(
-            "SELECT distance, name, source, NULL FROM stranger_search JOIN stranger ON id = stranger_id"
+            "SELECT distance, own, name, source, NULL FROM stranger_search JOIN stranger ON id = stranger_id"
             " WHERE tower_id = ? AND distance IS NOT NULL"
-            " UNION ALL SELECT o.distance, i.name, 'gallery', o.mate FROM own_search o"
-            " JOIN identity i ON i.id = o.identity_id WHERE o.tower_id = ? AND o.distance IS NOT NULL",
+            " UNION ALL SELECT distance, identity_id, NULL, 'gallery', mate FROM own_search"
+            " WHERE tower_id = ? AND distance IS NOT NULL",
             (tower, tower),
         ).fetchall()
         return SearchRows(
-            _distances(rows, 0, np.inf), tuple(r[1] for r in rows), tuple(r[2] for r in rows),
-            _distances(rows, 3, np.nan),
+            _distances(rows, 0, np.inf), tuple(r[2] if r[1] is None else enrolled(r[1]) for r in rows),
+            tuple(r[3] for r in rows), _distances(rows, 4, np.nan),
         )  # fmt: skip
 
     def set_own_searches(self, tower: int, rows: OwnRows) -> None:
@@ -781,6 +781,11 @@ class Store:
         if any(len(blob) != 4 * dimension for blob in blobs):
             raise Damaged(f"{self.path}: a template has the wrong length.", remedy="Run: sidx doctor")
         return np.frombuffer(b"".join(blobs), np.float32).reshape(-1, dimension)
+
+
+def enrolled(identity: int) -> str:
+    """Return what no stranger can be called."""
+    return f"\t{identity}"
 
 
 def _ids(rows: Sequence[Any], column: int) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ only the searches whose nearest is gone.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from . import scan
 from .calibration import false_match_table
 from .fusion import SAME_PICTURE, Fusion, all_distances, fused_by_identity, to_identity
-from .store import OwnRows, SearchRows, Store, TowerRow
+from .store import OwnRows, SearchRows, Store, TowerRow, enrolled
 from .vectors import Vectors, distances
 
 if TYPE_CHECKING:
@@ -195,8 +196,8 @@ class Cohort:
         """Return what the searches would be under another fusion, without keeping it."""
         rows = self._anew(fusion)
         met = np.flatnonzero(rows.nearest >= 0)
-        names = self._store.identity_names()
-        every = rows.names + [names[i] for i in rows.own[len(rows.names) :].tolist()]
+        strangers = itertools.chain(rows.names, itertools.repeat(""))
+        every = [name if own < 0 else enrolled(own) for name, own in zip(strangers, rows.own.tolist(), strict=False)]
         sources = rows.sources + ["gallery"] * (len(rows.ids) - len(rows.names))
         return SearchRows(
             rows.distance[met], tuple(every[i] for i in met), tuple(sources[i] for i in met), rows.mate[met]

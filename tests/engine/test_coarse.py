@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from siamese_index import Gallery, files, scan
+from siamese_index import Gallery, coarse, files, scan
 from siamese_index import base as base_module
 from siamese_index.coarse import Coarse
 from siamese_index.doctor import examine
@@ -52,21 +52,44 @@ def verdicts(answers):
     return [(a.verdict, a.identity) for a in answers]
 
 
+@pytest.mark.parametrize("shared", [0, 16_000_000])
 @pytest.mark.parametrize("dimension", [2, 3, 31, 64, 600])
-def test_nothing_within_the_radius_is_missing(dimension):
+def test_nothing_within_the_radius_is_missing(dimension, shared, monkeypatch):
+    monkeypatch.setattr(coarse, "_SHARED", shared)
+    monkeypatch.setattr(coarse, "shares", lambda: 3)
     rows, probes = crowd(3000, dimension=dimension), crowd(50, seed=2, dimension=dimension)
-    image = Coarse.made_of(rows)
-    image = Coarse.from_parts(*image.parts(), len(rows), image.error, image.aside)
-    at, least = image.search(probes, 100)
+    made = Coarse.made_of(rows)
+    image = Coarse.from_parts(*made.parts(), len(rows), made.error, made.aside)
+    assert all(np.array_equal(*both) for both in zip(made.parts(), image.parts(), strict=True))
+    assert len(image.shards) == (1 if shared else 3)
+    at, least, reach = image.search(probes, 100)
     true = np.linalg.norm(rows[None].astype(float) - probes[:, None].astype(float), axis=2)
     missed = true.copy()
     np.put_along_axis(missed, at, np.inf, axis=1)
     missed[:, image.aside] = np.inf
-    assert np.all(missed.min(axis=1) >= least[:, -1])
+    assert np.all(missed.min(axis=1) >= reach)
+    alone = [image.search(probe[None], 100) for probe in probes]  # by several threads at once
+    assert np.array_equal(np.sort(np.concatenate([a[0] for a in alone])), np.sort(at))
     ours = np.take_along_axis(true, at, axis=1)
     ours[np.isin(at, image.aside)] = np.inf
     assert np.all(ours >= least)  # and nobody is nearer than said
-    assert least[:, -1].max() > 0 or dimension == 2
+    assert reach.max() > 0 or dimension == 2
+
+
+def test_a_scan_that_is_shared_finds_what_one_thread_finds(monkeypatch):
+    scan.loaded()
+    rows, probes = crowd(3001), crowd(20, seed=2)
+    few = np.random.default_rng(0).random(len(rows)) < 0.001
+    monkeypatch.setattr(scan, "shares", lambda: 3)
+    for only in (None, few):
+        alone = [scan.nearest(rows, probe[None], 8, only) for probe in probes]
+        monkeypatch.setattr(scan, "LARGE", 0)
+        shared = [scan.nearest(rows, probe[None], 8, only) for probe in probes]
+        monkeypatch.setattr(scan, "LARGE", 1 << 24)
+        assert all(
+            np.array_equal(a[0], s[0]) and np.array_equal(a[1], s[1]) for a, s in zip(alone, shared, strict=True)
+        )
+    assert (shared[0][0] < 0).any()  # there are fewer than asked for
 
 
 def test_verdicts_are_those_of_an_exact_search(large):
