@@ -45,10 +45,12 @@ def scanned(
 
 def nearest_of(parts: Sequence[Found], k: int, removed: NDArray[np.int64]) -> Found:
     """Return the k nearest of all parts, nearest first, equals by id."""
-    ids = np.concatenate([p.templates for p in parts], axis=1)
-    owners = np.concatenate([p.identities for p in parts], axis=1)
-    exactly = np.concatenate([p.distances for p in parts], axis=1)
-    reach = functools.reduce(np.minimum, [p.reach for p in parts])
+    ids, owners, exactly, reach = parts[0].templates, parts[0].identities, parts[0].distances, parts[0].reach
+    if len(parts) > 1:
+        ids = np.concatenate([p.templates for p in parts], axis=1)
+        owners = np.concatenate([p.identities for p in parts], axis=1)
+        exactly = np.concatenate([p.distances for p in parts], axis=1)
+        reach = functools.reduce(np.minimum, [p.reach for p in parts])
     order, each = np.argsort(exactly, axis=1, kind="stable")[:, : k + 1], np.arange(len(ids))[:, None]
     ids, owners, exactly = ids[each, order], owners[each, order], exactly[each, order]
     if (exactly[:, 1:] == exactly[:, :-1]).any():

@@ -161,7 +161,8 @@ def around_strokes(pixels: Pixels) -> Pixels:
     ground, the commonest grey, by more than half of what differs most.
     """
     grey = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None]
-    ground = int(_median(np.asarray(grey, np.uint8))[0])
+    middle = _median(pixels)
+    ground = int((middle if grey is pixels else _median(np.asarray(grey, np.uint8)))[0])
     away = cv2.absdiff(grey, np.full_like(grey, ground)).reshape(grey.shape[:2])
     inked = away > max(32, int(away.max())) // 2
     rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
@@ -174,7 +175,7 @@ def around_strokes(pixels: Pixels) -> Pixels:
     h = max(1, round(zoom * height / (stretch if tall < wide else 1)))
     w = max(1, round(zoom * width / (stretch if wide < tall else 1)))
     top, left = (rows[0] + rows[-1] + 1 - h) // 2, (columns[0] + columns[-1] + 1 - w) // 2
-    window = np.full((h, w, pixels.shape[2]), _median(pixels), np.uint8)
+    window = np.full((h, w, pixels.shape[2]), middle, np.uint8)
     part = pixels[max(0, top) : max(0, top + h), max(0, left) : max(0, left + w)]
     at_y, at_x = max(0, -top), max(0, -left)
     window[at_y : at_y + part.shape[0], at_x : at_x + part.shape[1]] = part
