@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,20 +67,38 @@ def main(
     del debug, version  # `run` looks for --debug: it must also work when parsing fails
 
 
+# Which module registers which commands, in the order of the help. What is asked for is imported alone: to
+# build all commands takes longer than to identify.
+COMMANDS = {
+    "asking": ("identify", "verify", "calibrate", "capacity"),
+    "demo": ("demo",),
+    "enrolling": ("enroll", "enrol", "identities", "samples"),
+    "galleries": ("init", "doctor", "backup", "restore"),
+    "indexing": ("index",),
+    "measuring": ("evaluate", "log", "replay"),
+    "towers": ("train", "retrain", "towers", "recipes"),
+}
+
+
+def register(wanted: str | None) -> None:
+    """Import what has the command `wanted`; all commands when there is none of that name."""
+    home = [module for module, commands in COMMANDS.items() if wanted in commands]
+    for module in home or COMMANDS:
+        import_module(f".{module}", __package__)
+    if home:
+        app.registered_commands[:] = [c for c in app.registered_commands if _name(c) == wanted]
+        app.registered_groups[:] = [group for group in app.registered_groups if group.name == wanted]
+
+
+def _name(command: Any) -> str:
+    return str(command.name or command.callback.__name__)
+
+
 def run() -> None:
     """Be the program `sidx`. Exit codes: README."""
     debug = "--debug" in sys.argv
     try:
-        from . import (  # noqa: F401  # each registers its commands
-            asking,
-            demo,
-            enrolling,
-            galleries,
-            indexing,
-            measuring,
-            towers,
-        )  # fmt: skip
-
+        register(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
         app()
     except SiameseIndexError as error:
         if debug:

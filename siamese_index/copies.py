@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import BadInput, Damaged
 from .schema import TABLES
 from .sqlite import SQLite
 from .sqlite import creating as creating_file
-from .store import Address, Database, Store, connect, place_of
+from .store import Address, Store, connect, place_of
+
+if TYPE_CHECKING:
+    from .contracts import Database
 
 
 def backup(store: Store, path: Path) -> None:

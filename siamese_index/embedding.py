@@ -6,8 +6,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,9 @@ from numpy.typing import NDArray
 from . import images
 from .errors import SiameseIndexError
 from .tower import BATCH, Taken, Tower
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -64,6 +66,8 @@ def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     if len(first) < 2:
         yield from map(work, first)
         return
+    from concurrent.futures import ThreadPoolExecutor  # one probe needs none
+
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         begun: deque[Future[R]] = deque()
         try:

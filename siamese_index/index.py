@@ -10,11 +10,10 @@ import contextlib
 import itertools
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,8 @@ from .found import Found, nearest_of, reach_of_verdict, scanned
 from .vectors import Vectors, distances
 
 if TYPE_CHECKING:
+    import subprocess
+
     from .store import Store
 
 BASE_MINIMUM = 4096  # below this many templates reading them from SQLite is as fast as a cache
@@ -35,58 +36,6 @@ _Masks = tuple[_Mask, Sequence[_Mask]]  # of the base, of each block of the tail
 FETCHED = 1024  # templates that a coarse image finds
 CLOSELY = 48  # of these are looked at closely at least
 _BLOCK = 16_384  # rows of the tail that are a block of their own
-
-
-class TemplateIndex(Protocol):
-    """What finds the nearest templates of one tower in one gallery."""
-
-    @property
-    def coarse(self) -> bool:
-        """Whether a search that is not told to be exact may miss something beyond its reach."""
-
-    def __len__(self) -> int: ...
-
-    def refresh(self, revision: tuple[int, bytes]) -> None:
-        """Catch up with the gallery's `revision`. Call it inside the transaction that found it."""
-
-    def add(
-        self,
-        before: tuple[int, bytes],
-        revision: tuple[int, bytes],
-        ids: NDArray[np.int64],
-        owners: NDArray[np.int64],
-        vectors: Vectors,
-    ) -> None:
-        """Take in what makes `revision` of the gallery at `before`: it need not be read back."""
-
-    def settle(self) -> None:
-        """Put the index in order if it is time. Call it inside `store.reading()`, never before a commit."""
-
-    def search(
-        self,
-        probes: Vectors,
-        k: int,
-        *,
-        exact: bool = True,
-        within: float = math.inf,
-        margin: float = 0.0,
-        only: NDArray[np.int64] | None = None,
-    ) -> Found:
-        """Return the k nearest templates of each probe; k at most `len(self)`."""
-
-    def rebuild(self, progress: Callable[[int], None] | None = None) -> None:
-        """Make the index anew, inside `store.reading()`. Raises Missing when it cannot be written."""
-
-    def problem(self) -> str | None:
-        """Return what is wrong with it, so that searches do without; or None."""
-
-    def described(self) -> tuple[str, str]:
-        """Return how the nearest are found, and why so."""
-
-    def sizes(self) -> tuple[int, int, int, int]:
-        """Return templates in the index and beside it, and bytes of its file and of what a search looks at."""
-
-    def close(self) -> None: ...
 
 
 class Index:
@@ -165,6 +114,8 @@ class Index:
                 with contextlib.suppress(Missing):  # a cache that cannot be written is done without
                     self.rebuild()
         elif len(self._tail) > max(BASE_MINIMUM, self._in_base // 32) and self._may_rebuild():
+            import subprocess  # small galleries need none
+
             self._tried = True
             with contextlib.suppress(OSError):
                 self._rebuilding = subprocess.Popen(

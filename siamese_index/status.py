@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .answering import State
 from .found import reach_of_verdict
-from .index import TemplateIndex
 from .store import Store, TowerRow
 from .vectors import unit
+
+if TYPE_CHECKING:
+    from .contracts import TemplateIndex
 
 MEASURED = 256  # searches
 USUAL = 0.5  # how far a probe is moved where the gallery does not know how far samples of an identity are apart

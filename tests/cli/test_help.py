@@ -2,13 +2,14 @@
 
 import shlex
 import shutil
+import subprocess
+import sys
 
 import pytest
 import typer
 
 from siamese_index import Gallery, TowerFile
-from siamese_index.cli import asking, demo, enrolling, galleries, indexing, measuring, towers  # noqa: F401  # they register the commands
-from siamese_index.cli.app import app
+from siamese_index.cli.app import COMMANDS, app, register
 
 SLOW = {"train", "retrain", "demo"}
 
@@ -26,7 +27,26 @@ def commands():
     return list(walk(typer.main.get_command(app), []))
 
 
+register(None)
 ALL = commands()
+
+
+def test_each_command_is_imported_from_where_it_is():
+    there = {module: set() for module in COMMANDS}
+    for words, command in ALL:
+        there[command.callback.__wrapped__.__module__.rpartition(".")[2]].add(words[0])
+    assert there == {module: set(names) for module, names in COMMANDS.items()}
+
+
+def test_a_command_comes_alone(sidx):
+    script = (
+        "import sys; from siamese_index.cli.app import app, register; register('identify')\n"
+        "assert [c.callback.__name__ for c in app.registered_commands] == ['identify'] and not app.registered_groups\n"
+        "others = {'demo', 'enrolling', 'galleries', 'indexing', 'measuring', 'towers'}\n"
+        "assert not others & {name.rpartition('.')[2] for name in sys.modules if '.cli.' in name}"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+    assert "No such command 'identfy'" in sidx("identfy").stderr
 
 
 def example(command):

@@ -1,0 +1,121 @@
+"""What an engine must do for a gallery, and an index for its searches. Imported for its types alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .found import Found
+from .store import Store, TowerRow
+from .vectors import Vectors
+
+
+class Database(Protocol):
+    """A database engine, as a gallery uses it. Statements have `?` for parameters."""
+
+    among: str  # after a column: that it is one of many values, given as one parameter
+
+    @property
+    def path(self) -> Path | str:
+        """Where it is: a file, or the address of a server, without a password."""
+
+    def many(self, values: Collection[int] | Collection[str]) -> Any:
+        """Return values as the parameter of `among`."""
+
+    def vector(self, blob: bytes) -> Any:
+        """Return the float32 numbers of a template as the parameter that a template's vector takes."""
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
+        """Run one statement; return its rows: fetchone, fetchmany, fetchall, or iterate."""
+
+    def chunks(self, size: int, statement: str, parameters: Sequence[Any] = ()) -> Iterator[list[Any]]:
+        """Yield the rows of one statement, `size` at a time: all may be more than memory holds."""
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None: ...
+
+    def reading(self) -> AbstractContextManager[None]:
+        """One consistent state for everything that is read inside."""
+
+    def writing(self, verb: str) -> AbstractContextManager[None]:
+        """One transaction of the only writer, durable on leaving. Raises Locked when another does not finish."""
+
+    def last(self, table: str) -> int:
+        """Return the highest id of a table so far, about: it may have left some out."""
+
+    def reserve(self, table: str, count: int) -> int:
+        """Return the first of so many ids that no row ever had. The caller writes."""
+
+    def columns(self, table: str) -> list[str]:
+        """Return the names of a table's columns."""
+
+    def continue_ids(self) -> None:
+        """Let new ids follow the highest that rows have, after rows were copied."""
+
+    def index(self, store: Store, tower: TowerRow) -> TemplateIndex:
+        """Return what searches among the templates of a tower."""
+
+    def problems(self) -> list[str]:
+        """Return what the engine itself finds wrong."""
+
+    def facts(self) -> dict[str, str]:
+        """Return what a report of a problem should name."""
+
+    def close(self) -> None: ...
+
+
+class TemplateIndex(Protocol):
+    """What finds the nearest templates of one tower in one gallery."""
+
+    @property
+    def coarse(self) -> bool:
+        """Whether a search that is not told to be exact may miss something beyond its reach."""
+
+    def __len__(self) -> int: ...
+
+    def refresh(self, revision: tuple[int, bytes]) -> None:
+        """Catch up with the gallery's `revision`. Call it inside the transaction that found it."""
+
+    def add(
+        self,
+        before: tuple[int, bytes],
+        revision: tuple[int, bytes],
+        ids: NDArray[np.int64],
+        owners: NDArray[np.int64],
+        vectors: Vectors,
+    ) -> None:
+        """Take in what makes `revision` of the gallery at `before`: it need not be read back."""
+
+    def settle(self) -> None:
+        """Put the index in order if it is time. Call it inside `store.reading()`, never before a commit."""
+
+    def search(
+        self,
+        probes: Vectors,
+        k: int,
+        *,
+        exact: bool = True,
+        within: float = math.inf,
+        margin: float = 0.0,
+        only: NDArray[np.int64] | None = None,
+    ) -> Found:
+        """Return the k nearest templates of each probe; k at most `len(self)`."""
+
+    def rebuild(self, progress: Callable[[int], None] | None = None) -> None:
+        """Make the index anew, inside `store.reading()`. Raises Missing when it cannot be written."""
+
+    def problem(self) -> str | None:
+        """Return what is wrong with it, so that searches do without; or None."""
+
+    def described(self) -> tuple[str, str]:
+        """Return how the nearest are found, and why so."""
+
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Return templates in the index and beside it, and bytes of its file and of what a search looks at."""
+
+    def close(self) -> None: ...
