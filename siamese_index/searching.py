@@ -66,10 +66,41 @@ class Searcher:
         picture is the search's own under another name, and does not count either.
         """
         identities, distance = np.full(len(vectors), -1, np.int64), np.full(len(vectors), np.inf)
-        for i, hits in enumerate(self._search(vectors, min(1, self._identities), own, math.inf, 0.0, None)):
-            if hits:
-                identities[i], distance[i] = hits[0].identity, hits[0].distance
+        left = np.ones(len(vectors), bool)
+        if self._fusion == "best" and len(self.index):
+            step = self._at_once(self._asked(2))
+            for first in range(0, len(vectors), step):
+                part = slice(first, first + step)
+                left[part] = self._met(vectors[part], own[part], identities[part], distance[part])
+        again = np.flatnonzero(left)
+        hits_of = self._search(vectors[again], min(1, self._identities), own[again], math.inf, 0.0, None)
+        for i, hits in zip(again.tolist(), hits_of, strict=True):
+            identities[i], distance[i] = (hits[0].identity, hits[0].distance) if hits else (-1, np.inf)
         return identities, distance
+
+    def _met(
+        self,
+        vectors: Vectors,
+        own: NDArray[np.int64],
+        identities: NDArray[np.int64],
+        distance: NDArray[np.float64],
+    ) -> NDArray[np.bool_]:
+        """Write down the others that one look finds; return which searches need another (n,)."""
+        found = self.index.search(vectors, self._asked(2), exact=not self.index.coarse)
+        others = (found.identities >= 0) & (found.identities != own[:, None])
+        each, first = np.arange(len(vectors)), others.argmax(axis=1)
+        identities[:], distance[:] = found.identities[each, first], found.distances[each, first]
+        same = (others & (found.distances < SAME_PICTURE)).any(axis=1)
+        again: NDArray[np.bool_] = ~others.any(axis=1) | same | (distance > found.reach)
+        return again
+
+    def _asked(self, wanted: int) -> int:
+        """Return how many templates to look for, to find so many identities."""
+        return min(len(self.index), math.ceil(wanted * len(self.index) / max(1, self._identities)) + 3)
+
+    def _at_once(self, asked: int) -> int:
+        """Return how many searches for so many templates to make at once."""
+        return max(1, 4_000_000 // (max(asked, FETCHED if self.index.coarse else 1) * self._tower.dimension))
 
     def _search(
         self,
@@ -83,16 +114,14 @@ class Searcher:
         out: list[list[Hit]] = [[] for _ in vectors]
         if not wanted:
             return out
-        total = len(self.index)
-        each = total / max(1, self._identities)  # templates per identity
-        asked = min(total, math.ceil((wanted + (own is not None)) * each) + 3)
+        total, asked = len(self.index), self._asked(wanted + (own is not None))
         # Who wants all of several exactly need not look coarsely first.
         exact = not self.index.coarse or only is not None or (within == math.inf and own is None)
         waiting = np.arange(len(vectors))
         while len(waiting):
             # Many templates of one identity, or removed ones, may fill the places: then look further.
             still, whole = [], exact and asked == total
-            step = max(1, 4_000_000 // (max(asked, 1 if exact else FETCHED) * self._tower.dimension))
+            step = self._at_once(asked)
             for start in range(0, len(waiting), step):
                 part = waiting[start : start + step]
                 found = self.index.search(vectors[part], asked, exact=exact, within=within, margin=margin, only=only)

@@ -30,6 +30,7 @@ Comparing = Callable[[], tuple[NDArray[np.int64], NDArray[np.float32]]]  # when 
 
 OWN_SEARCHES = 1024  # of a larger gallery's templates a fixed random part searches
 _BLOCK = 4_000_000  # distances at a time
+_BESIDE = 1 << 23  # products of numbers that take longer than a thread needs to begin
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Cohort:
         def compared() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             return scan.nearest(vectors, searches, 4, alone=True)
 
-        if vectors.size * len(searches) < scan.SHARED:
+        if vectors.size * len(searches) < _BESIDE:
             return compared
         found: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
         thread = threading.Thread(target=lambda: found.append(compared()), daemon=True)
