@@ -16,7 +16,8 @@ from . import calibration
 from .calibration import Threshold
 from .decision import SET, Candidate, Decision, decide
 from .errors import BadInput, Locked
-from .store import SearchRows, Settings, Store, TowerRow
+from .searches import SearchRows
+from .store import Settings, Store, TowerRow
 from .vectors import Vectors
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class State:
 
     @cached_property
     def searches(self) -> SearchRows:
-        return self.store.searches(self.tower.id if self.tower else 0)
+        return self.store.searches.all(self.tower.id if self.tower else 0)
 
     def only(self, tags: tuple[tuple[str, str], ...]) -> NDArray[np.int64] | None:
         """Return the identities (ascending ids) that have all of these tags; None means everybody."""

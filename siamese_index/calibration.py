@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .decision import Evidence
 from .fusion import RULES, Fusion
-from .store import SearchRows
+from .searches import SearchRows
 from .vectors import Vectors
 
 DEFAULT_FPIR = 0.01

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fusion import SAME_PICTURE, Fusion, all_distances, fused_by_identity, to_identity
-from .store import SearchRows
+from .searches import SearchRows
 from .vectors import Vectors
 
 _BLOCK = 4_000_000  # distances at a time

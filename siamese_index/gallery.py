@@ -530,7 +530,7 @@ class Gallery:
         keep, row = self._store.settings().keep_pictures, self._active()
         rows = [(d, v.tobytes(), p if keep else None) for d, v, p in zip(decided, vectors, pictures, strict=True)]
         with self._store.writing("log"):
-            self._store.add_answers(row.id, rows)
+            self._store.log.add(row.id, rows)
 
     def log(self, on: bool | None = None, *, clear: bool = False) -> tuple[bool, int]:
         """Switch the decision log on or off, or empty it; return whether it is on, and how many answers it holds.
@@ -544,9 +544,9 @@ class Gallery:
                 if on is not None:
                     self._store.set_log(on)
                 if clear:
-                    self._store.clear_answers()
+                    self._store.log.clear()
         with self._store.reading():
-            return self._store.settings().log, self._store.answer_count()
+            return self._store.settings().log, self._store.log.count()
 
     def replay(self, tower: str | None = None) -> Replay:
         """Ask every logged answer again, of a stored tower (its id or the beginning of it; None: the active one)."""
@@ -681,7 +681,7 @@ class Gallery:
             state = self._answering.state()
             learned = state.threshold(None)
             tower = self._active()
-            searches = self._store.strangers(tower.id, tower.dimension)
+            searches = self._store.searches.strangers(tower.id, tower.dimension)
             own = state.searches.sources.count("gallery")
         missed, mated = calibration.misses(state.searches, learned.tau, learned.evidence.margin)
         sources = {s: searches.sources.count(s) for s in sorted(set(searches.sources))}
@@ -705,7 +705,7 @@ class Gallery:
         """Return what plans sizes that the gallery does not have, from its strangers. Raises BadInput with too few."""
         with self._store.reading():
             tower = self._active()
-            rows = self._store.strangers(tower.id, tower.dimension)
+            rows = self._store.searches.strangers(tower.id, tower.dimension)
         return Planner(rows.vectors, rows.names)
 
     def plan(self, identities: int, *, fpir: float | None = None) -> Plan:

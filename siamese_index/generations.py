@@ -72,9 +72,9 @@ def switch(
         late = store.without_template(row.id, -1)  # enrolled since the last look
         if late:
             store.add_templates(row.id, [sample for sample, _ in late], _embed_kept(tower, late))
-        given = store.strangers_to_embed(row.id)
+        given = store.searches.to_embed(row.id)
         if given:
-            store.add_searches(row.id, [stranger for stranger, _ in given], _embed_kept(tower, given))
+            store.searches.add(row.id, [stranger for stranger, _ in given], _embed_kept(tower, given))
         if back_to is None:
             store.begin_generation(event, row.id)
         else:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import calibration
+from .answer_log import Answer
 from .answering import Answering
 from .census import Census
 from .decision import Candidate, decide
 from .errors import BadInput
-from .store import Answer, Store, TowerRow
+from .store import Store, TowerRow
 from .strangers import enrolled_as
 from .tower import Tower
 from .vectors import Vectors
@@ -53,7 +54,7 @@ def replay(store: Store, answering: Answering, row: TowerRow, tower: Tower | Non
     """
     with store.reading():
         target, fusion = answering.state().settings.target_fpir, answering.state().settings.fusion
-        answers = store.answers()
+        answers = store.log.all()
         names = store.identity_names()
         census, stranger_names, sources = _census(store, row, tower)
     if not answers:
@@ -85,7 +86,7 @@ def _census(store: Store, row: TowerRow, tower: Tower | None) -> tuple[Census, l
     ids, identities, vectors = store.templates_after(row.id, row.dimension, 0)
     owners = store.owners(ids.tolist())
     samples = [owners[t][1] for t in ids.tolist()]
-    strangers = store.strangers(row.id, row.dimension)
+    strangers = store.searches.strangers(row.id, row.dimension)
     stranger_vectors = [strangers.vectors]
     names, digests, sources = list(strangers.names), list(strangers.digests), list(strangers.sources)
     if tower is not None:
@@ -94,9 +95,9 @@ def _census(store: Store, row: TowerRow, tower: Tower | None) -> tuple[Census, l
         vectors = np.concatenate([vectors, tower.embed_samples(p for _, p in missing if p is not None)])
         identities = np.concatenate([identities, np.array([of[s] for s, _ in missing], np.int64)])
         samples += [s for s, _ in missing]
-        given = store.strangers_to_embed(row.id)
+        given = store.searches.to_embed(row.id)
         stranger_vectors.append(tower.embed_samples(p for _, p in given))
-        labels = store.stranger_labels([s for s, _ in given])
+        labels = store.searches.labels([s for s, _ in given])
         names += [labels[s][0] for s, _ in given]
         digests += [labels[s][1] for s, _ in given]
         sources += ["given"] * len(given)

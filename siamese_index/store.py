@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import sqlite
-from .decision import Decision
+from . import columns, sqlite
+from .answer_log import AnswerLog
 from .errors import BadInput, Damaged
 from .fusion import Fusion
+from .searches import Searches
 from .sqlite import SQLite
 from .vectors import Vectors
 
@@ -56,59 +57,6 @@ class TowerRow:
     card: dict[str, Any]
     report: dict[str, Any] | None  # the comparison with the tower that was active when this one was made
     has_network: bool  # False: vectors of an embedder outside
-
-
-@dataclass(frozen=True)
-class StrangerRows:
-    """Stranger searches of one tower, as columns."""
-
-    ids: NDArray[np.int64]
-    names: tuple[str, ...]
-    digests: tuple[bytes, ...]
-    sources: tuple[str, ...]
-    vectors: Vectors
-    own: NDArray[np.int64]  # identity id, -1 for none
-    nearest: NDArray[np.int64]  # identity id, -1 for none
-    distances: NDArray[np.float64]  # fused, to the nearest; inf while nobody else is enrolled
-
-
-@dataclass(frozen=True)
-class OwnRows:
-    """Searches by the gallery's own templates, each among the others, as columns."""
-
-    ids: NDArray[np.int64]  # template ids
-    own: NDArray[np.int64]  # whose they are: identity id
-    vectors: Vectors
-    nearest: NDArray[np.int64]  # nearest other identity, -1 for none
-    distances: NDArray[np.float64]  # fused, to it; inf for none
-    mates: NDArray[np.float64]  # fused, to the other templates of its own identity; NaN when there are none
-
-
-@dataclass(frozen=True)
-class SearchRows:
-    """What thresholds are learned from: distances of non-mated and of mated searches, without their vectors."""
-
-    distances: NDArray[np.float64]  # (n,) to the nearest other identity
-    names: tuple[str, ...]  # whose each search was: a stranger's name, `enrolled(identity)` of those who are enrolled
-    sources: tuple[str, ...]  # "given", "tower", or "gallery": its own
-    mates: NDArray[np.float64]  # (n,) to the own identity; NaN for strangers and for single templates
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer as the log keeps it."""
-
-    id: int
-    at: str
-    revision: int
-    tower: int  # row id
-    probe: str
-    verdict: str
-    identity: str | None
-    distance: float | None
-    threshold: float | None
-    vector: bytes  # float32
-    picture: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +134,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._db = database
         self.path = database.path
+        self.searches, self.log = Searches(database), AnswerLog(database)
         self.reading, self.writing = database.reading, database.writing
         self.problems, self.facts, self.close = database.problems, database.facts, database.close
 
@@ -344,7 +293,7 @@ class Store:
             " ORDER BY id",
             [text for pair in tags for text in pair],
         ).fetchall()
-        return _ids(rows, 0)
+        return columns.ids(rows, 0)
 
     def identity_names(self) -> dict[int, str]:
         return dict(self._db.execute("SELECT id, name FROM identity WHERE removed IS NULL").fetchall())
@@ -386,7 +335,7 @@ class Store:
             (tower, after),
         ):
             ids, owners, blobs = zip(*chunk, strict=True)
-            yield np.array(ids, np.int64), np.array(owners, np.int64), self._matrix(blobs, dimension)
+            yield np.array(ids, np.int64), np.array(owners, np.int64), columns.matrix(blobs, dimension, self.path)
 
     def some_templates(self, tower: int, dimension: int, count: int) -> Vectors:
         """Return up to `count` templates (n, d) of enrolled identities, from all over."""
@@ -395,7 +344,7 @@ class Store:
             " AND identity_id NOT IN (SELECT id FROM identity WHERE removed IS NOT NULL) ORDER BY id",
             (tower, self._db.many(np.unique(np.linspace(1, self._db.last("template"), count).astype(int)).tolist())),
         ).fetchall()
-        return self._matrix([r[0] for r in rows], dimension)
+        return columns.matrix([r[0] for r in rows], dimension, self.path)
 
     def templates_stored(self, tower: int) -> int:
         """Count the templates of a tower, of those who were removed too: what `template_total` keeps."""
@@ -435,7 +384,7 @@ class Store:
         for row in rows:
             of_each.setdefault(row[0], []).append(row)
         return {
-            identity: (_ids(found, 1), self._matrix([r[2] for r in found], dimension))
+            identity: (columns.ids(found, 1), columns.matrix([r[2] for r in found], dimension, self.path))
             for identity, found in of_each.items()
             if len(found) >= least
         }
@@ -444,7 +393,7 @@ class Store:
         row = self._db.execute(
             "SELECT vector FROM template WHERE tower_id = ? AND sample_id = ?", (tower, sample)
         ).fetchone()
-        return self._matrix([row[0]], dimension)[0] if row else None
+        return columns.matrix([row[0]], dimension, self.path)[0] if row else None
 
     def owners(self, templates: Iterable[int]) -> dict[int, tuple[str, int]]:
         """Return template id -> (identity name, sample id), without templates that are no longer enrolled."""
@@ -566,181 +515,12 @@ class Store:
     def activate(self, generation: int) -> None:
         self._db.execute("UPDATE setting SET generation_id = ?", (generation,))
 
-    # -- strangers ----------------------------------------------------------------------------
-
-    def add_strangers(
-        self, event: int, source: str, rows: Sequence[tuple[str, bytes, bytes | None]]
-    ) -> NDArray[np.int64]:
-        """Insert (name, digest, picture) rows; return their ids."""
-        at = self._db.reserve("stranger", len(rows))
-        self._db.executemany(
-            "INSERT INTO stranger (id, source, name, digest, added, picture) VALUES (?, ?, ?, ?, ?, ?)",
-            ((at + i, source, name, digest, event, picture) for i, (name, digest, picture) in enumerate(rows)),
-        )
-        return np.arange(at, at + len(rows))
-
-    def stranger_digests(self, tower: int) -> set[bytes]:
-        rows = self._db.execute(
-            "SELECT digest FROM stranger JOIN stranger_search ON stranger_id = id WHERE tower_id = ?", (tower,)
-        )
-        return {row[0] for row in rows}
-
-    def strangers_to_embed(self, tower: int) -> list[tuple[int, bytes]]:
-        """Return (id, picture) of strangers that the user gave and this tower has not embedded."""
-        rows: list[tuple[int, bytes]] = self._db.execute(
-            "SELECT id, picture FROM stranger WHERE picture IS NOT NULL AND NOT EXISTS"
-            " (SELECT 1 FROM stranger_search WHERE stranger_id = id AND tower_id = ?) ORDER BY id",
-            (tower,),
-        ).fetchall()
-        return rows
-
-    def add_searches(self, tower: int, strangers: Iterable[int], vectors: Vectors) -> None:
-        self._db.executemany(
-            "INSERT INTO stranger_search (stranger_id, tower_id, vector) VALUES (?, ?, ?)",
-            ((int(s), tower, vector.tobytes()) for s, vector in zip(strangers, vectors, strict=True)),
-        )
-
-    def strangers(self, tower: int, dimension: int) -> StrangerRows:
-        rows = self._db.execute(
-            "SELECT id, name, digest, source, vector, own, nearest, distance FROM stranger_search JOIN stranger"
-            " ON id = stranger_id WHERE tower_id = ? ORDER BY id",
-            (tower,),
-        ).fetchall()
-        return StrangerRows(
-            np.array([r[0] for r in rows], np.int64),
-            tuple(r[1] for r in rows), tuple(r[2] for r in rows), tuple(r[3] for r in rows),
-            self._matrix([r[4] for r in rows], dimension),
-            _ids(rows, 5), _ids(rows, 6), _distances(rows, 7, np.inf),
-        )  # fmt: skip
-
-    def own_searches(self, tower: int, dimension: int) -> OwnRows:
-        rows = self._db.execute(
-            "SELECT template_id, identity_id, nearest, distance, mate FROM own_search"
-            " WHERE tower_id = ? ORDER BY template_id",
-            (tower,),
-        ).fetchall()
-        ids = _ids(rows, 0)
-        vectors = self._db.execute(
-            f"SELECT vector FROM template WHERE id {self._db.among} ORDER BY id", (self._db.many(ids.tolist()),)
-        ).fetchall()
-        if len(vectors) != len(rows):
-            raise Damaged(f"{self.path}: a template that searches is missing.", remedy="Run: sidx doctor")
-        return OwnRows(
-            ids, _ids(rows, 1), self._matrix([r[0] for r in vectors], dimension),
-            _ids(rows, 2), _distances(rows, 3, np.inf), _distances(rows, 4, np.nan),
-        )  # fmt: skip
-
-    def searches(self, tower: int) -> SearchRows:
-        """Return all searches that met somebody."""
-        rows = self._db.execute(
-            "SELECT distance, own, name, source, NULL FROM stranger_search JOIN stranger ON id = stranger_id"
-            " WHERE tower_id = ? AND distance IS NOT NULL"
-            " UNION ALL SELECT distance, identity_id, NULL, 'gallery', mate FROM own_search"
-            " WHERE tower_id = ? AND distance IS NOT NULL",
-            (tower, tower),
-        ).fetchall()
-        return SearchRows(
-            _distances(rows, 0, np.inf), tuple(r[2] if r[1] is None else enrolled(r[1]) for r in rows),
-            tuple(r[3] for r in rows), _distances(rows, 4, np.nan),
-        )  # fmt: skip
-
-    def set_own_searches(self, tower: int, rows: OwnRows) -> None:
-        """Record own searches."""
-        self._db.executemany(
-            "INSERT INTO own_search (template_id, tower_id, identity_id, nearest, distance, mate)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (template_id) DO UPDATE SET nearest = excluded.nearest,"
-            " distance = excluded.distance, mate = excluded.mate",
-            (
-                (t, tower, o, n if n >= 0 else None, d if n >= 0 else None, None if m != m else m)
-                for t, o, n, d, m in zip(
-                    rows.ids.tolist(), rows.own.tolist(), rows.nearest.tolist(), rows.distances.tolist(),
-                    rows.mates.tolist(), strict=True,
-                )
-            ),
-        )  # fmt: skip
-
-    def drop_own_searches(self, templates: Iterable[int]) -> None:
-        self._db.executemany("DELETE FROM own_search WHERE template_id = ?", ((t,) for t in templates))
-
-    def set_nearest(
-        self,
-        tower: int,
-        strangers: NDArray[np.int64],
-        own: NDArray[np.int64],
-        nearest: NDArray[np.int64],
-        distances: NDArray[np.float64],
-    ) -> None:
-        """Record each stranger's own identity and the nearest other one (-1: none), and the distance to that."""
-        self._db.executemany(
-            "UPDATE stranger_search SET own = ?, nearest = ?, distance = ? WHERE stranger_id = ? AND tower_id = ?",
-            (
-                (o if o >= 0 else None, n if n >= 0 else None, d if n >= 0 else None, s, tower)
-                for s, o, n, d in zip(
-                    strangers.tolist(), own.tolist(), nearest.tolist(), distances.tolist(), strict=True
-                )
-            ),
-        )
-
-    # -- the decision log ---------------------------------------------------------------------
-
-    def add_answers(self, tower: int, rows: Sequence[tuple[Decision, bytes, bytes | None]]) -> None:
-        """Log answers of a tower, each with its probe's vector and, if kept, picture."""
-        names = {d.identity for d, _, _ in rows if d.identity is not None}
-        known = {name: self.identity(name) for name in names}
-        self._db.executemany(
-            "INSERT INTO answer (revision, tower_id, probe, verdict, identity_id, distance, threshold, vector, picture)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (d.revision, tower, d.probe, d.verdict, known.get(d.identity or ""), d.distance, d.threshold, v, p)
-                for d, v, p in rows
-            ),
-        )
-
-    def answers(self) -> list[Answer]:
-        rows = self._db.execute(
-            "SELECT a.id, a.at, a.revision, a.tower_id, a.probe, a.verdict, i.name, a.distance, a.threshold, a.vector,"
-            " a.picture FROM answer a LEFT JOIN identity i ON i.id = a.identity_id ORDER BY a.id"
-        )
-        return [Answer(*row) for row in rows]
-
-    def answer_count(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM answer").fetchone()[0])
-
-    def clear_answers(self) -> None:
-        self._db.execute("DELETE FROM answer")
-
     def sample_identities(self, samples: Sequence[int]) -> dict[int, int]:
         rows = self._db.execute(
             f"SELECT id, identity_id FROM sample WHERE id {self._db.among}",
             (self._db.many(samples),),
         )
         return dict(rows.fetchall())
-
-    def stranger_labels(self, strangers: Sequence[int]) -> dict[int, tuple[str, bytes]]:
-        """Return stranger id -> (name, digest)."""
-        rows = self._db.execute(
-            f"SELECT id, name, digest FROM stranger WHERE id {self._db.among}",
-            (self._db.many(strangers),),
-        )
-        return {row[0]: (row[1], row[2]) for row in rows}
-
-    def _matrix(self, blobs: Sequence[bytes], dimension: int) -> Vectors:
-        if any(len(blob) != 4 * dimension for blob in blobs):
-            raise Damaged(f"{self.path}: a template has the wrong length.", remedy="Run: sidx doctor")
-        return np.frombuffer(b"".join(blobs), np.float32).reshape(-1, dimension)
-
-
-def enrolled(identity: int) -> str:
-    """Return what no stranger can be called."""
-    return f"\t{identity}"
-
-
-def _ids(rows: Sequence[Any], column: int) -> NDArray[np.int64]:
-    return np.array([-1 if r[column] is None else r[column] for r in rows], np.int64)
-
-
-def _distances(rows: Sequence[Any], column: int, none: float) -> NDArray[np.float64]:
-    return np.array([none if r[column] is None else r[column] for r in rows], np.float64)
 
 
 def _marks(values: Sequence[object]) -> str:

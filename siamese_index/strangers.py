@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from . import scan
 from .calibration import false_match_table
 from .fusion import SAME_PICTURE, Fusion, all_distances, fused_by_identity, to_identity
-from .store import OwnRows, SearchRows, Store, TowerRow, enrolled
+from .searches import OwnRows, SearchRows, enrolled
+from .store import Store, TowerRow
 from .vectors import Vectors, distances
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class Cohort:
 
     def read(self) -> None:
         """Read the searches as they are in the gallery."""
-        strangers = self._store.strangers(self._tower.id, self._tower.dimension)
-        own = self._store.own_searches(self._tower.id, self._tower.dimension)
+        strangers = self._store.searches.strangers(self._tower.id, self._tower.dimension)
+        own = self._store.searches.own(self._tower.id, self._tower.dimension)
         self._rows = _Searches(
             list(strangers.names), list(strangers.digests), list(strangers.sources),
             np.concatenate([strangers.ids, own.ids]), np.concatenate([strangers.vectors, own.vectors]),
@@ -157,7 +158,7 @@ class Cohort:
         rows = self._rows
         gone = rows.own == identity
         gone[: self._strangers] = False
-        self._store.drop_own_searches(rows.ids[gone].tolist())
+        self._store.searches.drop_own(rows.ids[gone].tolist())
         self._keep(~gone)
         self._look_again(np.flatnonzero((self._rows.nearest == identity) | (self._rows.own == identity)))
         left = len(self._rows.ids) - self._strangers
@@ -178,7 +179,7 @@ class Cohort:
         before = set(self._rows.ids[self._strangers :].tolist())
         self._rows = self._anew()
         self._register()
-        self._store.drop_own_searches(before - set(self._rows.ids[self._strangers :].tolist()))
+        self._store.searches.drop_own(before - set(self._rows.ids[self._strangers :].tolist()))
         self._write(np.arange(len(self._rows.ids)))
 
     def stale(self) -> int:
@@ -318,7 +319,7 @@ class Cohort:
             stays[np.argsort(lots, kind="stable")[:OWN_SEARCHES]] = True
             new = np.flatnonzero(stays[len(rows.ids) - first :])
             places = first + np.flatnonzero(~stays[: len(rows.ids) - first])  # of those that make room
-            self._store.drop_own_searches(rows.ids[places].tolist())
+            self._store.searches.drop_own(rows.ids[places].tolist())
             swapped = min(len(new), len(places))
             at, new, rest = places[:swapped], new[:swapped], new[swapped:]
             rows.ids[at], rows.own[at], rows.vectors[at] = templates[new], identities[new], vectors[new]
@@ -330,7 +331,7 @@ class Cohort:
     def _anew(self, fusion: Fusion | None = None, members: NDArray[np.int64] | None = None) -> _Searches:
         """Return the searches as a look at everybody finds them, by the templates `members` or a new random part."""
         kept, fusion = self._rows, fusion or self._store.settings().fusion
-        strangers = self._store.strangers(self._tower.id, self._tower.dimension)
+        strangers = self._store.searches.strangers(self._tower.id, self._tower.dimension)
         templates, identities, vectors = self._store.templates_after(self._tower.id, self._tower.dimension, 0)
         if members is None:
             chosen = np.sort(np.argsort(_lot(templates), kind="stable")[:OWN_SEARCHES])
@@ -378,8 +379,10 @@ class Cohort:
     def _write(self, at: NDArray[np.int64]) -> None:
         rows, tower = self._rows, self._tower.id
         first, own = at[at < self._strangers], at[at >= self._strangers]
-        self._store.set_nearest(tower, rows.ids[first], rows.own[first], rows.nearest[first], rows.distance[first])
-        self._store.set_own_searches(
+        self._store.searches.set_nearest(
+            tower, rows.ids[first], rows.own[first], rows.nearest[first], rows.distance[first]
+        )
+        self._store.searches.set_own(
             tower,
             OwnRows(
                 rows.ids[own], rows.own[own], rows.vectors[own], rows.nearest[own], rows.distance[own], rows.mate[own]
@@ -413,11 +416,11 @@ def admit(
 
     Their searches are to be made: `Cohort.recompute`.
     """
-    present = store.stranger_digests(tower)
+    present = store.searches.digests(tower)
     fresh = [i for i, row in enumerate(rows) if row[1] not in present]
     if fresh:
-        ids = store.add_strangers(event, source, [rows[i] for i in fresh])
-        store.add_searches(tower, ids.tolist(), vectors[fresh])
-        everyone = store.strangers(tower, vectors.shape[1])
+        ids = store.searches.add_strangers(event, source, [rows[i] for i in fresh])
+        store.searches.add(tower, ids.tolist(), vectors[fresh])
+        everyone = store.searches.strangers(tower, vectors.shape[1])
         store.set_false_matches(tower, false_match_table(everyone.vectors, everyone.names))
     return len(fresh)

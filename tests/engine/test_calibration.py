@@ -15,7 +15,7 @@ from siamese_index.calibration import (
     share_interval,
     threshold,
 )
-from siamese_index.store import SearchRows
+from siamese_index.searches import SearchRows
 
 
 def strangers(n):

@@ -94,7 +94,7 @@ def test_of_a_large_gallery_a_random_part_searches(vector_gallery, monkeypatch):
     assert vector_gallery.calibrate_vectors().own_searches == 50
     assert [f.what for f in examine(vector_gallery.path).findings] == []
     with vector_gallery._store.reading():
-        ids = vector_gallery._store.own_searches(1, 8).ids
+        ids = vector_gallery._store.searches.own(1, 8).ids
     assert 60 < np.median(ids) < 140  # early and late ones
 
 
