@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .answering import Outlook, Verification
+    from .calibrating import Calibration
     from .decision import Candidate, Decision, Evidence
     from .enrollment import Enrollment, Refusal
     from .errors import BadInput, Conflict, Damaged, Locked, Missing, NotInstalled, SiameseIndexError, Unreadable
-    from .gallery import Calibration, Gallery
+    from .gallery import Gallery
     from .planning import Capacity, Plan
     from .tower import Cohort, Tower, TowerFile
 
@@ -26,6 +27,7 @@ __all__ = [
 # Imported when first used: the command line has something to say before numpy is loaded.
 _ROOMS = {
     "answering": ("Outlook", "Verification"),
+    "calibrating": ("Calibration",),
     "decision": ("Candidate", "Decision", "Evidence"),
     "enrollment": ("Enrollment", "Refusal"),
     "errors": (
@@ -38,7 +40,7 @@ _ROOMS = {
         "SiameseIndexError",
         "Unreadable",
     ),
-    "gallery": ("Calibration", "Gallery"),
+    "gallery": ("Gallery",),
     "planning": ("Capacity", "Plan"),
     "tower": ("Cohort", "Tower", "TowerFile"),
 }

@@ -144,6 +144,11 @@ class Answering:
         return self._state.tower if self._state else None
 
     @property
+    def revision(self) -> int:
+        """The gallery's revision when last looked."""
+        return self._state.revision[0] if self._state else 0
+
+    @property
     def logs(self) -> bool:
         """Whether the last answers are to be logged."""
         return self._state is not None and self._state.settings.log

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,64 +15,28 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import calibration, enrollment, generations, images, strangers
+from . import enrollment, generations, images
 from .answering import Answering, Outlook, Question, Verification, share
+from .calibrating import Calibration, Stranger, calibrate, calibrated
 from .calibration import DEFAULT_FPIR, Threshold
 from .copies import backup, restore
-from .decision import Decision, Evidence
-from .embedding import Embed, ahead, local
+from .decision import Decision
+from .embedding import ahead, local
+from .enrolling import Enrolling, Terms
 from .enrollment import Conflicts, Enrollment, Progress, Refusal, clean_name, picture_name
 from .errors import BadInput, Damaged, Missing, SiameseIndexError
-from .fusion import RULES, Fusion, all_distances, fused_by_identity, to_identity
+from .fusion import Fusion, all_distances, fused_by_identity, to_identity
 from .images import Picture
-from .planning import Capacity, Plan, Planner
 from .store import IdentityRow, SampleRow, Store, TowerRow, connect, creating
 from .tower import BATCH, Taken, Tower, TowerFile
-from .vectors import Vectors, distances, unit, unpack, with_lengths
+from .vectors import Vectors, distances, unit, unpack
 
 if TYPE_CHECKING:
     from .audit import Audit
+    from .planning import Capacity, Plan, Planner
     from .replay import Replay
     from .status import IndexStatus
     from .strangers import Cohort
-
-CHUNK = 1024  # pictures per transaction when enrolling many
-VECTOR_CHUNK = 131_072  # vectors
-Stranger = tuple[str, bytes, bytes | None]  # name, SHA-256, the picture to keep
-
-
-class _TakenBack(Exception):
-    """Ends the transaction of a dry run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On what terms samples are enrolled."""
-
-    conflicts: Conflicts
-    floor: Mapping[str, float] = field(default_factory=dict)  # the least of each measure of `images.quality`
-    dry_run: bool = False
-    tags: tuple[tuple[str, str], ...] = ()  # for the identities of what is enrolled
-    embed: Embed | None = None  # in place of the tower here
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """The threshold, with what it costs: mated searches that it turns away."""
-
-    threshold: float | None
-    fpir_interval: tuple[float, float] | None  # 95 %
-    evidence: Evidence
-    strangers: dict[str, int]  # searches by source: "tower" (its held-out identities), "given"
-    own_searches: int  # of the gallery's own templates among the others
-    enrolled_strangers: int  # searched among the others, since they are enrolled
-    set_aside: int  # searches that met nobody, or only the same picture
-    misses: int  # mated searches (leave one out) that did not return their identity
-    mated: int
-    fnir: float | None
-    fnir_interval: tuple[float, float]
-    identities: int
-    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +185,8 @@ class Gallery:
         those it has.
         """
         items = [(name, picture) for picture in pictures]
-        return self._enroll(items, Enrollment(), True, Terms(conflicts, floor or {}, dry_run, _tags(tags)))
+        enrolling = self._enrolling(Terms(conflicts, floor or {}, dry_run, _tags(tags)))
+        return enrolling.pictures(items, local(self.tower), strict=True)
 
     def enroll_many(
         self,
@@ -242,17 +206,13 @@ class Gallery:
         rest is as for `enroll`; a dry run is one transaction. `dask` is the address of a Dask scheduler whose
         workers embed (docs/workers.md); the result is the same.
         """
-        with contextlib.ExitStack() as stack:
-            embed = None
-            if dask is not None:
-                from .workers import Workers
+        enrolling = self._enrolling(Terms(conflicts, floor or {}, dry_run, _tags(tags)))
+        if dask is None:
+            return enrolling.pictures(items, local(self.tower), progress)
+        from .workers import Workers
 
-                embed = stack.enter_context(Workers(dask, self.tower_file(), self.tower)).embed
-            total, terms = Enrollment(), Terms(conflicts, floor or {}, dry_run, _tags(tags), embed)
-            waiting = iter(items)
-            while chunk := list(itertools.islice(waiting, None if dry_run else CHUNK)):
-                self._enroll(chunk, total, False, terms, progress)
-        return total
+        with Workers(dask, self.tower_file(), self.tower) as workers:
+            return enrolling.pictures(items, workers.embed, progress)
 
     def enroll_vectors(
         self,
@@ -268,10 +228,7 @@ class Gallery:
         nothing, for any name or vector that is not acceptable; Conflict for one that looks like another
         identity, as for `enroll_many`.
         """
-        row, names = self._takes_vectors(names, vectors)
-        rows = unit(vectors, row.dimension)
-        with self._store.writing("enroll"):
-            return self._enroll_rows(row, names, rows, 0, Enrollment(), True, conflicts, _tags(tags))
+        return self._enrolling(Terms(conflicts, tags=_tags(tags))).vectors(names, vectors, strict=True)
 
     def enroll_many_vectors(
         self,
@@ -287,73 +244,10 @@ class Gallery:
         All names and vectors are checked before the first is enrolled; then every VECTOR_CHUNK are durable,
         so an interrupted call can simply be repeated.
         """
-        (row, names), total, given = self._takes_vectors(names, vectors), Enrollment(), _tags(tags)
-        for first in range(0, len(names), VECTOR_CHUNK):
-            with_lengths(vectors[first : first + VECTOR_CHUNK], row.dimension, first)
-        for first in range(0, len(names), VECTOR_CHUNK):
-            part = slice(first, first + VECTOR_CHUNK)
-            rows = unit(vectors[part], row.dimension, first)
-            with self._store.writing("enroll"):
-                self._enroll_rows(row, names[part], rows, first, total, False, conflicts, given)
-            if progress:
-                progress(len(rows))
-        return total
+        return self._enrolling(Terms(conflicts, tags=_tags(tags))).vectors(names, vectors, progress)
 
-    def _takes_vectors(self, names: Sequence[str], vectors: Any) -> tuple[TowerRow, list[str]]:
-        """Return the tower, and the names as they are stored. Raises BadInput."""
-        row = self._active()
-        if row.has_network:
-            raise BadInput(f"{self.path}: this gallery embeds pictures itself.", remedy="Enroll pictures, not vectors.")
-        if len(np.shape(vectors)) != 2:
-            raise BadInput(f"These are not vectors: shape {np.shape(vectors)}.", "Expected shape (n, dimension).")
-        if len(names) != len(vectors):
-            raise BadInput(f"{len(names):,} names for {len(vectors):,} vectors.", "Each vector needs its name.")
-        return row, [clean_name(name) for name in names]
-
-    def _enroll_rows(
-        self,
-        row: TowerRow,
-        names: Sequence[str],
-        rows: Vectors,
-        first: int,
-        total: Enrollment,
-        strict: bool,
-        conflicts: Conflicts,
-        tags: Sequence[tuple[str, str]],
-    ) -> Enrollment:
-        samples = [
-            (name, hashlib.sha256(vector).digest(), f"row {first + i}", None)
-            for i, (name, vector) in enumerate(zip(names, rows, strict=True))
-        ]
-        enrollment.write(self._store, self._answering, row, samples, rows, total, strict, conflicts, tags)
-        return total
-
-    def _enroll(
-        self,
-        items: Sequence[tuple[str, Picture]],
-        total: Enrollment,
-        strict: bool,
-        terms: Terms,
-        progress: Progress | None = None,
-    ) -> Enrollment:
-        row, keep = self._active(), self._store.settings().keep_pictures
-        samples, vectors = enrollment.take(
-            items, terms.embed or local(self.tower), row.dimension, total, strict, keep, terms.floor, progress,
-            self._holder,
-        )  # fmt: skip
-        with contextlib.suppress(_TakenBack), self._store.writing("enroll"):
-            enrollment.write(
-                self._store, self._answering, row, samples, vectors, total, strict, terms.conflicts, terms.tags
-            )
-            if terms.dry_run:
-                total.outlook = self._answering.outlook()
-                raise _TakenBack
-        return total
-
-    def _holder(self, digest: bytes) -> str | None:
-        with self._store.reading():
-            found = self._store.holders([digest]).get(digest)
-        return found[1] if found else None
+    def _enrolling(self, terms: Terms) -> Enrolling:
+        return Enrolling(self._store, self._answering, self._active(), terms)
 
     def outlook(self) -> Outlook:
         """Return what the gallery promises now, and what it costs."""
@@ -629,8 +523,8 @@ class Gallery:
             tower = self.tower
             samples, vectors = enrollment.take(given, local(tower), tower.dimension, taken, False, progress=progress)
             rows = [(name, digest, kept) for name, digest, _, kept in samples]
-        self._calibrate(fpir, rows, vectors, fusion)
-        return self._calibration(), taken.refused
+        calibrate(self._store, self._answering, self._active().id, fpir, rows, vectors, fusion)
+        return calibrated(self._store, self._answering), taken.refused
 
     def calibrate_vectors(
         self,
@@ -646,63 +540,14 @@ class Gallery:
         if len(names) != len(rows):
             raise BadInput(f"{len(names)} names for {len(rows)} vectors.", "Each vector needs its name.")
         digests = [hashlib.sha256(row.tobytes()).digest() for row in rows]
-        self._calibrate(fpir, [(clean_name(n), d, None) for n, d in zip(names, digests, strict=True)], rows, fusion)
-        return self._calibration()
-
-    def _calibrate(
-        self,
-        fpir: float | None,
-        rows: Sequence[Stranger],
-        vectors: Vectors,
-        fusion: Fusion | Literal["auto"] | None,
-    ) -> None:
-        if fusion is not None and fusion not in (*RULES, "auto"):
-            raise BadInput(f"There is no fusion {fusion!r}.", f"There are {', '.join(RULES)}, and auto.")
-        if fpir is None and not rows and fusion is None:
-            return
-        tower = self._active()
-        with self._store.writing("calibrate"):
-            cohort = self._answering.before_change(tower.id)
-            event = self._store.record("calibrate", fpir=fpir, strangers=len(rows), fusion=fusion)
-            if fpir is not None:
-                self._store.set_target(share(fpir))
-            added = strangers.admit(self._store, event, tower.id, "given", rows, vectors) if rows else 0
-            if fusion == "auto":
-                by_rule = {rule: cohort.rows(rule) for rule in RULES}
-                fusion = calibration.best_fusion(by_rule, self._store.settings().target_fpir)
-            if fusion is not None:
-                self._store.set_fusion(fusion)
-            if added or fusion is not None:
-                cohort.recompute()
-            cohort.seen()
-
-    def _calibration(self) -> Calibration:
-        with self._store.reading():
-            state = self._answering.state()
-            learned = state.threshold(None)
-            tower = self._active()
-            searches = self._store.searches.strangers(tower.id, tower.dimension)
-            own = state.searches.sources.count("gallery")
-        missed, mated = calibration.misses(state.searches, learned.tau, learned.evidence.margin)
-        sources = {s: searches.sources.count(s) for s in sorted(set(searches.sources))}
-        return Calibration(
-            threshold=learned.tau,
-            fpir_interval=learned.interval(),
-            evidence=learned.evidence,
-            strangers=sources,
-            own_searches=own,
-            enrolled_strangers=int(np.sum(searches.own >= 0)),
-            set_aside=int(np.sum(searches.nearest < 0)),
-            misses=missed,
-            mated=mated,
-            fnir=missed / mated if mated else None,
-            fnir_interval=calibration.share_interval(missed, mated),
-            identities=state.identities,
-            revision=state.revision[0],
-        )
+        named = [(clean_name(n), d, None) for n, d in zip(names, digests, strict=True)]
+        calibrate(self._store, self._answering, tower.id, fpir, named, rows, fusion)
+        return calibrated(self._store, self._answering)
 
     def planner(self) -> Planner:
         """Return what plans sizes that the gallery does not have, from its strangers. Raises BadInput with too few."""
+        from .planning import Planner
+
         with self._store.reading():
             tower = self._active()
             rows = self._store.searches.strangers(tower.id, tower.dimension)

@@ -25,8 +25,8 @@ def binaries() -> Path | None:
 class Server:
     """One PostgreSQL server, reached through a socket in its folder."""
 
-    def __init__(self, port: int, *options: str, standby_of: Server | None = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="sidx-pg-", dir="/tmp"))
+    def __init__(self, port: int, *options: str, standby_of: Server | None = None, folder: Path | str = "/tmp") -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="sidx-pg-", dir=folder))
         self.port, self.options = port, options
         self._process: subprocess.Popen | None = None
         if os.geteuid() == 0:

@@ -628,7 +628,7 @@ def test_a_tag_of_a_thousand_narrows_the_search_exactly(vector_gallery):
 
 
 def test_many_vectors_are_all_checked_before_the_first_is_enrolled(vector_gallery, monkeypatch):
-    monkeypatch.setattr("siamese_index.gallery.VECTOR_CHUNK", 10)
+    monkeypatch.setattr("siamese_index.enrolling.VECTOR_CHUNK", 10)
     vectors = np.random.default_rng(0).normal(size=(35, 8))
     vectors[33, 2] = np.nan
     with pytest.raises(BadInput, match="row 33"):
@@ -639,7 +639,7 @@ def test_many_vectors_are_all_checked_before_the_first_is_enrolled(vector_galler
 
 
 def test_many_vectors_go_on_where_they_were_interrupted(vector_gallery, monkeypatch):
-    monkeypatch.setattr("siamese_index.gallery.VECTOR_CHUNK", 10)
+    monkeypatch.setattr("siamese_index.enrolling.VECTOR_CHUNK", 10)
     vectors, names = np.random.default_rng(0).normal(size=(35, 8)), [f"p{i}" for i in range(35)]
     told = []
 

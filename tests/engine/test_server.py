@@ -3,6 +3,7 @@
 That a gallery on a server keeps the contract of one in a file is shown where the contract is tested.
 """
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Gallery, Missing, server_index
+from siamese_index import BadInput, Gallery, Missing, postgres, server_index
 from siamese_index.doctor import examine
 from siamese_index.store import place_of
 from tests.servers import Server, binaries
@@ -188,8 +189,9 @@ def test_a_gallery_goes_from_a_file_to_a_server_and_back(file_gallery, new_datab
     with Gallery.open(address) as there:
         assert decisions(there, probes) == decisions(file_gallery, probes)
         assert there.revision == file_gallery.revision
-        there.enroll_vectors(["late"], cloud(1, seed=3), conflicts="allow")
         there.backup(tmp_path / "back")
+        there.enroll_vectors(["late"], cloud(1, seed=3), conflicts="allow")
+        there.backup(tmp_path / "back")  # in place of the one before
         assert [f.what for f in examine(address).findings] == []
         with Gallery.open(tmp_path / "back") as back:
             assert decisions(back, probes) == decisions(there, probes)
@@ -249,6 +251,82 @@ def test_a_node_that_cannot_be_reached_leaves_no_half_gallery(server, nodes, new
         Gallery.open(address)
     with Gallery.create(address, dimension=8, nodes=[nodes[0].address("half")]) as made:
         made.enroll_vectors(["ada"], cloud(1))
+
+
+def test_a_server_or_pgvector_that_is_too_old_is_told(alone, new_database, monkeypatch):
+    monkeypatch.setattr(postgres, "_OLDEST", 99)
+    with pytest.raises(BadInput, match=r"PostgreSQL \d+ is too old") as error:
+        Gallery.open(alone._store.path)
+    assert "Version 99 or newer" in said(error)
+    with pytest.raises(BadInput, match="too old"):
+        Gallery.create(new_database(), dimension=8)
+    monkeypatch.undo()
+    monkeypatch.setattr(postgres, "_OLDEST_VECTOR", (9, 9))
+    with pytest.raises(BadInput, match=r"pgvector \d.* is too old") as error:
+        Gallery.open(alone._store.path)
+    assert "ALTER EXTENSION vector UPDATE" in said(error)
+
+
+@pytest.fixture
+def over_tcp():
+    """A server that is reached through TCP, by those who know the password."""
+    made = Server(5447, "listen_addresses=127.0.0.1")
+    (made.data / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+    made.statement("ALTER ROLE postgres PASSWORD 'opensesame'")
+    made.statement("SELECT pg_reload_conf()")
+    made.database("people")
+    yield made
+    made.close()
+
+
+def test_a_server_is_reached_through_tcp_by_who_knows_the_password(over_tcp):
+    address = "postgresql://postgres:{}@127.0.0.1:5447/people"
+    with Gallery.create(address.format("opensesame"), dimension=8) as made:
+        made.enroll_vectors([f"p{i}" for i in range(20)], cloud(20))
+        assert made.identify_vectors(cloud(20)[3:4], threshold=0.1)[0].identity == "p3"
+        assert "opensesame" not in str(made.path)
+    for wrong in (address.format("opensaysme"), address.format("opensaysme").replace("5447", "5446")):
+        with pytest.raises(Missing, match="cannot be reached") as error:
+            Gallery.open(wrong)
+        assert "opensaysme" not in said(error) and "opensesame" not in said(error)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of its own, of some megabytes."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=120m,mode=755", "tmpfs", tmp_path], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    yield tmp_path
+    subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_a_full_disk_of_the_server_costs_nothing_that_was_acknowledged(small_disk):
+    subprocess.run(["chmod", "755", *map(str, small_disk.parents[:2])], check=True)  # the server is another user
+    server = Server(5448, folder=small_disk)
+    try:
+        ballast, known = small_disk / "ballast", 0
+        with Gallery.create(server.database("people"), dimension=512) as gallery:
+            ballast.write_bytes(bytes(max(0, shutil.disk_usage(small_disk).free - 2_000_000)))
+            with pytest.raises(Missing, match="Make room") as error:
+                while True:
+                    names = [f"p{i}" for i in range(known, known + 200)]
+                    gallery.enroll_vectors(names, wide(200, seed=known), conflicts="allow")
+                    known += 200
+            assert "No space left" in said(error)
+            ballast.unlink()
+            assert len(gallery.identities()) == known
+            gallery.enroll_vectors(["late"], wide(1, seed=7), conflicts="allow")
+            assert gallery.identify_vectors(wide(1, seed=7), threshold=0.1)[0].identity == "late"
+            assert [f.what for f in examine(gallery._store.path).findings] == []
+    finally:
+        server.close()
+
+
+def wide(count, seed):
+    return np.random.default_rng(seed).normal(size=(count, 512))
 
 
 def test_without_rights_nothing_is_made(server, new_database):
