@@ -39,6 +39,9 @@ class Database(Protocol):
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None: ...
 
+    def insert(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Add rows, which may be many; `columns` are their names, after commas."""
+
     def reading(self) -> AbstractContextManager[None]:
         """One consistent state for everything that is read inside."""
 

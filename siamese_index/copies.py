@@ -67,10 +67,9 @@ def copy(source: Database, target: Database) -> None:
     """Copy every row of one engine's gallery into another's that has none. Call it inside transactions of both."""
     for table in TABLES:
         columns = source.columns(table)
-        marks = ", ".join("?" * len(columns))
         blob = columns.index("vector") if table == "template" else None
         for chunk in source.chunks(256, f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1"):
             if blob is not None:
                 chunk = [(*row[:blob], target.vector(bytes(row[blob])), *row[blob + 1 :]) for row in chunk]
-            target.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", chunk)
+            target.insert(table, ", ".join(columns), chunk)
     target.continue_ids()

@@ -35,6 +35,7 @@ _Mask = NDArray[np.bool_] | None  # rows to look at; None for all
 _Masks = tuple[_Mask, Sequence[_Mask]]  # of the base, of each block of the tail
 FETCHED = 1024  # templates that a coarse image finds
 CLOSELY = 48  # of these are looked at closely at least
+_READ = 65_536  # rows of the tail at a time
 _BLOCK = 16_384  # rows of the tail that are a block of their own
 
 
@@ -251,8 +252,7 @@ class Index:
             self._last, self._since = self._base.stamp.last, self._base.stamp.revision
 
     def _read_tail(self) -> None:
-        rows = self._store.templates_after(self._row, self._dimension, self._last)
-        if len(rows[0]):
+        for rows in self._store.template_chunks(self._row, self._dimension, self._last, _READ):
             self._tail.add(*rows)
             self._last = int(rows[0][-1])
 

@@ -370,6 +370,16 @@ class PostgreSQL:
         with self._connection.cursor() as cursor:
             cursor.executemany(_placed(statement), rows)
 
+    def insert(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
+        described = self.execute(f"SELECT {columns} FROM {table} WHERE false").description
+        with (
+            self._connection.cursor() as cursor,
+            cursor.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)") as copy,
+        ):
+            copy.set_types([column.type_code for column in described])
+            for row in rows:
+                copy.write_row(row)
+
     def last(self, table: str) -> int:
         return int(self.execute(f"SELECT last_value FROM {table}_ids").fetchone()[0])
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .base import Rows
 from .errors import BadInput
-from .found import Found, of_found
+from .found import Found, nearest_of, of_found, scanned
 from .vectors import Vectors
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ NEAR = 1.25  # an unknown that lies nearer than this many thresholds is decided 
 
 
 class ServerIndex:
-    """The templates of one tower on a server. There is nothing to catch up with: every search asks."""
+    """The templates of one tower on a server: every search asks there.
+
+    But for what the first enrollment brings: until something changes it is searched here, where it still is.
+    """
 
     def __init__(self, store: Store, database: PostgreSQL, tower: TowerRow) -> None:
         self._store, self._db, self._tower = store, database, tower
         self._total = 0
+        self._first: tuple[tuple[int, bytes], Rows] | None = None
         self._tables: list[tuple[str, bool]] = []
         self._indexed = False
 
@@ -39,15 +44,26 @@ class ServerIndex:
         """Whether a search that is not told to be exact goes by the HNSW index."""
         return self._indexed
 
-    def refresh(self, revision: tuple[int, bytes]) -> None:  # noqa: ARG002
+    def refresh(self, revision: tuple[int, bytes]) -> None:
         """Look how many templates there are. Call it inside the transaction that found the revision."""
         self._total = self._store.template_total(self._tower.id)
+        if self._first and self._first[0] != revision:
+            self._first = None
         if not self._tables:
             self._tables = self._db.partitions()
             self._look_for_index()
 
-    def add(self, *_: object) -> None:
-        """Nothing: every search asks the server."""
+    def add(
+        self,
+        before: tuple[int, bytes],  # noqa: ARG002
+        revision: tuple[int, bytes],
+        ids: NDArray[np.int64],
+        owners: NDArray[np.int64],
+        vectors: Vectors,
+    ) -> None:
+        """Keep what has just been added if it is all there is."""
+        if self._store.template_total(self._tower.id) == len(ids):
+            self._first = revision, (ids, owners, vectors)
 
     def settle(self) -> None:
         """Nothing: the server keeps its indexes itself."""
@@ -74,6 +90,10 @@ class ServerIndex:
         Unless `exact`, by the HNSW index where there is one. What it finds is believed but where the nearest
         lies just beyond the threshold `within`. `only` are the identities to search among.
         """
+        if self._first:
+            ids, owners, vectors = self._first[1]
+            here = scanned(ids, owners, vectors, probes, k, None if only is None else np.isin(owners, only))
+            return nearest_of([here], k, np.zeros(0, np.int64))
         by_index = self._indexed and not exact and only is None
         count = FETCHED * k if by_index else k
         statement = self._statement(count, by_index, only)

@@ -158,6 +158,10 @@ class SQLite:
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         self._db.executemany(statement, rows)
 
+    def insert(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
+        marks = ", ".join("?" * len(columns.split(",")))
+        self._db.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
+
     def last(self, table: str) -> int:
         row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         return row[0] if row else 0

@@ -244,18 +244,18 @@ class Store:
         first = self._db.reserve("identity", len(new))
         known.update(zip(new, range(first, first + len(new)), strict=True))
         # Rows as columns put side by side: of a million, the loops cost as much as the database.
-        self._db.executemany(
-            "INSERT INTO identity (id, name, enrolled) VALUES (?, ?, ?)", zip(count(first), new, repeat(event))
-        )
+        self._db.insert("identity", "id, name, enrolled", zip(count(first), new, repeat(event)))
         sample, template = (self._db.reserve(table, len(rows)) for table in ("sample", "template"))
         owners = [known[name] for name in names]
-        self._db.executemany(
-            "INSERT INTO sample (id, identity_id, digest, source, enrolled, picture) VALUES (?, ?, ?, ?, ?, ?)",
+        self._db.insert(
+            "sample",
+            "id, identity_id, digest, source, enrolled, picture",
             zip(count(sample), owners, digests, sources, repeat(event), pictures),
         )
         blobs = map(self._db.vector, map(methodcaller("tobytes"), vectors))
-        self._db.executemany(
-            "INSERT INTO template (id, tower_id, sample_id, identity_id, vector) VALUES (?, ?, ?, ?, ?)",
+        self._db.insert(
+            "template",
+            "id, tower_id, sample_id, identity_id, vector",
             zip(count(template), repeat(tower), count(sample), owners, blobs),
         )
         self._db.execute("UPDATE setting SET identities = identities + ?", (len(new),))
@@ -325,11 +325,11 @@ class Store:
         return ids, owners, vectors
 
     def template_chunks(
-        self, tower: int, dimension: int, after: int
+        self, tower: int, dimension: int, after: int, size: int = 8192
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Vectors]]:
-        """Yield what `templates_after` returns, some thousands at a time."""
+        """Yield what `templates_after` returns, `size` at a time."""
         for chunk in self._db.chunks(
-            8192,
+            size,
             "SELECT id, identity_id, vector FROM template WHERE tower_id = ? AND id > ?"
             " AND identity_id NOT IN (SELECT id FROM identity WHERE removed IS NOT NULL) ORDER BY id",
             (tower, after),
@@ -423,8 +423,9 @@ class Store:
         )
         known = {row[0] for row in present}  # another process may have been at it
         fresh = [(sample, vector) for sample, vector in zip(samples, vectors, strict=True) if sample not in known]
-        self._db.executemany(
-            "INSERT INTO template (id, tower_id, sample_id, identity_id, vector) VALUES (?, ?, ?, ?, ?)",
+        self._db.insert(
+            "template",
+            "id, tower_id, sample_id, identity_id, vector",
             ((first + i, tower, s, of[s], blob(v.tobytes())) for i, (s, v) in enumerate(fresh)),
         )
         self._db.execute("UPDATE tally SET templates = templates + ? WHERE tower_id = ?", (len(fresh), tower))

@@ -200,6 +200,22 @@ def test_a_gallery_goes_from_a_file_to_a_server_and_back(file_gallery, new_datab
     assert [f.what for f in examine(tmp_path / "back").findings] == []
 
 
+def test_what_the_first_enrollment_brings_is_searched_where_it_is_and_then_on_the_server(on_servers, file_gallery):
+    probes = cloud(30, seed=2)
+    for gallery in (on_servers, file_gallery):
+        gallery.enroll_vectors([f"p{i % 40}" for i in range(60)], cloud(60), tags={"site": "north"})
+    index = on_servers._answering._searching[1].index
+    assert index._first is not None
+    for asked in ({"threshold": 1}, {"threshold": 1, "tags": {"site": "north"}}):
+        assert decisions(on_servers, probes, **asked) == decisions(file_gallery, probes, **asked)
+    with Gallery.open(on_servers._store.path) as other:
+        for gallery in (other, file_gallery):
+            gallery.remove("p3")
+            gallery.enroll_vectors(["late"], cloud(1, seed=3), conflicts="allow")
+    assert decisions(on_servers, probes, threshold=1) == decisions(file_gallery, probes, threshold=1)
+    assert index._first is None
+
+
 def test_past_a_size_an_index_finds_candidates_that_are_measured_again(alone, monkeypatch):
     monkeypatch.setattr(server_index, "SCANNED", 500)
     alone.enroll_vectors([f"p{i}" for i in range(2000)], cloud(2000), conflicts="allow")
