@@ -1,8 +1,10 @@
-"""Rows of a benchmark's table."""
+"""Rows of a benchmark's table, and times of works that take turns."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,3 +24,18 @@ def row(what: str, figure: float, reach: str | None) -> dict[str, Any]:
 
 def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def timed(work: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def in_turns(works: Sequence[Callable[[Any], Any]], inputs: Sequence[Any]) -> list[list[float]]:
+    """Time several works on each input in turn: what slows the machine for a moment slows all of them."""
+    times: list[list[float]] = [[] for _ in works]
+    for given in inputs:
+        for work, list_ in zip(works, times, strict=True):
+            list_.append(timed(lambda w=work, g=given: w(g)))
+    return times

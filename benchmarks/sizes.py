@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,40 +27,11 @@ import numpy as np
 from siamese_index import Gallery, coarse, scan
 from siamese_index.sqlite import creating
 
-from .rows import note, ratio, row
+from .crowd import DIMENSION, MILLION, Crowd, Vectors
+from .peers import kinds, peers
+from .rows import in_turns, note, ratio, row, timed
 
-MILLION, DIMENSION, LATENT, FAMILIES = 1_000_000, 128, 24, 2000
 SYNC = 2  # milliseconds: what a disk for consumers takes to make a write durable
-Vectors = np.ndarray
-
-
-class Crowd:
-    """Identities, and how their samples look."""
-
-    def __init__(self, count: int, seed: int = 0) -> None:
-        self._rng = np.random.default_rng(seed)
-        self._map = (self._rng.normal(size=(LATENT, DIMENSION)) / np.sqrt(LATENT)).astype(np.float32)
-        self._families = self._rng.normal(size=(FAMILIES, LATENT)).astype(np.float32)
-        self._identities = self._somebody(count)
-        self.vectors = self._looks(self._identities)
-
-    def _somebody(self, count: int) -> Vectors:
-        family = self._families[self._rng.integers(FAMILIES, size=count)]
-        return family + np.float32(0.7) * self._rng.normal(size=(count, LATENT)).astype(np.float32)
-
-    def _looks(self, who: Vectors) -> Vectors:
-        seen = who + np.float32(0.3) * self._rng.normal(size=who.shape).astype(np.float32)
-        vectors = seen @ self._map
-        vectors += np.float32(0.1) * self._rng.normal(size=vectors.shape).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-    def mated(self, count: int) -> tuple[Vectors, Vectors]:
-        """Other samples of enrolled identities, and whose."""
-        whose = self._rng.choice(len(self._identities), count, replace=False)
-        return self._looks(self._identities[whose]), whose
-
-    def strangers(self, count: int) -> Vectors:
-        return self._looks(self._somebody(count))
 
 
 def measure(home: Path) -> list[dict[str, Any]]:
@@ -419,152 +390,6 @@ def draw(found: dict[int, tuple[float, float]]) -> None:
     figure.tight_layout()
     figure.savefig(Path(__file__).parent.parent / "docs" / "growth.svg")
     plt.close(figure)
-
-
-# -- others -----------------------------------------------------------------------------------------
-
-
-def kinds(crowd: Crowd) -> list[dict[str, Any]]:
-    """What else could find the nearest of a million, by FAISS: ms, and how often it finds the nearest identity."""
-    note("other kinds of index …")
-    probes, _ = crowd.mated(500)
-    truth = exact_nearest(crowd.vectors, probes)
-    rows = []
-    inverted = faiss.index_factory(DIMENSION, "IVF4096,PQ64x4fs,RFlat")
-    begin = time.perf_counter()
-    inverted.train(crowd.vectors[::8])
-    inverted.add(crowd.vectors)
-    built = time.perf_counter() - begin
-    faiss.downcast_index(inverted).k_factor = 20
-    for nprobe in (16, 64):
-        faiss.extract_index_ivf(inverted).nprobe = nprobe
-        faiss.omp_set_num_threads(1)
-        times, hits = [], 0
-        for i in range(len(probes)):
-            begin = time.perf_counter()
-            _, at = inverted.search(probes[i : i + 1], 10)
-            times.append(time.perf_counter() - begin)
-            hits += int(at[0, 0] == truth[i])
-        what = (
-            f"IVF4096 + PQ64x4 fast-scan + refine, nprobe {nprobe} (built in {built:.0f} s): ms per probe of 1,000,000"
-        )
-        rows.append(row(what, float(np.median(times) * 1000), None))
-        rows.append(row("   share of nearest found", hits / len(probes), None))
-    return rows
-
-
-def exact_nearest(rows: Vectors, probes: Vectors) -> Vectors:
-    return scan.nearest(rows, probes, 1)[0][:, 0]
-
-
-def peers(home: Path) -> list[dict[str, Any]]:
-    """The same hundred thousand vectors, one probe at a time: numpy, hnswlib, usearch, pgvector, and us."""
-    import hnswlib
-    from usearch.index import Index
-
-    note("peers …")
-    size = 100_000
-    small = Crowd(size)
-    vectors, probes = small.vectors, small.mated(300)[0]
-    truth = exact_nearest(vectors, probes)
-    each = [probes[i : i + 1] for i in range(len(probes))]
-    path = home / "peers.gallery"
-    asked: dict[str, tuple[Callable[[Vectors], int], float]] = {}
-    with Gallery.create(path, dimension=DIMENSION) as gallery:
-        begin = time.perf_counter()
-        gallery.enroll_many_vectors([str(i) for i in range(size)], vectors, conflicts="allow")
-        gallery.rebuild_index()
-        asked["ours"] = (
-            lambda p: int(gallery.identify_vectors(p, threshold=0.5)[0].candidates[0].identity),
-            time.perf_counter() - begin,
-        )
-        asked["numpy, one product"] = (lambda p: int((vectors @ p[0]).argmax()), 0.0)
-        begin = time.perf_counter()
-        hnsw = hnswlib.Index(space="l2", dim=DIMENSION)
-        hnsw.init_index(max_elements=size, ef_construction=200, M=16)
-        hnsw.add_items(vectors)
-        hnsw.set_ef(100)
-        asked["hnswlib, M 16, ef 100"] = (lambda p: int(hnsw.knn_query(p, k=10)[0][0, 0]), time.perf_counter() - begin)
-        begin = time.perf_counter()
-        use = Index(ndim=DIMENSION, metric="l2sq", dtype="f32", expansion_search=100)
-        use.add(np.arange(size), vectors)
-        asked["usearch, expansion 100"] = (lambda p: int(use.search(p[0], 10).keys[0]), time.perf_counter() - begin)
-        rows = []
-        times = {name: [] for name in asked}
-        hits = dict.fromkeys(asked, 0)
-        for i, probe in enumerate(each):
-            for name, (ask, _) in asked.items():
-                begin = time.perf_counter()
-                found = ask(probe)
-                times[name].append(time.perf_counter() - begin)
-                hits[name] += int(found == truth[i])
-        for name, (_, built) in asked.items():
-            if name == "ours":
-                continue
-            what = f"one probe of 100,000: ours / {name} (built in {built:.0f} s, ours with SQLite {asked['ours'][1]:.0f} s)"
-            rows.append(ratio(what, times["ours"], times[name], None))
-            rows.append(
-                row(
-                    f"   share of nearest found: {hits['ours'] / len(each):.4f} ours, theirs",
-                    hits[name] / len(each),
-                    None,
-                )
-            )
-        rows += on_server(gallery, small, each)
-    return rows
-
-
-def on_server(gallery: Gallery, crowd: Crowd, each: Sequence[Vectors]) -> list[dict[str, Any]]:
-    from tests.servers import Server, binaries
-
-    if binaries() is None:
-        return []
-    server = Server(5480)
-    try:
-        with Gallery.create(server.database("bench"), dimension=DIMENSION) as there:
-            names = [str(i) for i in range(len(crowd.vectors))]
-            took = timed(lambda: there.enroll_many_vectors(names, crowd.vectors, conflicts="allow"))
-            times = in_turns(
-                [
-                    lambda p: there.identify_vectors(p, threshold=0.5),
-                    lambda p: gallery.identify_vectors(p, threshold=0.5),
-                ],
-                each[:60],
-            )
-            new = crowd.strangers(100)
-            alone = [
-                timed(lambda i=i: there.enroll_vectors([f"n{i}"], new[i : i + 1], conflicts="allow"))
-                for i in range(100)
-            ]
-        ms = float(np.median(times[0]) * 1000)
-        return [
-            ratio(f"one probe of 100,000, scan on a PostgreSQL server (here {ms:.0f} ms) / in a file", *times, None),
-            row(
-                f"enrolling on a PostgreSQL server: per second in bulk ({1 / float(np.median(alone)):.0f} one by one)",
-                len(names) / took,
-                None,
-            ),
-        ]
-    finally:
-        server.close()
-
-
-# -- how --------------------------------------------------------------------------------------------
-
-
-def timed(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
-
-
-def in_turns(works: Sequence[Callable[[Any], Any]], inputs: Sequence[Any]) -> list[list[float]]:
-    """Time several works on each input in turn: what slows the machine for a moment slows all of them."""
-    times: list[list[float]] = [[] for _ in works]
-    for given in inputs:
-        for work, list_ in zip(works, times, strict=True):
-            list_.append(timed(lambda w=work, g=given: w(g)))
-    return times
 
 
 if __name__ == "__main__":
