@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -82,7 +83,7 @@ def shares() -> int:
 
 
 @functools.cache
-def _helpers() -> ThreadPoolExecutor:
+def _helpers(process: int) -> ThreadPoolExecutor:  # noqa: ARG001  # a fork has none of its parent's threads
     from concurrent.futures import ThreadPoolExecutor  # a cold start needs none
 
     return ThreadPoolExecutor(max(1, _threads() - 1), "scan")
@@ -92,7 +93,7 @@ def at_once(works: Sequence[Callable[[], T]]) -> list[T]:
     """Return what these give, the first done here, the others beside it by threads."""
     if len(works) == 1:
         return [works[0]()]
-    others = [_helpers().submit(work) for work in works[1:]]
+    others = [_helpers(os.getpid()).submit(work) for work in works[1:]]
     return [works[0](), *(other.result() for other in others)]
 
 

@@ -1,5 +1,6 @@
 """Large galleries are searched in a coarse image: never another verdict than by brute force, and said how sure."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,22 @@ def test_a_scan_that_is_shared_finds_what_one_thread_finds(monkeypatch):
             np.array_equal(a[0], s[0]) and np.array_equal(a[1], s[1]) for a, s in zip(alone, shared, strict=True)
         )
     assert (shared[0][0] < 0).any()  # there are fewer than asked for
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_scan_is_shared_also_after_a_fork():
+    script = (
+        "import os, signal, numpy as np; from siamese_index import scan\n"
+        "scan.loaded(); scan.LARGE = 0; scan.shares = lambda: 2\n"
+        "rows = np.eye(64, dtype=np.float32)\n"
+        "assert scan.nearest(rows, rows[5:6], 1)[0][0, 0] == 5\n"
+        "child = os.fork()\n"
+        "signal.alarm(20)\n"
+        "assert scan.nearest(rows, rows[7:8], 1)[0][0, 0] == 7\n"
+        "if child: assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_verdicts_are_those_of_an_exact_search(large):
