@@ -29,6 +29,9 @@ CALLS = (
     "write,pwrite64,writev,pwritev,fsync,fdatasync,ftruncate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,"
     "mkdir,mkdirat,rmdir,openat,chmod,fchmod,fchmodat,fallocate"
 )
+# As it is before OpenCV, which the verdicts need, changes it: else the lives that are killed look for their
+# libraries elsewhere than the one whose calls were counted.
+ENVIRONMENT = dict(os.environ)
 MUTANTS = {"split-transaction": "openat", "cache-in-place": "write"}  # and the calls whose kills give them away
 
 
@@ -158,7 +161,9 @@ def points(material: Path, mutant: str | None) -> tuple[list[Point], list[object
         folder, log = Path(home) / "life", Path(home) / "log"
         folder.mkdir()
         trace = ["strace", "-y", "-s", "0", "-e", f"trace={CALLS}", "-o", str(log)]
-        run = subprocess.run([*trace, *command(folder, material, mutant)], capture_output=True, text=True)
+        run = subprocess.run(
+            [*trace, *command(folder, material, mutant)], capture_output=True, text=True, env=ENVIRONMENT
+        )
         if run.returncode != 0:
             raise RuntimeError(run.stderr)
         counts: dict[str, int] = {}
@@ -180,7 +185,7 @@ def states(material: Path) -> list[object]:
         found: list[object] = []
         with subprocess.Popen(
             command(Path(home), material, None), stdout=subprocess.PIPE, text=True, bufsize=1,
-            env={**os.environ, "TORTURE_STEP": "1"}, stdin=subprocess.PIPE,
+            env={**ENVIRONMENT, "TORTURE_STEP": "1"}, stdin=subprocess.PIPE,
         ) as child:  # fmt: skip
             assert child.stdout and child.stdin
             for _ in child.stdout:  # "ready" and each "done"; the child waits for us after each
@@ -210,7 +215,9 @@ def kill_at(point: Point, material: Path, mutant: str | None, known: list[object
         folder.mkdir()
         inject = f"inject={point.call}:signal=KILL:when={point.number}"
         trace = ["strace", "-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject]
-        run = subprocess.run([*trace, *command(folder, material, mutant)], capture_output=True, text=True)
+        run = subprocess.run(
+            [*trace, *command(folder, material, mutant)], capture_output=True, text=True, env=ENVIRONMENT
+        )
         return verdict(folder, run.stdout.count("done"), known)
 
 
