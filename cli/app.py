@@ -98,7 +98,7 @@ def run() -> None:
     """Be the program `sidx`. Exit codes: README."""
     debug = "--debug" in sys.argv
     try:
-        register(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
+        register(next((word for word in sys.argv[1:] if word != "--debug"), None))
         app()
     except SiameseIndexError as error:
         if debug:

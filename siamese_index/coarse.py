@@ -103,7 +103,8 @@ class Coarse:
         The third is how far away every row is at least that is neither among them nor aside (n,).
         """
         ready = padded(probes, self.shards[0].d)
-        each = -(-k // len(self.shards))
+        # More than its part of each: those that came together lie together, and one shard may have most of them.
+        each = min(k, 2 * -(-k // len(self.shards)))
 
         def scanned(index: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             loaded(len(probes))

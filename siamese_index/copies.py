@@ -54,8 +54,7 @@ def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
             beside = (target.with_name(f"{kept}{again}") for again in ("", *(f".{n}" for n in range(2, 10_000))))
             former = next(path for path in beside if not path.exists())
             assert isinstance(gallery.database, SQLite)
-            gallery.database.backup(former)
-            gallery.database.restore(file)
+            gallery.database.restore(file, former)
         finally:
             gallery.close()
         return former

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,22 +41,29 @@ class Terms:
 class Enrolling:
     """Enrolls for the active tower, on the same terms, and counts in `total` what became of everything."""
 
-    def __init__(self, store: Store, answering: Answering, tower: TowerRow, terms: Terms) -> None:
-        self._store, self._answering, self._tower, self._terms = store, answering, tower, terms
+    def __init__(self, store: Store, answering: Answering, active: Callable[[], TowerRow], terms: Terms) -> None:
+        self._store, self._answering, self._terms = store, answering, terms
+        self._active, self._tower = active, active()
         self.total = Enrollment(revision=answering.revision)
 
     def pictures(
         self,
         items: Iterable[tuple[str, Picture]],
-        embed: Embed,
+        embed: Callable[[], Embed],
         progress: Progress | None = None,
         strict: bool = False,
     ) -> Enrollment:
-        """Enroll (name, picture) items; all or none if `strict`, and a dry run, are one transaction."""
+        """Enroll (name, picture) items; all or none if `strict`, and a dry run, are one transaction.
+
+        `embed` gives what embeds with the tower that is active when a transaction's pictures are taken in.
+        """
         waiting, size = iter(items), None if strict or self._terms.dry_run else CHUNK
-        while chunk := list(itertools.islice(waiting, size)):
-            self._pictures(chunk, embed, progress, strict)
-        return self.total
+        chunk = list(itertools.islice(waiting, size))
+        while True:
+            self._pictures(chunk, embed(), progress, strict)
+            if not (chunk := list(itertools.islice(waiting, size))):
+                return self.total
+            self._tower = self._active()
 
     def _pictures(
         self, items: Sequence[tuple[str, Picture]], embed: Embed, progress: Progress | None, strict: bool
@@ -87,7 +94,7 @@ class Enrolling:
             raise BadInput(f"{len(names):,} names for {len(vectors):,} vectors.", "Each vector needs its name.")
         names = [clean_name(name) for name in names]
         size = max(1, len(names)) if strict else VECTOR_CHUNK
-        parts = [slice(first, first + size) for first in range(0, len(names), size)]
+        parts = [slice(first, first + size) for first in range(0, len(names), size)] or [slice(0, 0)]
         for part in parts if len(parts) > 1 else ():
             with_lengths(vectors[part], self._tower.dimension, part.start)
         for part in parts:

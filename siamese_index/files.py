@@ -75,7 +75,7 @@ def leftovers(path: Path) -> list[Path]:
     found = []
     for part in [*path.parent.glob(f".{path.name}.*.partial*"), *cache_folder(path).glob(".*.partial*")]:
         owner = _LEFTOVER.match(part.name)
-        if owner and not _alive(int(owner[1])):
+        if owner and not alive(int(owner[1])):
             found.append(part)
     return found
 
@@ -87,7 +87,8 @@ def sweep(path: Path) -> None:
             leftover.unlink()
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether there is a process of this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

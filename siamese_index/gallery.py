@@ -186,7 +186,7 @@ class Gallery:
         """
         items = [(name, picture) for picture in pictures]
         enrolling = self._enrolling(Terms(conflicts, floor or {}, dry_run, _tags(tags)))
-        return enrolling.pictures(items, local(self.tower), strict=True)
+        return enrolling.pictures(items, lambda: local(self.tower), strict=True)
 
     def enroll_many(
         self,
@@ -201,18 +201,18 @@ class Gallery:
     ) -> Enrollment:
         """Enroll (name, picture) items; the good ones are enrolled, the others listed in `refused`.
 
-        Durable after every CHUNK pictures, so an interrupted run can simply be repeated. Conflicts are
+        Durable after every `enrolling.CHUNK` pictures, so an interrupted run can simply be repeated. Conflicts are
         refused when the threshold promises an FPIR of at most 2 %: a weak one would accuse too many. The
         rest is as for `enroll`; a dry run is one transaction. `dask` is the address of a Dask scheduler whose
         workers embed (docs/workers.md); the result is the same.
         """
         enrolling = self._enrolling(Terms(conflicts, floor or {}, dry_run, _tags(tags)))
         if dask is None:
-            return enrolling.pictures(items, local(self.tower), progress)
+            return enrolling.pictures(items, lambda: local(self.tower), progress)
         from .workers import Workers
 
         with Workers(dask, self.tower_file(), self.tower) as workers:
-            return enrolling.pictures(items, workers.embed, progress)
+            return enrolling.pictures(items, lambda: workers.embed, progress)
 
     def enroll_vectors(
         self,
@@ -241,13 +241,13 @@ class Gallery:
     ) -> Enrollment:
         """As `enroll_vectors`, for any number of them, which may be memory-mapped; conflicts are listed in `refused`.
 
-        All names and vectors are checked before the first is enrolled; then every VECTOR_CHUNK are durable,
+        All names and vectors are checked before the first is enrolled; then every `enrolling.VECTOR_CHUNK` are durable,
         so an interrupted call can simply be repeated.
         """
         return self._enrolling(Terms(conflicts, tags=_tags(tags))).vectors(names, vectors, progress)
 
     def _enrolling(self, terms: Terms) -> Enrolling:
-        return Enrolling(self._store, self._answering, self._active(), terms)
+        return Enrolling(self._store, self._answering, self._active, terms)
 
     def outlook(self) -> Outlook:
         """Return what the gallery promises now, and what it costs."""
@@ -516,14 +516,14 @@ class Gallery:
         `fusion` "auto" is the rule with the fewest misses at the target. Returns the calibration and the
         strangers that could not be read.
         """
-        taken, given = Enrollment(), list(strangers_given)
+        row, taken, given = self._active(), Enrollment(), list(strangers_given)
         rows: list[Stranger] = []
         vectors: Vectors = np.zeros((0, 0), np.float32)
         if given:
             tower = self.tower
             samples, vectors = enrollment.take(given, local(tower), tower.dimension, taken, False, progress=progress)
             rows = [(name, digest, kept) for name, digest, _, kept in samples]
-        calibrate(self._store, self._answering, self._active().id, fpir, rows, vectors, fusion)
+        calibrate(self._store, self._answering, row.id, fpir, rows, vectors, fusion)
         return calibrated(self._store, self._answering), taken.refused
 
     def calibrate_vectors(

@@ -1,7 +1,7 @@
 """Nearest templates: a cached base and a fresh tail.
 
 The base is a file that can be deleted at any time. The tail is what was enrolled since, read from the
-gallery. What was removed since is still in both, and is left out of what is found.
+gallery or taken in as it was enrolled. What was removed since is still in both, and is left out of what is found.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import columns
-from .errors import Damaged
 from .vectors import Vectors
 
 if TYPE_CHECKING:
@@ -111,13 +110,15 @@ class Searches:
             (tower,),
         ).fetchall()
         templates = columns.ids(rows, 0)
-        vectors = self._db.execute(
-            f"SELECT vector FROM template WHERE id {self._db.among} ORDER BY id", (self._db.many(templates.tolist()),)
-        ).fetchall()
-        if len(vectors) != len(rows):
-            raise Damaged(f"{self._db.path}: a template that searches is missing.", remedy="Run: sidx doctor")
+        there = dict(
+            self._db.execute(
+                f"SELECT id, vector FROM template WHERE id {self._db.among}", (self._db.many(templates.tolist()),)
+            ).fetchall()
+        )
+        rows = [row for row in rows if row[0] in there]  # of a damaged gallery some are lost: `doctor` says so
+        templates = columns.ids(rows, 0)
         return OwnRows(
-            templates, columns.ids(rows, 1), columns.matrix([r[0] for r in vectors], dimension, self._db.path),
+            templates, columns.ids(rows, 1), columns.matrix([there[r[0]] for r in rows], dimension, self._db.path),
             columns.ids(rows, 2), columns.numbers(rows, 3, np.inf), columns.numbers(rows, 4, np.nan),
         )  # fmt: skip
 
@@ -149,6 +150,12 @@ class Searches:
                 )
             ),
         )  # fmt: skip
+
+    def own_count(self, tower: int) -> int:
+        return int(self._db.execute("SELECT count(*) FROM own_search WHERE tower_id = ?", (tower,)).fetchone()[0])
+
+    def drop_all_own(self, tower: int) -> None:
+        self._db.execute("DELETE FROM own_search WHERE tower_id = ?", (tower,))
 
     def drop_own(self, templates: Iterable[int]) -> None:
         self._db.executemany("DELETE FROM own_search WHERE template_id = ?", ((t,) for t in templates))

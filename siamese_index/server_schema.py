@@ -56,6 +56,13 @@ MIGRATIONS = {  # the first schema on servers was the third
         "DROP INDEX own_search_tower",
         "CREATE TABLE tally (tower_id BIGINT PRIMARY KEY REFERENCES tower(id), templates BIGINT NOT NULL)",
         "INSERT INTO tally SELECT id, templates FROM tower",
+        # Whoever may read or write the others may do so here.
+        """DO $$ DECLARE given RECORD; BEGIN
+            FOR given IN SELECT privilege_type AS what,
+                CASE grantee WHEN 'PUBLIC' THEN 'PUBLIC' ELSE quote_ident(grantee) END AS whom
+                FROM information_schema.role_table_grants
+                WHERE table_schema = current_schema() AND table_name = 'tower' AND grantee <> current_user
+            LOOP EXECUTE format('GRANT %s ON tally TO %s', given.what, given.whom); END LOOP; END $$""",
         "ALTER TABLE tower DROP COLUMN templates",
     ),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
-from .files import replacing, sweep
+from .files import alive, replacing, sweep
 from .schema import APPLICATION_ID, VERSION, migrate
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 10.0  # how long a second writer waits for the first
 _NOTE = 120  # bytes
+_SOMEBODY = "a reader, or another program"
 
 
 def wal_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
@@ -49,10 +50,12 @@ class SQLite:
     """An open file. One writer at a time, any number of readers, also across processes."""
 
     among = "IN (SELECT value FROM json_each(?))"
-    _note: int | None = None  # the descriptor of the file that says who writes, once this process has written
+    _note: int | None = None  # the descriptor of the file that says who writes, once this connection has written
 
     def __init__(self, path: Path) -> None:
+        """Raises Missing, Damaged, or BadInput for one of a newer program, or an older one that cannot be written."""
         self.path = path
+        self._mark = os.urandom(4).hex()  # of this connection's notes
         if not path.is_file():
             raise Missing(f"{path}: no such gallery.", remedy=f"Make one: sidx init -g {path} --tower faces.tower")
         sweep(path)
@@ -62,13 +65,16 @@ class SQLite:
         with _explained(path):
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)
             try:
-                self._check()
+                version = self._version()
                 _set(self._db, writable)
+                if version < VERSION:
+                    self._bring_up(writable)
             except BaseException:
                 self._db.close()
                 raise
 
-    def _check(self) -> None:
+    def _version(self) -> int:
+        """Return the schema that the file has."""
         found, version = (self._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
         if found != APPLICATION_ID:
             raise Damaged(f"{self.path}: this is not a gallery.", "It is an SQLite file of another program, or empty.")
@@ -78,8 +84,24 @@ class SQLite:
                 f"Its schema is {version}, this program knows {VERSION}.",
                 "pip install -U siamese-index",
             )
-        if version < VERSION:
-            migrate(self._db)
+        return int(version)
+
+    def _bring_up(self, writable: bool) -> None:
+        if not writable:
+            raise BadInput(
+                f"{self.path}: made by an older siamese-index.",
+                "It is brought up to date when it is opened, but cannot be written here.",
+                "Copy it to a place where it can be, and use that.",
+            )
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            if self._version() < VERSION:  # another process may have done it
+                migrate(self._db)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     def close(self) -> None:
         self._db.close()
@@ -110,8 +132,8 @@ class SQLite:
         """
         with _explained(self.path, self._writer):
             self._db.execute("BEGIN IMMEDIATE")
-            self._say(verb)
             try:
+                self._say(verb)
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
@@ -126,18 +148,21 @@ class SQLite:
 
     def _say(self, verb: str) -> None:
         """Leave a note of who writes, for those who wait."""
-        note = f"process {os.getpid()} ({Path(sys.argv[0]).name} {verb})".encode()[:_NOTE].ljust(_NOTE)
+        program = Path(sys.argv[0] if sys.argv else "").name
+        note = f"{self._mark} process {os.getpid()} ({program} {verb})".encode(errors="replace")[:_NOTE].ljust(_NOTE)
         with contextlib.suppress(OSError):  # a full disk must not stop a removal
             if self._note is None:
                 self._note = os.open(self._note_file, os.O_WRONLY | os.O_CREAT, 0o600)
             os.pwrite(self._note, note, 0)
 
     def _writer(self) -> str:
-        """Return who left the last note: whoever writes now."""
+        """Return who left the last note, if that can be whom we wait for."""
         try:
-            return self._note_file.read_text().strip() or "it"
-        except (OSError, UnicodeDecodeError):
-            return "it"
+            mark, _, note = self._note_file.read_text(errors="replace").strip().partition(" ")
+            process = int(note.split(" ")[1])
+        except (OSError, ValueError, IndexError):
+            return _SOMEBODY
+        return note if mark != self._mark and alive(process) else _SOMEBODY
 
     # -- statements ---------------------------------------------------------------------------
 
@@ -191,12 +216,21 @@ class SQLite:
         ):
             self._db.backup(copy)
 
-    def restore(self, backup: SQLite) -> None:
-        """Replace the whole content by that of `backup`, in one transaction of SQLite's own."""
-        with self.writing("restore"):
-            pass  # nobody else writes, and who waits from now on knows for whom
+    def restore(self, backup: SQLite, former: Path) -> None:
+        """Write the content to `former`, and replace it by that of `backup`, in one transaction of SQLite's own.
+
+        Nobody else writes in between.
+        """
         with _explained(self.path, self._writer):
-            backup._db.backup(self._db)
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # locks are kept from here on
+            try:
+                with self.writing("restore"):
+                    pass
+                self.backup(former)
+                backup._db.backup(self._db)
+            finally:
+                self._db.execute("PRAGMA locking_mode = NORMAL")
+                self._db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # lets go of them
 
     def problems(self) -> list[str]:
         """Return what SQLite itself finds wrong with the file."""
@@ -242,7 +276,7 @@ def _set(connection: sqlite3.Connection, writable: bool) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path, writer: Callable[[], str] = lambda: "it") -> Iterator[None]:
+def _explained(path: Path, writer: Callable[[], str] = lambda: _SOMEBODY) -> Iterator[None]:
     """Turn SQLite's errors into ours. `writer` says who is writing."""
     try:
         yield

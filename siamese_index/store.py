@@ -1,4 +1,4 @@
-"""What a gallery holds, and every statement that reads or changes it: one text for every database engine.
+"""What a gallery holds, and the statements that read or change it: one text for every database engine.
 
 Reads see one committed state; writes are one transaction and one event each, acknowledged when durable.
 """

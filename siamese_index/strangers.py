@@ -56,6 +56,7 @@ class Cohort:
         self._store, self._tower, self._searcher = store, tower, searcher
         self._seen: tuple[int, bytes] | None = None
         self._before = (0, b"")  # the revision that the transaction began with
+        self._fusion: Fusion = "best"
         self._rows: _Searches
         self._room = np.zeros((0, tower.dimension), np.float32)  # what `vectors` may grow into
         self._by_name: dict[str, list[int]] = {}  # of strangers: their rows
@@ -102,12 +103,12 @@ class Cohort:
 
     def comparing(self, vectors: Vectors) -> Comparing:
         """Begin to compare all searches with templates that are about to be enrolled; many, while they are written."""
-        searches = self._rows.vectors
+        searches, self._fusion = self._rows.vectors, self._store.settings().fusion
 
         def compared() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             return scan.nearest(vectors, searches, 4, alone=True)
 
-        if vectors.size * len(searches) < _BESIDE:
+        if self._fusion != "best" or vectors.size * len(searches) < _BESIDE:
             return compared
         found: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
         thread = threading.Thread(target=lambda: found.append(compared()), daemon=True)
@@ -132,7 +133,7 @@ class Cohort:
 
         `comparing` was begun with these vectors.
         """
-        rows, fusion = self._rows, self._store.settings().fusion
+        rows, fusion = self._rows, self._fusion
         self._searcher.index.add(self._before, self._store.revision(), templates, identities, vectors)
         if fusion == "best":
             closer, again = self._approached(identities, vectors, *comparing())
@@ -140,10 +141,10 @@ class Cohort:
             closer, again = self._compare(identities, vectors, fusion)
         known = {i for name in self._by_name.keys() & names for i in self._by_name[name]}
         known |= {i for digest in self._by_digest.keys() & digests for i in self._by_digest[digest]}
-        unmasked = sorted(i for i in known if rows.own[i] < 0)
-        if unmasked:  # a stranger is somebody now; who that is decides what it is compared with
-            again[unmasked] = True
+        if known:  # strangers who are somebody now; who that is decides what they are compared with
+            unmasked, before = sorted(known), rows.own.copy()
             self._resolve(unmasked)
+            again |= rows.own != before
         mated = np.zeros(len(rows.own), bool)
         older = identities[identities <= rows.own.max(initial=-1)]  # new ones have no searches yet
         if len(older):
@@ -176,10 +177,9 @@ class Cohort:
 
     def recompute(self) -> None:
         """Search for everybody anew: with another tower, other strangers, another fusion."""
-        before = set(self._rows.ids[self._strangers :].tolist())
         self._rows = self._anew()
         self._register()
-        self._store.searches.drop_own(before - set(self._rows.ids[self._strangers :].tolist()))
+        self._store.searches.drop_all_own(self._tower.id)
         self._write(np.arange(len(self._rows.ids)))
 
     def stale(self) -> int:
@@ -188,11 +188,12 @@ class Cohort:
         found = self._anew(members=stored.ids[self._strangers :])
         if not np.array_equal(stored.ids, found.ids):  # as they are read: by id
             return len(set(stored.ids.tolist()) ^ set(found.ids.tolist())) or len(found.ids)
+        lost = self._store.searches.own_count(self._tower.id) - (len(stored.ids) - self._strangers)
         same = [
             np.isclose(getattr(stored, c), getattr(found, c), rtol=0, atol=1e-6, equal_nan=True)
             for c in ("distance", "own", "mate")
         ]
-        return int(np.sum(~np.all(same, axis=0)))
+        return int(np.sum(~np.all(same, axis=0))) + lost
 
     def rows(self, fusion: Fusion) -> SearchRows:
         """Return what the searches would be under another fusion, without keeping it."""

@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -70,13 +71,19 @@ def read_only(people, request):
     )
 
 
-def test_a_gallery_in_a_read_only_folder_answers_and_says_why_it_cannot_enroll(read_only):
+def test_a_gallery_in_a_read_only_folder_answers_and_says_why_it_cannot_enroll(people, read_only):
     answered = read_only("identify", "known.png", *G)
     assert answered.returncode == 0, answered.stderr
     assert json.loads(answered.stdout)["identity"] == "person 0"
     refused = read_only("identities", "remove", "person 0", *G)
     assert refused.returncode == 4
     assert "cannot be written" in refused.stderr and "Traceback" not in refused.stderr
+    with sqlite3.connect(people / "people.gallery") as db:
+        db.execute("PRAGMA user_version = 3")
+    db.close()
+    (people / "people.gallery").chmod(0o600)
+    older = read_only("identify", "known.png", *G)
+    assert (older.returncode, "older siamese-index" in older.stderr) == (2, True), older.stderr
     made = read_only("init", "--dimension", "8", "-g", "new.gallery")
     assert (made.returncode, "cannot be written" in made.stderr) == (4, True)
 

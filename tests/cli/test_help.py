@@ -46,6 +46,7 @@ def test_a_command_comes_alone(sidx):
         "assert not others & {name.rpartition('.')[2] for name in sys.modules if '.cli.' in name}"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+    assert sidx("--help").stdout == sidx("--help", "identify").stdout
     assert "No such command 'identfy'" in sidx("identfy").stderr
 
 

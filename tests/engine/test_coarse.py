@@ -109,6 +109,19 @@ def test_a_scan_is_shared_also_after_a_fork():
     assert done.returncode == 0, done.stderr
 
 
+def test_a_scan_goes_on_when_the_main_thread_has_ended():
+    script = (
+        "import threading, time, numpy as np; from siamese_index import scan\n"
+        "scan.loaded(); scan.LARGE = 0; scan.shares = lambda: 2\n"
+        "def serve():\n"
+        "    time.sleep(0.5)\n"
+        "    print(scan.nearest(np.eye(64, dtype=np.float32), np.eye(64, dtype=np.float32)[5:6], 1)[0][0, 0])\n"
+        "threading.Thread(target=serve).start()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "5", done.stderr
+
+
 def test_verdicts_are_those_of_an_exact_search(large):
     probes = np.concatenate([crowd(300, seed=3), crowd(COUNT)[::20]])
     quick, exact = large.identify_vectors(probes), large.identify_vectors(probes, exact=True)

@@ -53,6 +53,17 @@ def test_stored_content_that_contradicts_itself_is_reported(patient, statement, 
     assert any(what in f.what and not f.mendable for f in findings), findings
 
 
+def test_a_lost_template_stops_no_change_and_what_searched_with_it_is_mended(patient):
+    operate(patient, "DELETE FROM template WHERE id = 7")
+    with Gallery.open(patient) as gallery:
+        gallery.enroll_vectors(["late"], np.eye(8)[3:4], conflicts="allow")
+        gallery.remove("late")
+    assert any(f.mendable for f in examine(patient).findings)
+    mend(patient)
+    assert not any(f.mendable for f in examine(patient).findings)
+    assert any("no template" in f.what for f in examine(patient).findings)  # that is lost
+
+
 def test_wrong_derived_distances_are_reported_and_mended(patient):
     before = Gallery.open(patient).threshold()
     operate(patient, "UPDATE stranger_search SET distance = 0.5 * distance WHERE stranger_id < 4")

@@ -1,5 +1,6 @@
 """Enroll, identify, remove, swap towers: what a gallery promises, on one real SQLite file."""
 
+import re
 import sqlite3
 import stat
 import threading
@@ -508,6 +509,61 @@ def test_a_second_writer_waits_and_then_says_who_writes(vector_gallery, angles, 
         done.set()
         writer.join()
     vector_gallery.enroll_vectors(["ada"], angles(0))
+
+
+def test_who_waits_is_never_told_to_wait_for_itself(file_gallery, angles):
+    with Gallery.open(file_gallery.path) as other:
+        other.enroll_vectors(["ada"], angles(0))
+        assert re.fullmatch(r"process \d+ \(.* enroll\)", file_gallery._store.database._writer())
+        assert "a reader" in other._store.database._writer()
+
+
+def test_a_program_without_a_readable_name_may_write(file_gallery, angles, monkeypatch):
+    for name in (["\udcff"], []):
+        monkeypatch.setattr("sys.argv", name)
+        file_gallery.enroll_vectors([f"ada {len(name)}"], angles(len(name)))
+    assert len(file_gallery.identities()) == 2
+
+
+def test_while_a_gallery_is_replaced_nobody_else_writes(file_gallery, angles, tmp_path, monkeypatch):
+    file_gallery.enroll_vectors(["ada"], angles(0))
+    file_gallery.backup(tmp_path / "copy")
+    monkeypatch.setattr(store_module, "WAIT_SECONDS", 0.1)
+    whole, tried = store_module.SQLite.backup, []
+
+    with Gallery.open(file_gallery.path) as other:
+
+        def interrupted(database, path):
+            whole(database, path)
+            with pytest.raises(Locked):
+                other.enroll_vectors(["bob"], angles(90))
+            tried.append(path)
+
+        monkeypatch.setattr(store_module.SQLite, "backup", interrupted)
+        Gallery.restore(tmp_path / "copy", file_gallery.path, replace=True)
+        monkeypatch.undo()
+        assert len(tried) == 1
+    file_gallery.enroll_vectors(["carol"], angles(90))
+    assert [row.name for row in file_gallery.identities()] == ["ada", "carol"]
+
+
+def test_enrolling_nothing_is_an_answer(gallery, vector_gallery, tower_path):
+    assert gallery.enroll("ada", [], dry_run=True).outlook is not None
+    assert vector_gallery.enroll_vectors([], np.zeros((0, 8))).revision == vector_gallery.revision
+
+
+def test_pictures_go_on_with_the_tower_that_is_swapped_in_meanwhile(gallery, person, monkeypatch, other_tower):
+    monkeypatch.setattr("siamese_index.enrolling.CHUNK", 2)
+
+    def items():
+        yield from [("one", person(1, 0)), ("two", person(2, 0))]
+        with Gallery.open(gallery.path) as elsewhere:
+            elsewhere.promote(elsewhere.add_tower(other_tower))
+        yield ("three", person(3, 0))
+
+    assert len(gallery.enroll_many(items()).enrolled) == 3
+    assert gallery.tower.id == other_tower.id
+    assert examine(gallery.path).findings == ()
 
 
 def test_a_backup_is_complete_and_restoring_puts_the_former_content_beside(file_gallery, angles, tmp_path):

@@ -1,6 +1,8 @@
 """Searches and cohorts under every fusion, against a brute force of a few numpy lines."""
 
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -169,6 +171,24 @@ def test_a_gallery_of_an_older_schema_is_brought_up(file_gallery, tmp_path, vers
         assert gallery.calibrate_vectors().own_searches == 19
         assert gallery.outlook().identities == len(gallery.identities()) == 10
     assert [f.what for f in examine(tmp_path / "old.gallery").findings] == []
+
+
+def test_several_processes_bring_a_gallery_up_at_once(file_gallery, tmp_path):
+    populated(file_gallery, "best", people=10, each=2)
+    path = tmp_path / "old.gallery"
+    as_made_by(file_gallery, 3, path)
+    script = f"from siamese_index import Gallery; print(len(Gallery.open({str(path)!r}).identities()))"
+    every = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    assert [child.communicate()[0].strip() for child in every] == ["10"] * 6
+    assert [f.what for f in examine(path).findings] == []
+
+
+def test_a_stranger_who_is_enrolled_twice_is_searched_among_the_others_of_the_one_with_the_same_bytes(vector_gallery):
+    mallory = cloud(1, seed=5)
+    vector_gallery.calibrate_vectors(names=["mallory"], vectors=mallory)
+    vector_gallery.enroll_vectors(["mallory"], cloud(1, seed=6), conflicts="allow")
+    vector_gallery.enroll_vectors(["eve"], mallory, conflicts="allow")
+    assert [f.what for f in examine(vector_gallery.path).findings] == []
 
 
 def test_thirty_identities_refuse_to_promise_one_in_a_thousand_and_say_what_is_missing(vector_gallery):

@@ -368,6 +368,9 @@ def test_a_gallery_of_an_older_schema_on_a_server_is_brought_up(alone):
     alone.enroll_vectors([f"p{i}" for i in range(20)], cloud(20))
     with alone._store.writing("test"):
         for statement in (
+            "CREATE ROLE reader",
+            "GRANT SELECT ON tower TO reader",
+            "GRANT SELECT ON tower TO PUBLIC",
             "ALTER TABLE own_search ADD COLUMN vector BYTEA NOT NULL DEFAULT ''",
             "CREATE INDEX own_search_tower ON own_search(tower_id)",
             "ALTER TABLE tower ADD COLUMN templates BIGINT NOT NULL DEFAULT 0",
@@ -379,6 +382,10 @@ def test_a_gallery_of_an_older_schema_on_a_server_is_brought_up(alone):
     with Gallery.open(alone._store.path) as again:
         again.enroll_vectors(["late"], cloud(1, seed=7), conflicts="allow")
         assert again.calibrate_vectors().own_searches == 21
+        rows = again._store.database.execute(
+            "SELECT grantee, privilege_type FROM information_schema.role_table_grants WHERE table_name = 'tally'"
+        ).fetchall()
+        assert {("reader", "SELECT"), ("PUBLIC", "SELECT")} <= set(rows)
     assert [f.what for f in examine(alone._store.path).findings] == []
 
 
