@@ -32,10 +32,14 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
-def in_turns(works: Sequence[Callable[[Any], Any]], inputs: Sequence[Any]) -> list[list[float]]:
-    """Time several works on each input in turn: what slows the machine for a moment slows all of them."""
+def in_turns(works: Sequence[Callable[[Any], Any]], inputs: Sequence[Any], rest: float = 0.0) -> list[list[float]]:
+    """Time several works on each input in turn: what slows the machine for a moment slows all of them.
+
+    Between them lie `rest` seconds: as long as threads of one library spin, those of another wait.
+    """
     times: list[list[float]] = [[] for _ in works]
     for given in inputs:
         for work, list_ in zip(works, times, strict=True):
+            time.sleep(rest)
             list_.append(timed(lambda w=work, g=given: w(g)))
     return times

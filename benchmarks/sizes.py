@@ -294,7 +294,7 @@ def one_probe(gallery: Gallery, crowd: Crowd) -> list[dict[str, Any]]:
 
     batches = [probes[i : i + 64] for i in range(0, 512, 64)]
     rows, likeness = base.rows, np.empty((64, len(base)), np.float32)
-    floor_batch = in_turns([lambda b: gallery.identify_vectors(b, exact=True), product], batches)
+    floor_batch = in_turns([lambda b: gallery.identify_vectors(b, exact=True), product], batches, rest=0.3)
     exact_batch = in_turns([lambda b: gallery.identify_vectors(b, exact=True), plain], batches)
     quick_batch = in_turns([lambda b: gallery.identify_vectors(b), plain], batches[:4])
     ms = float(np.median(quick[0]) * 1000)

@@ -1,6 +1,6 @@
 """The cached base: a file of templates that can be deleted at any time, memory-mapped and never trusted.
 
-It holds, one after the other: the vectors (float32, by template id), ids and owners (int64), of many
+It holds, one after the other: the vectors (float32, by template id), ids and owners (int32 if they fit), of many
 templates also their coarse image, the positions it keeps aside and a digest of every page of vectors;
 then a stamp (JSON), its length, a magic number, and a digest of all after the vectors.
 """
@@ -28,7 +28,7 @@ from .vectors import Vectors
 if TYPE_CHECKING:
     from .coarse import Coarse
 
-_MAGIC = b"SIDXBAS3"
+_MAGIC = b"SIDXBAS4"
 _DIGEST = 16  # bytes of XXH3-128
 _PAGE = 4096
 _MANY = 50  # once a fiftieth of the pages have been looked at, the rest is checked at once
@@ -51,6 +51,7 @@ class Stamp:
     count: int
     last: int  # highest template id
     vectors: str  # digest of all vectors
+    id_bytes: int  # of each id and owner
     centroids: int = 0  # numbers that the image's codes stand for
     coarse_bytes: int = 0  # of its codes; 0: scanned exactly, without an image
     error: float = 0.0  # of the image
@@ -74,19 +75,20 @@ class Base:
             length = int.from_bytes(content[end - 16 : end - 8].tobytes(), "little")
             self.stamp = stamp = Stamp(**json.loads(content[end - 16 - length : end - 16].tobytes()))
             start = _rounded_up(4 * stamp.count * stamp.dimension)
-            sizes = [8 * stamp.count, 8 * stamp.count, 4 * stamp.centroids, stamp.coarse_bytes, 8 * stamp.aside]
+            each = {4: 4, 8: 8}[stamp.id_bytes] * stamp.count
+            sizes = [each, each, 4 * stamp.centroids, stamp.coarse_bytes, 8 * stamp.aside]
             sizes.append(8 * self._pages)
             if start + sum(map(_rounded_up, sizes)) != end - 16 - length or stamp.count < 1:
                 raise Torn
             if xxhash.xxh3_128(content[start:end].data).digest() != content[end:].tobytes():
                 raise Torn
-        except (ValueError, TypeError, ArithmeticError) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
             raise Torn from error
         parts = []
         for size in sizes:
             parts.append(content[start : start + size])
             start += _rounded_up(size)
-        self.ids, self.owners = (part.view(np.int64) for part in parts[:2])
+        self.ids, self.owners = (part.view(f"<i{stamp.id_bytes}") for part in parts[:2])
         self._centroids, self._coarse = parts[2].view(np.float32), parts[3]
         self._aside, self._digests = parts[4].view(np.int64), parts[5].view(np.uint64)
         self._bytes = content[: 4 * stamp.count * stamp.dimension]
@@ -207,7 +209,9 @@ def write_base(
             count = sum(map(len, every_id))
             _pad(file, 4 * count * dimension)
         ids, owners = np.concatenate(every_id), np.concatenate(every_owner)
-        stamp = Stamp(tower, revision[0], revision[1].hex(), dimension, count, int(ids[-1]), digest.hexdigest())
+        last, size = int(ids[-1]), 4 if max(ids[-1], owners.max()) < 1 << 31 else 8
+        ids, owners = ids.astype(f"<i{size}"), owners.astype(f"<i{size}")
+        stamp = Stamp(tower, revision[0], revision[1].hex(), dimension, count, last, digest.hexdigest(), size)
         parts: list[NDArray[Any]] = [ids, owners]
         if 4 * count * dimension > scan.SCANNED:
             from .coarse import Coarse

@@ -30,7 +30,9 @@ _SHARED = 16_000_000  # bytes of codes: more are scanned by several threads, eac
 class Coarse:
     """The image of all rows of a base."""
 
-    shards: list[Any]  # faiss.IndexPQFastScan, of as many rows one after the other
+    # faiss.IndexPQFastScan. Blocks of rows are dealt out to them in turn, so that those that came together, and
+    # may resemble each other, are not all in one.
+    shards: list[Any]
     error: float  # no row that is not aside is farther from its image than this
     aside: NDArray[np.int64]  # positions of the rows that are
 
@@ -73,38 +75,35 @@ class Coarse:
         blocks = -(-count // block)
         if len(codes) != blocks * size or (len(aside) and not 0 <= aside.min() <= aside.max() < count):
             raise ValueError("the parts of this image do not fit")
-        step = -(-blocks // (shares() if len(codes) > _SHARED else 1))
+        several = min(blocks, shares()) if len(codes) > _SHARED else 1
 
         def shard(first: int) -> Any:
-            index = faiss.IndexPQFastScan(parts * each, parts, 4)
+            index, own = faiss.IndexPQFastScan(parts * each, parts, 4), codes.reshape(blocks, size)[first::several]
             faiss.copy_array_to_vector(centroids.ravel(), index.pq.centroids)
-            end = min(first + step, blocks)
-            index.is_trained, index.ntotal = True, min(end * block, count) - first * block
-            index.ntotal2 = (end - first) * block
-            index.codes.resize((end - first) * size)
-            faiss.memcpy(index.codes.get(), faiss.swig_ptr(codes[first * size :]), (end - first) * size)
+            has_last = (blocks - 1) % several == first
+            index.is_trained, index.ntotal2 = True, len(own) * block
+            index.ntotal = len(own) * block - (blocks * block - count if has_last else 0)
+            index.codes.resize(own.size)
+            _codes_of(index)[:] = own
             return index
 
-        return cls(at_once([partial(shard, first) for first in range(0, blocks, step)]), error, aside)
+        return cls(at_once([partial(shard, first) for first in range(several)]), error, aside)
 
     def parts(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Return the centroids (parts, 16, dimensions of a part), and the codes as they are scanned."""
-        faiss, pq = loaded(), self.shards[0].pq
-        sizes = [index.codes.size() for index in self.shards]
-        codes, at = np.empty(sum(sizes), np.uint8), 0
-        for index, size in zip(self.shards, sizes, strict=True):
-            faiss.memcpy(faiss.swig_ptr(codes[at:]), index.codes.get(), size)
-            at += size
-        return faiss.vector_to_array(pq.centroids).reshape(pq.M, 16, pq.dsub), codes
+        each = [_codes_of(index) for index in self.shards]
+        codes = np.empty((sum(map(len, each)), each[0].shape[1]), np.uint8)
+        for first, own in enumerate(each):
+            codes[first :: len(each)] = own
+        pq = self.shards[0].pq
+        return loaded().vector_to_array(pq.centroids).reshape(pq.M, 16, pq.dsub), codes.ravel()
 
     def search(self, probes: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
         """Return positions of about the k coarsely nearest rows (n, k), the least that each can be away, ascending.
 
         The third is how far away every row is at least that is neither among them nor aside (n,).
         """
-        ready = padded(probes, self.shards[0].d)
-        # More than its part of each: those that came together lie together, and one shard may have most of them.
-        each = min(k, 2 * -(-k // len(self.shards)))
+        ready, each = padded(probes, self.shards[0].d), -(-k // len(self.shards))
 
         def scanned(index: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             loaded(len(probes))
@@ -114,14 +113,14 @@ class Coarse:
         works = [partial(scanned, index) for index in self.shards]
         found = at_once(works) if len(probes) == 1 else [work() for work in works]  # of many FAISS shares the probes
         rounding = self._rounding(ready)
-        reach, first = np.full(len(probes), np.inf), 0
+        reach = np.full(len(probes), np.inf)
         for index, (squared, at) in zip(self.shards, found, strict=True):
-            at += first
-            first += index.ntotal
             if at.shape[1] < index.ntotal:
                 reach = np.minimum(reach, squared[:, -1])
         squared, at = (np.concatenate(columns, axis=1) for columns in zip(*found, strict=True))
         if len(found) > 1:
+            shard, block = np.repeat(np.arange(len(found)), [part[1].shape[1] for part in found]), self.shards[0].bbs
+            at = (at // block * len(found) + shard) * block + at % block
             order, each_probe = np.argsort(squared, axis=1), np.arange(len(probes))[:, None]
             squared, at = squared[each_probe, order], at[each_probe, order]
         least = np.sqrt(np.maximum(squared - rounding[:, None], 0)) - self.error
@@ -142,6 +141,12 @@ class Coarse:
         centroids = loaded().vector_to_array(pq.centroids).reshape(pq.M, 16, pq.dsub)
         longest: NDArray[np.float32] = np.sqrt(np.square(centroids).sum(axis=2)).max(axis=1)
         return longest
+
+
+def _codes_of(index: Any) -> NDArray[np.uint8]:
+    """Return the codes of an index, in place: a row for each block."""
+    codes: NDArray[np.uint8] = loaded().rev_swig_ptr(index.codes.get(), index.codes.size())
+    return codes.reshape(-1, index.bbs * (index.M2 // 2))
 
 
 def _shape(dimension: int) -> tuple[int, int]:

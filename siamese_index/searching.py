@@ -68,7 +68,7 @@ class Searcher:
         identities, distance = np.full(len(vectors), -1, np.int64), np.full(len(vectors), np.inf)
         left = np.ones(len(vectors), bool)
         if self._fusion == "best" and len(self.index):
-            step = self._at_once(self._asked(2))
+            step = self._at_once(self._asked(2), not self.index.coarse)
             for first in range(0, len(vectors), step):
                 part = slice(first, first + step)
                 left[part] = self._met(vectors[part], own[part], identities[part], distance[part])
@@ -98,9 +98,9 @@ class Searcher:
         """Return how many templates to look for, to find so many identities."""
         return min(len(self.index), math.ceil(wanted * len(self.index) / max(1, self._identities)) + 3)
 
-    def _at_once(self, asked: int) -> int:
-        """Return how many searches for so many templates to make at once."""
-        return max(1, 4_000_000 // (max(asked, FETCHED if self.index.coarse else 1) * self._tower.dimension))
+    def _at_once(self, asked: int, exact: bool) -> int:
+        """Return how many searches for so many templates to make at once: what they find must fit into memory."""
+        return max(1, 4_000_000 // (max(asked, 1 if exact else FETCHED) * self._tower.dimension))
 
     def _search(
         self,
@@ -121,7 +121,7 @@ class Searcher:
         while len(waiting):
             # Many templates of one identity, or removed ones, may fill the places: then look further.
             still, whole = [], exact and asked == total
-            step = self._at_once(asked)
+            step = self._at_once(asked, exact)
             for start in range(0, len(waiting), step):
                 part = waiting[start : start + step]
                 found = self.index.search(vectors[part], asked, exact=exact, within=within, margin=margin, only=only)

@@ -109,6 +109,15 @@ def test_a_scan_is_shared_also_after_a_fork():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(("last", "size"), [((1 << 31) - 1, 4), (1 << 31, 8)])
+def test_ids_take_as_many_bytes_as_they_need(tmp_path, last, size):
+    rows, ids = crowd(3), np.array([1, 2, last])
+    base_module.write_base(tmp_path / "a.base", "t" * 64, (1, b"token"), DIMENSION, [(ids, ids[::-1], rows)])
+    read = base_module.Base(tmp_path / "a.base")
+    assert read.stamp.id_bytes == size
+    assert read.ids.tolist() == ids.tolist() and read.owners.tolist() == ids[::-1].tolist()
+
+
 def test_a_scan_goes_on_when_the_main_thread_has_ended():
     script = (
         "import threading, time, numpy as np; from siamese_index import scan\n"
