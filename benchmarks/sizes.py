@@ -311,15 +311,17 @@ def verdicts(gallery: Gallery, crowd: Crowd) -> list[dict[str, Any]]:
     """Ten thousand probes, half of them strangers: the default way against exact search."""
     note("ten thousand verdicts …")
     probes = np.concatenate([crowd.mated(5000)[0], crowd.strangers(5000)])
-    same = hits = 0
+    same = hits = lists = 0
     for first in range(0, len(probes), 250):
         part = probes[first : first + 250]
         quick, exact = gallery.identify_vectors(part), gallery.identify_vectors(part, exact=True)
         same += sum((a.verdict, a.identity) == (b.verdict, b.identity) for a, b in zip(quick, exact, strict=True))
+        lists += sum(a.candidates == b.candidates for a, b in zip(quick, exact, strict=True))
         hits += sum(a.candidates[0].identity == b.candidates[0].identity for a, b in zip(quick, exact, strict=True))
     return [
         row(f"verdicts as by exact search, of {len(probes):,} probes at 1,000,000", same, "10,000"),
         row("nearest identity as by exact search, share of these", hits / len(probes), ">= 0.999"),
+        row("all five candidates as by exact search, share of these", lists / len(probes), None),
     ]
 
 
