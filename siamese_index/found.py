@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from . import scan
 from .vectors import Vectors, distances
 
+_FEW = 16  # identities that are compared one by one
+
 
 @dataclass(frozen=True)
 class Found:
@@ -60,7 +62,9 @@ def nearest_of(parts: Sequence[Found], k: int, removed: NDArray[np.int64]) -> Fo
         reach = np.minimum(reach, exactly[:, k - 1])
         ids, owners, exactly = ids[:, :k], owners[:, :k], exactly[:, :k]
     if len(removed):
-        owners = np.where(np.isin(owners, removed), -1, owners)
+        few = len(removed) <= _FEW  # most have lost nobody, or somebody, since the cache was written
+        gone = (owners[:, :, None] == removed).any(axis=2) if few else np.isin(owners, removed)
+        owners = np.where(gone, -1, owners)
     return Found(ids, owners, exactly, reach)
 
 

@@ -89,15 +89,20 @@ def _helpers(process: int) -> ThreadPoolExecutor:  # noqa: ARG001  # a fork has 
     return ThreadPoolExecutor(max(1, _threads() - 1), "scan")
 
 
+def beside(work: Callable[[], T]) -> Callable[[], T]:
+    """Begin `work` in a thread; return what waits for it, and gives or raises what it did."""
+    try:
+        return _helpers(os.getpid()).submit(work).result
+    except RuntimeError:  # the interpreter is about to end, and begins no threads
+        return work
+
+
 def at_once(works: Sequence[Callable[[], T]]) -> list[T]:
     """Return what these give, the first done here, the others beside it by threads."""
     if len(works) == 1:
         return [works[0]()]
-    try:
-        others = [_helpers(os.getpid()).submit(work) for work in works[1:]]
-    except RuntimeError:  # the interpreter is about to end, and begins no threads
-        return [work() for work in works]
-    return [works[0](), *(other.result() for other in others)]
+    others = [beside(work) for work in works[1:]]
+    return [works[0](), *(other() for other in others)]
 
 
 def loaded(probes: int = 1) -> Any:

@@ -9,7 +9,6 @@ only the searches whose nearest is gone.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -110,15 +109,7 @@ class Cohort:
 
         if self._fusion != "best" or vectors.size * len(searches) < _BESIDE:
             return compared
-        found: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
-        thread = threading.Thread(target=lambda: found.append(compared()), daemon=True)
-        thread.start()
-
-        def awaited() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-            thread.join()
-            return found[0] if found else compared()
-
-        return awaited
+        return scan.beside(compared)
 
     def enrolled(
         self,
