@@ -181,9 +181,9 @@ def read(db: sqlite3.Connection) -> Vectors:
 
 
 OURS = """
-import sys, time, numpy as np
+import concurrent.futures.thread, sys, time, numpy as np
 from siamese_index import Gallery
-from siamese_index import searching, strangers, scan
+from siamese_index import coarse, searching, strangers, scan
 scan.loaded()
 probe = np.load(sys.argv[2])
 resident = lambda what='VmRSS': int(open('/proc/self/status').read().split(what + ':')[1].split()[0]) * 1024
