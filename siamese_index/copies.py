@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput, Damaged
 from .schema import TABLES
@@ -66,9 +68,10 @@ def copy(source: Database, target: Database) -> None:
     """Copy every row of one engine's gallery into another's that has none. Call it inside transactions of both."""
     for table in TABLES:
         columns = source.columns(table)
-        blob = columns.index("vector") if table == "template" else None
-        for chunk in source.chunks(256, f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1"):
-            if blob is not None:
-                chunk = [(*row[:blob], target.vector(bytes(row[blob])), *row[blob + 1 :]) for row in chunk]
-            target.insert(table, ", ".join(columns), chunk)
+        chunks = source.chunks(256, f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1")
+        rows: Iterable[Any] = itertools.chain.from_iterable(chunks)
+        if table == "template":
+            at = columns.index("vector")
+            rows = ((*row[:at], target.vector(bytes(row[at])), *row[at + 1 :]) for row in rows)
+        target.insert(table, ", ".join(columns), rows)
     target.continue_ids()

@@ -63,8 +63,9 @@ class Searches:
     ) -> NDArray[np.int64]:
         """Insert (name, digest, picture) rows; return their ids."""
         at = self._db.reserve("stranger", len(rows))
-        self._db.executemany(
-            "INSERT INTO stranger (id, source, name, digest, added, picture) VALUES (?, ?, ?, ?, ?, ?)",
+        self._db.insert(
+            "stranger",
+            "id, source, name, digest, added, picture",
             ((at + i, source, name, digest, event, picture) for i, (name, digest, picture) in enumerate(rows)),
         )
         return np.arange(at, at + len(rows))
@@ -85,8 +86,9 @@ class Searches:
         return rows
 
     def add(self, tower: int, strangers: Iterable[int], vectors: Vectors) -> None:
-        self._db.executemany(
-            "INSERT INTO stranger_search (stranger_id, tower_id, vector) VALUES (?, ?, ?)",
+        self._db.insert(
+            "stranger_search",
+            "stranger_id, tower_id, vector",
             ((int(s), tower, vector.tobytes()) for s, vector in zip(strangers, vectors, strict=True)),
         )
 

@@ -55,7 +55,6 @@ class Cohort:
         self._store, self._tower, self._searcher = store, tower, searcher
         self._seen: tuple[int, bytes] | None = None
         self._before = (0, b"")  # the revision that the transaction began with
-        self._fusion: Fusion = "best"
         self._rows: _Searches
         self._room = np.zeros((0, tower.dimension), np.float32)  # what `vectors` may grow into
         self._by_name: dict[str, list[int]] = {}  # of strangers: their rows
@@ -102,12 +101,12 @@ class Cohort:
 
     def comparing(self, vectors: Vectors) -> Comparing:
         """Begin to compare all searches with templates that are about to be enrolled; many, while they are written."""
-        searches, self._fusion = self._rows.vectors, self._store.settings().fusion
+        searches = self._rows.vectors
 
         def compared() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
             return scan.nearest(vectors, searches, 4, alone=True)
 
-        if self._fusion != "best" or vectors.size * len(searches) < _BESIDE:
+        if vectors.size * len(searches) < _BESIDE or self._store.settings().fusion != "best":
             return compared
         return scan.beside(compared)
 
@@ -124,7 +123,7 @@ class Cohort:
 
         `comparing` was begun with these vectors.
         """
-        rows, fusion = self._rows, self._fusion
+        rows, fusion = self._rows, self._store.settings().fusion
         self._searcher.index.add(self._before, self._store.revision(), templates, identities, vectors)
         if fusion == "best":
             closer, again = self._approached(identities, vectors, *comparing())
