@@ -32,13 +32,22 @@ FpirOption = Annotated[
 DEFAULT_GALLERY = Path("main.gallery")
 
 
-def pairs(given: list[str] | None) -> dict[str, str]:
-    """Return keys and values of KEY=VALUE. Raises BadInput."""
-    found = dict(text.partition("=")[::2] for text in given or [])
-    bad = [text for text in given or [] if "=" not in text or not all(text.partition("=")[::2])]
-    if bad:
-        raise BadInput(f"--tag {bad[0]!r} is no KEY=VALUE.", "Such as site=north.")
+def pairs(given: list[str] | None, option: str, such_as: str) -> dict[str, str]:
+    """Return keys and values of KEY=VALUE. Raises BadInput, also for two of one key."""
+    found: dict[str, str] = {}
+    for text in given or []:
+        key, _, value = (part.strip() for part in text.partition("="))
+        if not key or not value:
+            raise BadInput(f"{option} {text!r} is not KEY=VALUE.", f"Such as {such_as}.")
+        if key in found:
+            raise BadInput(f"{option} {key} is given twice.", f"As {found[key]} and as {value}.")
+        found[key] = value
     return found
+
+
+def tags(given: list[str] | None) -> dict[str, str]:
+    """Return what --tag gives. Raises BadInput."""
+    return pairs(given, "--tag", "site=north")
 
 
 app = typer.Typer(
@@ -94,10 +103,19 @@ def _name(command: Any) -> str:
     return str(command.name or command.callback.__name__)
 
 
+def _refuse_empty(words: list[str]) -> None:
+    """Raise BadInput for an empty argument: as a path it would be the working folder."""
+    empty = next((word for word in words if not word.strip() or (word[:2] == "--" and word.endswith("="))), None)
+    if empty is not None:
+        what = f"{empty[:-1]} has an empty value." if empty.strip() else "One of the arguments is empty."
+        raise BadInput(what, "Most often a variable in a script is not set.", "Give it a value, or leave it out.")
+
+
 def run() -> None:
     """Be the program `sidx`. Exit codes: README."""
     debug = "--debug" in sys.argv
     try:
+        _refuse_empty(sys.argv[1:])
         register(next((word for word in sys.argv[1:] if word != "--debug"), None))
         app()
     except SiameseIndexError as error:

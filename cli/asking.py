@@ -1,4 +1,4 @@
-"""Commands that ask: identify, verify, calibrate, evaluate."""
+"""Commands that ask: identify, verify, calibrate, capacity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal, sources
 
-from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, TagOption, app, pairs
+from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, TagOption, app, tags
 from .output import emit, facts, note, percent, progress
 
 
@@ -25,6 +25,7 @@ class FusionChoice(StrEnum):
 
 
 EXIT = {"match": 0, "unknown": 10, "ambiguous": 11}
+WORST = (0, 10, 11, 3)  # exit codes of several probes, the worst last
 ThresholdOption = Annotated[
     float | None, typer.Option("--threshold", help="A distance (0..2) to use instead of the learned one.")
 ]
@@ -49,12 +50,13 @@ def identify(
 ) -> None:
     """Say who or what each picture shows, or that it is unknown.
 
-    For one picture: exit 0 match, 10 unknown, 11 ambiguous. For several: 0 when each was answered.
+    For one picture: exit 0 match, 10 unknown, 11 ambiguous, 4 when it is not there. For several: 0 when
+    each was answered, 3 when one is missing or cannot be read.
     """
+    asked: dict[str, Any] = {"k": k, "fpir": fpir, "threshold": threshold, "exact": exact, "tags": tags(tag)}
     if explain:
-        _explain(gallery, probes, fpir, threshold, as_json)
+        _explain(gallery, probes, asked, as_json)
         return
-    asked: dict[str, Any] = {"k": k, "fpir": fpir, "threshold": threshold, "exact": exact, "tags": pairs(tag)}
     with Gallery.open(gallery) as opened:
         answers: Iterator[Decision | Refusal]
         if opened.holds_vectors:
@@ -71,27 +73,31 @@ def identify(
         evidence: list[Evidence] = []
         with progress("identifying", count) as tick:
             emit(
-                _rows(answers, codes, evidence, tick),
+                _rows(answers, codes, evidence, tick, count == 1),
                 as_json,
                 ["probe", "verdict", "identity", "distance", "threshold"],
             )
     if evidence:
         note(in_words(evidence[0]))
-    if 3 in codes or count == 1 or exit_worst:
-        raise typer.Exit(3 if 3 in codes else max(codes))
+    if count == 1:
+        raise typer.Exit(codes[0])
+    if codes and (exit_worst or max(codes, key=WORST.index) == 3):
+        raise typer.Exit(max(codes, key=WORST.index))
 
 
-def _explain(gallery: Place, probes: list[str], fpir: float | None, threshold: float | None, as_json: bool) -> None:
+def _explain(gallery: Place, probes: list[str], asked: dict[str, Any], as_json: bool) -> None:
     """Say why one probe is answered as it is; the picture goes beside where the command is run."""
     from siamese_index import images
     from siamese_index.explain import explain
-    from siamese_index.files import replace_file
+    from siamese_index.files import refuse_to_replace, replace_file
 
     if len(probes) != 1:
         raise BadInput(f"--explain takes one picture, not {len(probes)}.")
     picture = sys.stdin.buffer.read() if probes[0] == "-" else Path(probes[0])
+    out = Path("probe.explained.png" if probes[0] == "-" else f"{Path(probes[0]).stem}.explained.png")
+    refuse_to_replace(out, "PNG picture")
     with Gallery.open(gallery) as opened:
-        found = explain(opened, picture, fpir=fpir, threshold=threshold)
+        found = explain(opened, picture, **asked)
     row = found.decision.to_dict() | {"explanation": list(found.words)}
     if as_json or not sys.stdout.isatty():
         emit([row], as_json)
@@ -99,19 +105,18 @@ def _explain(gallery: Place, probes: list[str], fpir: float | None, threshold: f
         for line in found.words:
             typer.echo(line)
     if found.strip is not None:
-        out = Path("probe.explained.png" if probes[0] == "-" else f"{Path(probes[0]).stem}.explained.png")
-        replace_file(out, images.encode(found.strip))
+        replace_file(out, images.encode(found.strip), "PNG picture")
         note(f"Look at it:  {out}")
     raise typer.Exit(EXIT[found.decision.verdict])
 
 
 def _rows(
-    answers: Iterator[Decision | Refusal], codes: list[int], evidence: list[Evidence], tick: Any
+    answers: Iterator[Decision | Refusal], codes: list[int], evidence: list[Evidence], tick: Any, single: bool
 ) -> Iterator[dict[str, Any]]:
     for answer in answers:
         tick(1)
         if isinstance(answer, Refusal):
-            codes.append(answer.error.exit_code if answer.error.exit_code == 4 else 3)
+            codes.append(4 if single and answer.error.exit_code == 4 else 3)
             note(f"sidx: {answer.error}")
             continue
         codes.append(EXIT[answer.verdict])
@@ -193,6 +198,8 @@ def calibrate(
 ) -> None:
     """Show the threshold with its evidence and its cost; set its target; add strangers; plan."""
     if plan is not None:
+        if strangers is not None or fusion is not None:
+            raise BadInput("--plan only computes.", "It adds no strangers and sets no fusion.", "Do that first.")
         _show_plan(gallery, plan, fpir, as_json)
         return
     with Gallery.open(gallery) as opened:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Gallery, Outlook, sources
+from siamese_index import BadInput, Gallery, Outlook, TowerFile, sources
 from siamese_index.enrollment import Conflicts
 
-from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, TagOption, app, pairs
+from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, TagOption, app, pairs, tags
 from .output import emit, note, percent, progress
 
 identities = typer.Typer(help="Who is enrolled: list, show, rename, tag, remove.", no_args_is_help=True)
@@ -54,18 +54,21 @@ def enroll(
     if tower is not None and isinstance(gallery, Path) and not gallery.exists():
         Gallery.create(gallery, tower).close()
         note(f"Made {gallery}.")
-    least, tags = _floor(floor or []), pairs(tag)
+    elif tower is not None:
+        _refuse_other_tower(gallery, tower)
+    least, told = _floor(floor), tags(tag)
     by_hand: Conflicts = "allow" if allow_conflict else "refuse"
     in_bulk: Conflicts = "allow" if allow_conflict else "refuse when sure"
-    if dask is not None and data is None:
-        raise BadInput("--dask is for many: it needs --from DATA.")
+    if data is None and (dask is not None or names is not None):
+        option = "--dask" if dask is not None else "--names"
+        raise BadInput(f"{option} is for many at once.", "It needs --from DATA.")
     with Gallery.open(gallery) as opened:
         before = opened.outlook()
         if opened.holds_vectors and (dry_run or least or dask):
             raise BadInput("Vectors have no quality, no dry run, no workers.", remedy="Leave these options out.")
         if name is not None:
             done = opened.enroll(
-                name, sources.samples(pictures or []), conflicts=by_hand, floor=least, dry_run=dry_run, tags=tags
+                name, sources.samples(pictures or []), conflicts=by_hand, floor=least, dry_run=dry_run, tags=told
             )
         elif opened.holds_vectors:
             whose, vectors = sources.vectors(data or "", names)
@@ -74,12 +77,14 @@ def enroll(
                     f"{data}: vectors without names.", remedy="Add --names FILE.csv, or save both in an .npz."
                 )
             with progress("enrolling", len(whose)) as tick:
-                done = opened.enroll_many_vectors(whose, vectors, tick, conflicts=in_bulk, tags=tags)
+                done = opened.enroll_many_vectors(whose, vectors, tick, conflicts=in_bulk, tags=told)
         else:
+            if names is not None:
+                raise BadInput("--names is for vectors in an .npy.", "These samples have their names from --from.")
             items = sources.items(data or "")
             with progress("enrolling", len(items)) as tick:
                 done = opened.enroll_many(
-                    items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run, tags=tags, dask=dask
+                    items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run, tags=told, dask=dask
                 )
         after = done.outlook or opened.outlook()
     verb = "would be enrolled" if dry_run else "enrolled"
@@ -100,15 +105,26 @@ def enroll(
     note("Nothing was kept." if dry_run else f"Next:  sidx identify PICTURE -g {gallery}")
 
 
-def _floor(given: list[str]) -> dict[str, float]:
-    """Return measures and values of MEASURE=VALUE. Raises BadInput."""
+def _refuse_other_tower(gallery: Place, tower: Path) -> None:
+    """Raise BadInput when the gallery that is there has another tower than the one asked for."""
+    with Gallery.open(gallery) as opened:
+        active, asked = opened.tower_record()[0].sha256, TowerFile.read(tower).id
+    if asked != active:
+        raise BadInput(
+            f"{gallery} is there already, with the tower {active[:12]}, not {tower} ({asked[:12]}).",
+            "--tower only makes a gallery.",
+            "Leave it out to enroll with the gallery's own tower, or choose another gallery.",
+        )
+
+
+def _floor(given: list[str] | None) -> dict[str, float]:
+    """Return measures and their least values. Raises BadInput."""
     floor = {}
-    for text in given:
-        measure, _, value = text.partition("=")
+    for measure, value in pairs(given, "--floor", "sharpness=0.3").items():
         try:
             floor[measure] = float(value)
         except ValueError:
-            raise BadInput(f"--floor {text!r} is no MEASURE=VALUE.", "Such as sharpness=0.3.") from None
+            raise BadInput(f"--floor {measure}={value} is not a number.", "Such as sharpness=0.3.") from None
     return floor
 
 
@@ -156,11 +172,20 @@ def rename_identity(
 @identities.command("tag", epilog="Example:  sidx identities tag bob site=north shift -g people.gallery")
 def tag_identity(
     name: NameArgument,
-    tags: Annotated[list[str], typer.Argument(help="KEY=VALUE sets a tag, KEY alone takes it away.")],
+    changes: Annotated[
+        list[str], typer.Argument(metavar="TAGS", help="KEY=VALUE sets a tag, KEY alone takes it away.")
+    ],
     gallery: GalleryOption = DEFAULT_GALLERY,
 ) -> None:
     """Give an identity tags, by which `identify --tag` searches."""
-    given = {key: value or None for key, _, value in (text.partition("=") for text in tags)}
+    given: dict[str, str | None] = {}
+    for text in changes:
+        key, sign, value = text.partition("=")
+        if sign and not value.strip():
+            raise BadInput(f"{text!r} has no value.", f"{key} alone takes the tag away.")
+        if key in given:
+            raise BadInput(f"The tag {key} is given twice.")
+        given[key] = value if sign else None
     with Gallery.open(gallery) as opened:
         opened.tag(name, given)
     note(f"{name} is tagged.")

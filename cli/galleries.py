@@ -54,6 +54,8 @@ def doctor(
     With --content: examine what is enrolled instead, each finding with what mending it would change.
     """
     if content:
+        if fix:
+            raise BadInput("--fix repairs what is derived.", "What --content finds is for you to judge.", "Give one.")
         _audit(gallery, as_json)
         return
     from siamese_index.doctor import examine, mend

@@ -19,6 +19,7 @@ from .output import emit, facts, note, percent, progress
 
 @app.command(epilog="Example:  sidx evaluate probes -g people.gallery --report answers.html")
 def evaluate(
+    context: typer.Context,
     probes: Annotated[
         str,
         typer.Argument(
@@ -26,7 +27,7 @@ def evaluate(
             " Omniglot's one-shot runs."
         ),
     ],
-    k: Annotated[int, typer.Option("-k", help="Ranks of the cumulative match curve.")] = 5,
+    k: Annotated[int | None, typer.Option("-k", help="Ranks of the cumulative match curve; default: 5.")] = None,
     fpir: FpirOption = None,
     threshold: ThresholdOption = None,
     report: Annotated[Path | None, typer.Option(help="Also write a page to look at, such as answers.html.")] = None,
@@ -41,15 +42,32 @@ def evaluate(
     Further columns of a .csv (path,label,…) are tags: the figures are broken down by them.
     """
     from siamese_index import evaluation
+    from siamese_index.files import refuse_to_replace
 
+    if report is not None:
+        refuse_to_replace(report, "report")
     if tower is not None and not evaluation.is_one_shot(probes):
         raise BadInput("--tower is for one-shot runs; searches need a gallery.", remedy="Leave it out: -g GALLERY")
-    if evaluation.is_one_shot(probes):
+    one_shot, pairs = evaluation.is_one_shot(probes), sources.is_pairs(probes)
+    unused = {"-k": k, "--fpir": fpir, "--threshold": threshold} if one_shot or pairs else {}
+    for option, value in unused.items():
+        if value is not None:
+            kind = "One-shot runs are" if one_shot else "A table of pairs is"
+            raise BadInput(f"{kind} not searches in the gallery: {option} means nothing there.", remedy="Leave it out.")
+    if tower is not None and _is_given(context, "gallery"):
+        raise BadInput("--tower takes the place of a gallery's.", remedy="Give --tower or --gallery.")
+    if one_shot:
         _one_shot(probes, tower, gallery, report, as_json)
-    elif sources.is_pairs(probes):
+    elif pairs:
         _pairs(probes, gallery, report, as_json)
     else:
-        _open_set(probes, k, fpir, threshold, gallery, report, as_json)
+        _open_set(probes, k or 5, fpir, threshold, gallery, report, as_json)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether a parameter was written down, not left to its default or to the environment."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _open_set(
@@ -112,7 +130,10 @@ def _pairs(probes: str, gallery: Place, report: Path | None, as_json: bool) -> N
 
 def _one_shot(probes: str, tower: Path | None, gallery: Place, report: Path | None, as_json: bool) -> None:
     from siamese_index import evaluation
+    from siamese_index.files import refuse_to_replace
 
+    if report is not None:
+        refuse_to_replace(report, "report")
     if tower is not None:
         result = evaluation.evaluate_one_shot(Tower.open(tower), probes)
     else:
@@ -139,7 +160,7 @@ def _rate(name: str, rate: Any) -> dict[str, Any]:
 def _write(report: Path, page: str) -> None:
     from siamese_index.files import replace_file
 
-    replace_file(report, page.encode())
+    replace_file(report, page.encode(), "report")
     note(f"Look at it:  {report}")
 
 

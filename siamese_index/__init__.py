@@ -4,6 +4,7 @@
 in `siamese_index.training`, which alone needs TensorFlow.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from .gallery import Gallery
     from .planning import Capacity, Plan
     from .tower import Cohort, Tower, TowerFile
+
+# ONNX Runtime counts this only before it is imported; without it a device id is made and a server is looked up.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from . import calibration
 from .calibration import Threshold
 from .decision import SET, Candidate, Decision, decide
-from .errors import BadInput, Locked
+from .errors import BadInput, Damaged, Locked
 from .searches import SearchRows
 from .store import Settings, Store, TowerRow
 from .vectors import Vectors
@@ -81,6 +80,15 @@ class State:
     thresholds: dict[float, Threshold] = field(default_factory=dict)
     odds: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)  # by source of the evidence
     tagged: dict[tuple[tuple[str, str], ...], NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def active(self) -> TowerRow:
+        """The active tower. Raises Damaged in a gallery that has none."""
+        if self.tower is None:
+            raise Damaged(
+                f"{self.store.path}: this gallery has no active tower.", remedy="Restore a backup: sidx restore FILE"
+            )
+        return self.tower
 
     @cached_property
     def false_matches(self) -> NDArray[np.float32]:
@@ -184,17 +192,17 @@ class Answering:
         """Return what the gallery promises and costs at the present revision. Call it inside a transaction."""
         state = self.state()
         learned = state.threshold(None)
-        missed, mated = calibration.misses(state.searches, learned.tau, learned.evidence.margin)
+        missed, mated = calibration.misses(state.searches, learned.rule)
         return Outlook(state.identities, learned.tau, learned.evidence.promise, missed, mated)
 
     def _of(self, state: State) -> tuple[Searcher, Cohort]:
-        assert state.tower is not None  # the caller has seen to it
-        if self._searching is None or self._searching[0] != state.tower.sha256:
+        tower = state.active
+        if self._searching is None or self._searching[0] != tower.sha256:
             from .searching import Searcher  # brings FAISS
             from .strangers import Cohort
 
-            searcher = Searcher(self._store, state.tower)
-            self._searching = state.tower.sha256, searcher, Cohort(self._store, state.tower, searcher)
+            searcher = Searcher(self._store, tower)
+            self._searching = tower.sha256, searcher, Cohort(self._store, tower, searcher)
         return self._searching[1:]
 
     def decide(
@@ -215,8 +223,7 @@ class Answering:
             found = searcher.nearest(
                 vectors,
                 max(question.k, 2),  # at least two, for the margin
-                within=math.inf if question.exact else -1.0 if learned.tau is None else learned.tau,
-                margin=learned.evidence.margin,
+                radius=None if question.exact else learned.rule.radius,
                 only=only,
             )
             new = {hit.template for hits in found for hit in hits if hit.template not in state.labels}
@@ -246,14 +253,13 @@ class Answering:
             Candidate(rank, state.labels[hit.template][0], hit.distance, state.labels[hit.template][1])
             for rank, hit in enumerate(hits, 1)
         ]
-        verdict, margin = decide(candidates, learned.tau, learned.evidence.margin)
+        verdict, margin = decide(candidates, learned.rule)
         first = candidates[0] if candidates else None
         alarms = probability = None
         if first:
             alarms = calibration.expected_false_alarms(state.false_matches, first.distance, identities)
             if learned.evidence.searches:
                 probability = state.probability(first.distance, learned.evidence.source)
-        assert state.tower is not None
         return Decision(
             probe=name,
             verdict=verdict,
@@ -265,7 +271,7 @@ class Answering:
             probability=probability,
             candidates=tuple(candidates[:k]),
             evidence=learned.evidence,
-            tower=state.tower.sha256,
+            tower=state.active.sha256,
             revision=state.revision[0],
             ms={key: round(v, 3) for key, v in ms.items()} | {"decide": round((time.perf_counter() - start) * 1000, 3)},
         )

@@ -15,6 +15,7 @@ import numpy as np
 
 from .answering import Answering
 from .census import Census, Searched
+from .decision import Rule
 from .enrollment import Progress
 from .fusion import all_distances
 from .store import Store
@@ -56,7 +57,8 @@ def audit(store: Store, answering: Answering, progress: Progress | None = None) 
     """Examine what is enrolled. Weighing a finding takes a search of everybody among everybody."""
     with store.reading():
         state = answering.state()
-        tau, tower = state.threshold(None).tau, state.tower
+        rule, tower = state.threshold(None).rule, state.tower
+        tau = rule.threshold
         if tau is None or tower is None:
             return Audit((), tau, None, 0, None, 0)
         ids, identities, vectors = store.templates_after(tower.id, tower.dimension, 0)
@@ -65,10 +67,10 @@ def audit(store: Store, answering: Answering, progress: Progress | None = None) 
     samples = np.array([owners[t][1] for t in ids.tolist()], np.int64)
     census = Census.sorted(vectors, identities, samples, rows.vectors, rows.own, state.settings.fusion)
     searched = census.search()
-    before = searched.rates(tau)
+    before = searched.rates(rule)
     found = []
-    for finding, mended in _findings(census, searched, tau, names):
-        after = mended.search().rates(tau) if mended is not None else before
+    for finding, mended in _findings(census, searched, rule, tau, names):
+        after = mended.search().rates(rule) if mended is not None else before
         changes = [None if a is None or b is None else a - b for a, b in zip(after, before, strict=True)]
         found.append(replace(finding, fnir_change=changes[0], fpir_change=changes[1]))
         if progress:
@@ -78,13 +80,13 @@ def audit(store: Store, answering: Answering, progress: Progress | None = None) 
 
 
 def _findings(
-    census: Census, searched: Searched, tau: float, names: dict[int, str]
+    census: Census, searched: Searched, rule: Rule, tau: float, names: dict[int, str]
 ) -> Iterator[tuple[ContentFinding, Census | None]]:
     """Yield findings, gravest kind first, each with the content as mending it would leave it."""
     yield from _ones_of_two(census, searched, tau, names)
     yield from _mistaken(census, searched, tau, names)
     yield from _outliers(census, searched, tau, names)
-    yield from _animals(census, searched, tau, names)
+    yield from _animals(census, searched, rule, names)
     yield from _duplicates(census, names)
 
 
@@ -145,21 +147,21 @@ def _outliers(
 
 
 def _animals(
-    census: Census, searched: Searched, tau: float, names: dict[int, str]
+    census: Census, searched: Searched, rule: Rule, names: dict[int, str]
 ) -> Iterator[tuple[ContentFinding, Census | None]]:
     """Lambs, whom strangers hit, and goats, who are missed (Doddington et al., 1998)."""
-    hits = Counter(searched.hit[searched.stranger <= tau].tolist())
+    alarms = rule.is_within(searched.stranger)
+    hits = Counter(searched.hit[alarms].tolist())
     for identity, count in hits.most_common(LISTED):
         if count < FLOCK:
             break
         finding = ContentFinding(
             "lamb", names[identity], None, None, None,
-            f"{names[identity]!r} is whom {count} of {int(np.sum(searched.stranger <= tau))} false alarms name.",
+            f"{names[identity]!r} is whom {count} of {int(np.sum(alarms))} false alarms name.",
             "Enroll sharper, more typical pictures of it.", None, None,
         )  # fmt: skip
         yield finding, census.without(census.identities == identity)
-    mated = ~np.isnan(searched.mate)
-    missed = mated & ((searched.mate > tau) | (searched.other <= searched.mate))
+    mated, missed = ~np.isnan(searched.mate), searched.missed(rule)
     of, bad = Counter(census.identities[mated].tolist()), Counter(census.identities[missed].tolist())
     goats = [(count / of[i], count, i) for i, count in bad.items() if of[i] > 2 and count > of[i] / 2]
     for share, count, identity in sorted(goats, key=lambda g: (-g[0], -g[1], g[2]))[:LISTED]:

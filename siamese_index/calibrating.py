@@ -72,11 +72,10 @@ def calibrated(store: Store, answering: Answering) -> Calibration:
     """Return the threshold and its cost. The gallery has an active tower."""
     with store.reading():
         state = answering.state()
-        assert state.tower is not None  # the caller has seen to it
         learned = state.threshold(None)
-        searches = store.searches.strangers(state.tower.id, state.tower.dimension)
+        searches = store.searches.strangers(state.active.id, state.active.dimension)
         own = state.searches.sources.count("gallery")
-    missed, mated = calibration.misses(state.searches, learned.tau, learned.evidence.margin)
+    missed, mated = calibration.misses(state.searches, learned.rule)
     sources = {s: searches.sources.count(s) for s in sorted(set(searches.sources))}
     return Calibration(
         threshold=learned.tau,

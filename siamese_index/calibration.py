@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .decision import Evidence
+from .decision import Evidence, Rule
 from .fusion import RULES, Fusion
 from .searches import SearchRows
 from .vectors import Vectors
@@ -31,6 +31,11 @@ class Threshold:
 
     tau: float | None
     evidence: Evidence
+
+    @property
+    def rule(self) -> Rule:
+        """How answers are decided with it."""
+        return Rule(self.tau, self.evidence.margin)
 
     def interval(self) -> tuple[float, float] | None:
         """Return the 95 % interval of the true FPIR at tau.
@@ -91,19 +96,15 @@ def best_fusion(by_rule: Mapping[Fusion, SearchRows], target: float) -> Fusion:
     def misses_of(rule: Fusion) -> int:
         rows = by_rule[rule]
         learned = learn(rows, target, rule)
-        return misses(rows, learned.tau, learned.evidence.margin)[0]
+        return misses(rows, learned.rule)[0]
 
     return min((rule for rule in RULES if rule in by_rule), key=misses_of)
 
 
-def misses(searches: SearchRows, tau: float | None, least: float) -> tuple[int, int]:
-    """Return (misses, searches): mated searches that do not return their identity, at this threshold and margin."""
+def misses(searches: SearchRows, rule: Rule) -> tuple[int, int]:
+    """Return (misses, searches): mated searches that do not return their identity by this rule."""
     mated = ~np.isnan(searches.mates)
-    mate, other = searches.mates[mated], searches.distances[mated]
-    if tau is None:
-        return len(mate), len(mate)
-    close = (other <= tau) & (other - mate < least)
-    return int(np.sum((mate > tau) | (other <= mate) | close)), len(mate)
+    return int(np.sum(~rule.returns(searches.mates[mated], searches.distances[mated]))), int(np.sum(mated))
 
 
 def least_margin(mates: NDArray[np.float64], others: NDArray[np.float64], tau: float, wrong: float) -> float:
@@ -114,8 +115,9 @@ def least_margin(mates: NDArray[np.float64], others: NDArray[np.float64], tau: f
     """
     mated = ~np.isnan(mates)
     mate, other = mates[mated], others[mated]
-    caught = (other < mate) & (mate <= tau)
-    lost = int(np.sum((other < mate) & (other <= tau) & (mate > tau)))
+    wrong_first, rule = other < mate, Rule(tau)
+    caught = wrong_first & rule.is_within(mate)
+    lost = int(np.sum(wrong_first & rule.is_within(other) & ~rule.is_within(mate)))
     allowed = max(0, math.floor(wrong * len(mate)) - lost)
     gaps = np.sort((mate - other)[caught])[::-1]
     return float(np.nextafter(gaps[allowed], np.inf)) if len(gaps) > allowed else 0.0

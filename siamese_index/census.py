@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .decision import Rule
 from .fusion import SAME_PICTURE, Fusion, all_distances, fused_by_identity, to_identity
 from .searches import SearchRows
 from .vectors import Vectors
@@ -98,13 +99,19 @@ class Searched:
     stranger: NDArray[np.float64]  # (s,)
     hit: NDArray[np.int64]  # (s,) which identity; -1 without
 
-    def rates(self, tau: float) -> tuple[float | None, float | None]:
-        """Return (FNIR, FPIR) at `tau`; None where nothing searched."""
+    def missed(self, rule: Rule) -> NDArray[np.bool_]:
+        """Which mated searches do not return their identity (n,)."""
         mated = ~np.isnan(self.mate)
-        missed = (self.mate > tau) | (self.other <= self.mate)
+        missed = np.zeros(len(mated), bool)
+        missed[mated] = ~rule.returns(self.mate[mated], self.other[mated])
+        return missed
+
+    def rates(self, rule: Rule) -> tuple[float | None, float | None]:
+        """Return (FNIR, FPIR); None where nothing searched."""
+        mated = ~np.isnan(self.mate)
         return (
-            float(missed[mated].mean()) if mated.any() else None,
-            float((self.stranger <= tau).mean()) if len(self.stranger) else None,
+            float(self.missed(rule)[mated].mean()) if mated.any() else None,
+            float(rule.is_within(self.stranger).mean()) if len(self.stranger) else None,
         )
 
     def rows(self, names: Sequence[str], stranger_names: Sequence[str], sources: Sequence[str]) -> SearchRows:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import clustered_interval, threshold
+from .decision import Rule
 from .vectors import Vectors
 
 
@@ -47,9 +48,7 @@ def tower_figures(vectors: Vectors, names: Sequence[str], held_out: set[str], ta
     mate, other, _ = leave_one_out(vectors, ids, searches)
     whose = [names[i] for i in searches]
     learned = threshold(other, whose, target)
-    assert learned.tau is not None  # there are searches
-    first = mate < other
-    missed = (mate > learned.tau) | ~first
+    first, missed = mate < other, ~learned.rule.returns(mate, other)
     return {
         "searches": len(searches),
         "identities": len(np.unique(ids[searches])),
@@ -107,7 +106,7 @@ def _weighted(
     within = np.cumsum(weight[order]) <= target * weight.sum() + 1e-9
     admitted = int(np.sum(within))
     tau = other[order[admitted - 1]] if admitted else np.nextafter(other[order[0]], -1)
-    first, hit = mate < other, (mate < other) & (mate <= tau)
+    first, hit = mate < other, Rule(float(tau)).returns(mate, other)
     return float(np.average(first, weights=weight)), 1 - float(np.average(hit, weights=weight))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .found import Found
+from .found import Found, Radius
 from .store import Store, TowerRow
 from .vectors import Vectors
 
@@ -103,8 +102,7 @@ class TemplateIndex(Protocol):
         k: int,
         *,
         exact: bool = True,
-        within: float = math.inf,
-        margin: float = 0.0,
+        radius: Radius = None,
         only: NDArray[np.int64] | None = None,
     ) -> Found:
         """Return the k nearest templates of each probe; k at most `len(self)`."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput, Damaged
+from .files import refuse_to_replace
 from .schema import TABLES
 from .sqlite import SQLite
 from .sqlite import creating as creating_file
-from .store import Address, Store, connect, place_of
+from .store import Address, Store, place_of
 
 if TYPE_CHECKING:
     from .contracts import Database
@@ -20,13 +22,32 @@ if TYPE_CHECKING:
 def backup(store: Store, path: Path) -> None:
     """Write a complete, consistent copy to the file `path`, durably, while the gallery is in use."""
     database = store.database
+    if isinstance(database, SQLite) and path.exists() and path.samefile(database.path):
+        raise BadInput(f"{path} is the gallery itself.", remedy="Choose another file.")
+    _refuse_other_galleries(store, path)
     if isinstance(database, SQLite):
-        if path.exists() and path.samefile(database.path):
-            raise BadInput(f"{path} is the gallery itself.", remedy="Choose another file.")
         database.backup(path)
         return
     with creating_file(path, replace=True) as file, store.reading():
         copy(database, file)
+
+
+def _refuse_other_galleries(store: Store, path: Path) -> None:
+    """Raise BadInput unless `path` is free, or holds an earlier state of this gallery."""
+    refuse_to_replace(path, "gallery")
+    if not path.exists() or not path.stat().st_size:
+        return
+    with contextlib.closing(SQLite(path)) as there:
+        revision, token = Store(there).revision()
+        identities = Store(there).identity_count()
+    with store.reading():
+        earlier = store.token_of(revision) == token
+    if not earlier:
+        raise BadInput(
+            f"{path}: there is another gallery already, of {identities} identities.",
+            f"It is not an earlier state of {store.path}.",
+            "Choose another name, or delete that file first.",
+        )
 
 
 def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
@@ -50,13 +71,12 @@ def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
             return None
         if not replace:
             raise BadInput(f"{place}: exists already.", remedy="Add --replace; its present content is put beside it.")
-        gallery = connect(target)
+        gallery = SQLite(target)
         try:
-            kept = f"{target.name}.before-restore-{gallery.revision()[0]}"
+            kept = f"{target.name}.before-restore-{Store(gallery).revision()[0]}"
             beside = (target.with_name(f"{kept}{again}") for again in ("", *(f".{n}" for n in range(2, 10_000))))
             former = next(path for path in beside if not path.exists())
-            assert isinstance(gallery.database, SQLite)
-            gallery.database.restore(file, former)
+            gallery.restore(file, former)
         finally:
             gallery.close()
         return former

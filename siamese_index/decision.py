@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Verdict = Literal["match", "unknown", "ambiguous"]
 
 
@@ -30,7 +33,6 @@ class Evidence:
     false_alarms: int  # searches within the threshold
     promise: float | None
     missing: int  # independent strangers still needed to promise the target
-    extrapolated: bool = False
     fusion: str = "best"  # how an identity's templates make one distance
     margin: float = 0.0  # two identities within the threshold and closer than this are ambiguous
 
@@ -63,18 +65,40 @@ class Decision:
         return asdict(self)
 
 
-def decide(
-    candidates: Sequence[Candidate], threshold: float | None, least: float = 0.0
-) -> tuple[Verdict, float | None]:
-    """Return (verdict, margin) for candidates sorted by distance.
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How distances become a verdict. Every place that asks what an answer would be asks here.
 
-    The nearest identity is named if it lies within `threshold` (at it counts as within). A second one
-    within it, and exactly as near or nearer to the first than `least`, makes the answer ambiguous.
-    Without a threshold nobody is named.
+    Distances are numbers, or arrays of one shape, which give bool arrays; infinity stands for nobody.
     """
+
+    threshold: float | None  # the largest distance that counts as a match; None: nobody is named
+    margin: float = 0.0  # two identities within the threshold and closer to each other than this are ambiguous
+
+    def is_within(self, distance: Any) -> Any:
+        """Whether an identity at this distance may be named: at the threshold counts as within."""
+        return distance <= (-1.0 if self.threshold is None else self.threshold)
+
+    def is_ambiguous(self, nearest: Any, second: Any) -> Any:
+        """Whether the two nearest identities cannot be told apart: both may be named, and are as near or nearly so."""
+        gap = second - nearest
+        return self.is_within(second) & ((gap == 0) | (gap < self.margin))
+
+    def returns(self, own: Any, other: Any) -> Any:
+        """Whether a search returns the identity at distance `own`, where the nearest other one is at `other`."""
+        return self.is_within(own) & (own < other) & ~np.asarray(self.is_ambiguous(own, other))
+
+    def radius(self, nearest: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the radius (n,) within which a search must miss nobody for its verdict to be right."""
+        beyond = -1.0 if self.threshold is None else self.threshold
+        return np.where(self.is_within(nearest), nearest + self.margin, beyond)
+
+
+def decide(candidates: Sequence[Candidate], rule: Rule) -> tuple[Verdict, float | None]:
+    """Return (verdict, margin) for candidates sorted by distance: the nearest one is named if `rule` allows."""
     margin = candidates[1].distance - candidates[0].distance if len(candidates) > 1 else None
-    if threshold is None or not candidates or candidates[0].distance > threshold:
+    if not candidates or not rule.is_within(candidates[0].distance):
         return "unknown", margin
-    if margin is not None and (margin == 0.0 or (margin < least and candidates[1].distance <= threshold)):
+    if margin is not None and rule.is_ambiguous(candidates[0].distance, candidates[1].distance):
         return "ambiguous", margin
     return "match", margin

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from . import images
 from .answering import Answering, Outlook
 from .calibration import Threshold
+from .decision import Rule
 from .embedding import Embed
 from .errors import BadInput, Conflict, SiameseIndexError
 from .fusion import all_distances, to_identity
@@ -174,10 +175,13 @@ def _without_conflicts(
     """
     state = answering.state()
     learned = state.threshold(None)
-    assert learned.tau is not None  # nobody is accused without
+    tau = learned.tau
+    if tau is None:  # nobody is accused without
+        return fresh
+    anywhere = Rule(np.inf, learned.evidence.margin)  # also where its own lies beyond the threshold
     new, samples = vectors[fresh], [samples[i] for i in fresh]
     known, fusion = store.identities_named({sample[0] for sample in samples}), state.settings.fusion
-    found = answering.searcher(state).nearest(new, 2, within=learned.tau, margin=learned.evidence.margin)
+    found = answering.searcher(state).nearest(new, 2, radius=learned.rule.radius)
     labels = store.owners({hit.template for hits in found for hit in hits})
     taken = np.zeros(len(new), bool)
     for block in range(0, len(new), 256):
@@ -186,22 +190,20 @@ def _without_conflicts(
             name, _, source, picture = samples[at]
             own = next((h for h in found[at] if h.identity == known.get(name)), None)
             near = [(h.distance, *labels[h.template]) for h in found[at] if h is not own]
-            close = np.flatnonzero((among[at - block, :at] <= learned.tau) & taken[:at])
+            close = np.flatnonzero((among[at - block, :at] <= tau) & taken[:at])
             beside = [(float(among[at - block, j]), samples[j][0], -1) for j in close.tolist()]
             other, who, sample = min([n for n in near + beside if n[1] != name], default=(np.inf, "", -1))
             if own and own.distance < TWIN and images.alike(picture, store.picture(labels[own.template][1])):
                 total.already.append((name, source))
                 continue
-            if other <= learned.tau:
+            if other <= tau:
                 mine = min([n[0] for n in beside if n[1] == name], default=np.inf)
                 if name in known:
                     templates = store.templates_of(tower.id, tower.dimension, known[name])[1]
                     mine = min(mine, to_identity(new[at], templates, fusion))
-                if other + learned.evidence.margin < mine:
+                if other < mine and not anywhere.is_ambiguous(other, mine):
                     twin = sample >= 0 and other < TWIN and images.alike(picture, store.picture(sample))
-                    error = (
-                        _taken(source, name, who) if twin else _conflict(source, name, who, other, mine, learned.tau)
-                    )
+                    error = _taken(source, name, who) if twin else _conflict(source, name, who, other, mine, tau)
                     _refuse(total, source, error, strict)
                     continue
             taken[at] = True
@@ -231,8 +233,8 @@ def _taken(source: str, name: str, holder: str) -> BadInput:
     )
 
 
-def clean_name(name: str) -> str:
-    """Return the name as it is stored: NFC, without spaces around it.
+def clean_name(name: str, what: str = "name") -> str:
+    """Return the name as it is stored: NFC, without spaces around it. `what` it is, for errors.
 
     Raises BadInput for an empty name, one of more than NAME_LIMIT characters, or one with line
     breaks or other control characters.
@@ -241,11 +243,11 @@ def clean_name(name: str) -> str:
         return name  # most are: a million names take their time
     cleaned = unicodedata.normalize("NFC", name).strip()
     if not cleaned:
-        raise BadInput("The name is empty.", remedy="Give the identity a name.")
+        raise BadInput(f"The {what} is empty.", remedy=f"Give the {what}, or leave it out.")
     if len(cleaned) > NAME_LIMIT:
-        raise BadInput(f"The name has {len(cleaned):,} characters.", f"At most {NAME_LIMIT} are kept.")
+        raise BadInput(f"The {what} has {len(cleaned):,} characters.", f"At most {NAME_LIMIT} are kept.")
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in cleaned):
-        raise BadInput(f"The name {cleaned!r} contains line breaks or control characters.")
+        raise BadInput(f"The {what} {cleaned!r} contains line breaks or control characters.")
     return cleaned
 
 

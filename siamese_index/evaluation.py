@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import images
 from .calibration import effective_count, share_interval
 from .comparison import equal_error_rate
-from .decision import SET, Evidence
+from .decision import SET, Evidence, Rule
 from .enrollment import Progress, Refusal, picture_name
 from .errors import BadInput, Missing
 from .gallery import Gallery
@@ -98,12 +98,12 @@ class Evaluation:
     fpir_stated: tuple[float, float] | None  # the interval that the threshold's own evidence gives
     by_tag: dict[str, dict[str, Rate]]  # "tag=value": rank1, fnir, fpir
     mistakes: tuple[Mistake, ...]  # the worst
-    refused: tuple[Refusal, ...] = ()
-    searches: Searches | None = field(default=None, repr=False)  # for plots
+    refused: tuple[Refusal, ...]
+    searches: Searches = field(repr=False)  # for plots
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that `evaluate --json` prints."""
-        content = asdict(replace(self, searches=None, refused=()))
+        content = asdict(replace(self, searches=Searches.none(), refused=()))
         del content["searches"]
         content["refused"] = [{"probe": r.source, "error": str(r.error)} for r in self.refused]
         return content
@@ -119,7 +119,13 @@ class Searches:
     probes: tuple[Picture, ...]
     vectors: Vectors
     other_names: tuple[str, ...]
-    other_comparisons: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # a part of all non-mated
+    other_comparisons: NDArray[np.float64]  # a part of all non-mated
+
+    @classmethod
+    def none(cls) -> Searches:
+        """Return the distances of no probe."""
+        nothing = np.zeros(0)
+        return cls((), nothing, nothing, (), np.zeros((0, 0), np.float32), (), nothing)
 
 
 def evaluate(
@@ -253,7 +259,7 @@ def _operating(found: Searches, unread: int) -> tuple[Operating, ...]:
             told.append(Operating(target, None, None))
             continue
         tau = float(np.nextafter(strangers[k], -1)) if k < len(strangers) else float(strangers[-1])
-        missed = (found.own[mated] > tau) | (found.other[mated] <= found.own[mated])
+        missed = ~Rule(tau).returns(found.own[mated], found.other[mated])
         rate = Rate.measured(np.append(missed, np.ones(unread, bool)), [*whose, *["unread"] * unread])
         told.append(Operating(target, tau, rate))
     return tuple(told)

@@ -24,7 +24,6 @@ HEAD = ("figure", "share", "count", "of", "95 % interval")
 def evaluation_page(gallery: Gallery, evaluation: Evaluation, about: str, promise: str) -> str:
     """Return the page of an open-set evaluation. `promise` says what the threshold rests on."""
     found = evaluation.searches
-    assert found is not None  # evaluations are made with them
     mated = ~np.isnan(found.own)
     rates = {
         "rank-1": evaluation.rank1, "FNIR": evaluation.fnir, "wrong identity": evaluation.wrong_identity,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from . import images
+from .answering import Question
 from .calibration import Threshold
-from .decision import Decision
+from .decision import Decision, Rule
 from .gallery import Gallery
 from .images import Picture, Pixels
 from .vectors import distances
@@ -29,15 +31,25 @@ class Explanation:
 
 
 def explain(
-    gallery: Gallery, picture: Picture, *, fpir: float | None = None, threshold: float | None = None
+    gallery: Gallery,
+    picture: Picture,
+    *,
+    k: int = 5,
+    fpir: float | None = None,
+    threshold: float | None = None,
+    exact: bool = False,
+    tags: Mapping[str, str] | None = None,
 ) -> Explanation:
-    """Identify a picture and say why the answer is what it is. Raises Unreadable."""
-    decision = gallery.identify(picture, fpir=fpir, threshold=threshold)
+    """Identify a picture as `Gallery.identify` does, and say why the answer is what it is. Raises Unreadable."""
+    question = Question(k, fpir, threshold, exact)  # what `identify` would refuse is refused
+    # The words and the picture speak of two, whatever is listed.
+    decision = gallery.identify(picture, k=max(2, k), fpir=fpir, threshold=threshold, exact=exact, tags=tags)
+    listed = replace(decision, candidates=decision.candidates[: question.k])
     learned = gallery.threshold(fpir)
     words = in_words(decision, learned if threshold is None else None)
     tower = gallery.tower
     if tower.takes_numbers or not decision.candidates:
-        return Explanation(decision, words, None)
+        return Explanation(listed, words, None)
     data = images.read(picture)
     probe = images.decode(data, 3)
     prepared = np.asarray(tower.prepare(data), np.uint8)
@@ -48,7 +60,7 @@ def explain(
         kept = gallery.picture(candidate.sample)
         shown = images.decode(kept, 3) if kept is not None else np.full((SIDE, SIDE, 3), 235, np.uint8)
         panels.append((shown, f"{candidate.rank}: {candidate.distance:.3f}"))
-    return Explanation(decision, words, _strip(panels))
+    return Explanation(listed, words, _strip(panels))
 
 
 def in_words(decision: Decision, learned: Threshold | None) -> tuple[str, ...]:
@@ -75,10 +87,10 @@ def in_words(decision: Decision, learned: Threshold | None) -> tuple[str, ...]:
         second = decision.candidates[1]
         said.append(f"The next is {second.identity!r}, {second.distance:.4f}: farther by {decision.margin:.4f}.")
         if evidence.margin:
-            enough = decision.margin >= evidence.margin or second.distance > tau
+            close = Rule(tau, evidence.margin).is_ambiguous(first.distance, second.distance)
             said.append(
                 f"Two within the threshold and closer than {evidence.margin:.4f} would be ambiguous;"
-                f" these {'can be told apart' if enough else 'cannot be told apart'}."
+                f" these {'cannot be told apart' if close else 'can be told apart'}."
             )
     if decision.expected_false_alarms is not None:
         said.append(f"By chance {decision.expected_false_alarms:.3g} of those enrolled lie this near to a stranger.")

@@ -8,14 +8,68 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
-from .errors import Missing
+from .errors import BadInput, Missing
 
 _LEFTOVER = re.compile(r"\..+\.(\d+)\.partial")
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically and durably, readable by its owner only. Raises Missing."""
+Kind = Literal["gallery", "tower", "report", "PNG picture"]
+GENERATOR = '<meta name="generator" content="siamese-index">'  # in every report
+GALLERY_ID = 0x53494458  # "SIDX", the application id of the SQLite file
+
+
+def path_of(text: str | Path) -> Path:
+    """Return the path in `text`. Raises BadInput for an empty one, which would name the working folder."""
+    if text == "":
+        raise BadInput("The path is empty.", "Most often a variable in a script is not set.", "Give a path; . is here.")
+    return Path(text)
+
+
+def kind_of(path: Path) -> str:
+    """Return what a file holds, by its content: a Kind, "file of another kind", or "" for nothing."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        return ""
+    if head[:16] == b"SQLite format 3\0" and head[68:72] == GALLERY_ID.to_bytes(4, "big"):
+        return "gallery"
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return "PNG picture"
+    if GENERATOR.encode() in head:
+        return "report"
+    if head[:4] == b"PK\x03\x04" and head[30:39] == b"card.json":
+        return "tower"
+    return "file of another kind"
+
+
+def refuse_to_replace(path: Path, kind: Kind) -> None:
+    """Raise BadInput if an output of this kind would replace something else, or a folder or device."""
+    try:
+        if not path.exists() and not path.is_symlink():
+            return
+        if not path.is_file():
+            what = "folder" if path.is_dir() else "link to nothing" if path.is_symlink() else "device or pipe"
+            raise BadInput(f"{path}: this is a {what}.", f"A {kind} is written to a file.", "Choose another name.")
+        found = kind_of(path)
+    except OSError as error:
+        raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
+    if found not in ("", kind):
+        raise BadInput(
+            f"{path}: there is a {found} already.",
+            f"A {kind} does not replace it.",
+            "Choose another name, or delete that file first.",
+        )
+
+
+def replace_file(path: Path, data: bytes, kind: Kind | None = None) -> None:
+    """Write `data` to `path` atomically and durably, readable by its owner only.
+
+    Raises Missing, and, when the `kind` of the data is told, BadInput instead of replacing anything else.
+    """
+    if kind:
+        refuse_to_replace(path, kind)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from . import scan
 from .vectors import Vectors, distances
 
+# From the distance to the nearest (n,): how far nothing may be missing (n,). None: as far as all that is asked for.
+Radius = Callable[[NDArray[np.float64]], NDArray[np.float64]] | None
 _FEW = 16  # identities that are compared one by one
 
 
@@ -83,8 +85,3 @@ def of_found(probes: Vectors, rows: Sequence[Sequence[tuple[int, int, bytes]]], 
         if n >= asked:
             reach[i] = math.sqrt(max(0.0, float(exactly[i, :n].max()) ** 2 - scan.BLUR))
     return nearest_of([Found(ids, owners, exactly, reach)], k, np.zeros(0, np.int64))
-
-
-def reach_of_verdict(nearest: NDArray[np.float64] | np.float64, within: float, margin: float) -> NDArray[np.float64]:
-    """Return how far nothing may be missing (n,), for a verdict at threshold `within` on these nearest distances."""
-    return np.where(nearest <= within, nearest + margin, within)

@@ -8,6 +8,7 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +25,7 @@ from .decision import Decision
 from .embedding import ahead, local
 from .enrolling import Enrolling, Terms
 from .enrollment import Conflicts, Enrollment, Progress, Refusal, clean_name, picture_name
-from .errors import BadInput, Damaged, Missing, SiameseIndexError
+from .errors import BadInput, Missing, SiameseIndexError
 from .fusion import Fusion, all_distances, fused_by_identity, to_identity
 from .images import Picture
 from .store import IdentityRow, SampleRow, Store, TowerRow, connect, creating
@@ -50,9 +51,26 @@ class _Probe:
     ms: float  # that reading and decoding took
 
 
+def _probe(tower: Tower, numbered: tuple[int, Picture]) -> _Probe | Refusal:
+    number, picture = numbered
+    name, begin = picture_name(picture, number), time.perf_counter()
+    try:
+        data = images.read(picture)
+        return _Probe(name, data, tower.id, tower.prepare(data), (time.perf_counter() - begin) * 1000)
+    except SiameseIndexError as error:
+        return Refusal(name, images.named(name, error))
+
+
 def _tags(tags: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
-    """Return tags as they are stored. Raises BadInput for a key or value that is empty or not text of one line."""
-    return tuple(sorted((clean_name(key), clean_name(value)) for key, value in (tags or {}).items()))
+    """Return tags as they are stored, by key.
+
+    Raises BadInput for a key or value that is empty or not text of one line, and for two of one key.
+    """
+    given = (tags or {}).items()
+    found = [(clean_name(key, "tag"), clean_name(value, f"value of the tag {key!r}")) for key, value in given]
+    if len(dict(found)) < len(found):
+        raise BadInput("A tag is given twice.", f"Found {', '.join(f'{k}={v}' for k, v in found)}.")
+    return tuple(sorted(found))
 
 
 class Gallery:
@@ -136,12 +154,7 @@ class Gallery:
 
     def _active(self) -> TowerRow:
         with self._store.reading():
-            state = self._answering.state()
-        if state.tower is None:
-            raise Damaged(
-                f"{self.path}: this gallery has no active tower.", remedy="Restore a backup: sidx restore FILE"
-            )
-        return state.tower
+            return self._answering.state().active
 
     @property
     def tower(self) -> Tower:
@@ -284,13 +297,16 @@ class Gallery:
 
     def tag(self, name: str, tags: Mapping[str, str | None]) -> None:
         """Give an identity tags, in place of those with the same keys; None takes one away. Raises Missing."""
-        given = _tags({key: value or "-" for key, value in tags.items()})
+        removed = {clean_name(key) for key, value in tags.items() if value is None}
+        given = _tags({key: value for key, value in tags.items() if value is not None})
+        twice = removed & {key for key, _ in given}
+        if twice:
+            raise BadInput(f"The tag {min(twice)!r} is both set and taken away.")
         with self._store.writing("tag"):
             identity = self._known(name)
             cohort = self._caught_up()
             self._store.record("tag", identity=identity)
-            kept = [(key, None if tags[key] is None else value) for key, value in given]
-            self._store.tag([identity], kept)
+            self._store.tag([identity], [*given, *((key, None) for key in sorted(removed))])
             if cohort:
                 cohort.seen()
 
@@ -358,21 +374,10 @@ class Gallery:
         return self._identify(pictures, Question(k, fpir, threshold, exact, _tags(tags)))
 
     def _identify(self, pictures: Iterable[Picture], question: Question) -> Iterator[Decision | Refusal]:
-        _ = self._tower or self.tower  # opened here, for the threads; if another is active by now, `_answer` sees it
-        probes = ahead(self._probe, enumerate(pictures))
+        tower = self._tower or self.tower  # if another is active by now, `_answer` sees it
+        probes = ahead(partial(_probe, tower), enumerate(pictures))
         while batch := list(itertools.islice(probes, BATCH)):
             yield from self._answer(batch, question)
-
-    def _probe(self, numbered: tuple[int, Picture]) -> _Probe | Refusal:
-        number, picture = numbered
-        name, tower = picture_name(picture, number), self._tower
-        assert tower  # `_identify` has seen to it
-        begin = time.perf_counter()
-        try:
-            data = images.read(picture)
-            return _Probe(name, data, tower.id, tower.prepare(data), (time.perf_counter() - begin) * 1000)
-        except SiameseIndexError as error:
-            return Refusal(name, images.named(name, error))
 
     def _answer(self, batch: Sequence[_Probe | Refusal], question: Question) -> Iterator[Decision | Refusal]:
         decided = None

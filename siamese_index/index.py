@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -22,12 +21,13 @@ from . import scan
 from .base import Base, Rows, Torn, write_base
 from .errors import Missing
 from .files import cache_folder
-from .found import Found, nearest_of, reach_of_verdict, scanned
+from .found import Found, Radius, nearest_of, scanned
 from .vectors import Vectors, distances
 
 if TYPE_CHECKING:
     import subprocess
 
+    from .coarse import Coarse
     from .store import Store
 
 BASE_MINIMUM = 4096  # below this many templates reading them from SQLite is as fast as a cache
@@ -120,7 +120,7 @@ class Index:
             self._tried = True
             with contextlib.suppress(OSError):
                 self._rebuilding = subprocess.Popen(
-                    [sys.executable, "-m", "siamese_index.rebuild", str(self._gallery)],
+                    [sys.executable, "-P", "-m", "siamese_index.rebuild", str(self._gallery)],
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                     start_new_session=True,
                 )  # fmt: skip
@@ -161,28 +161,27 @@ class Index:
         k: int,
         *,
         exact: bool = True,
-        within: float = math.inf,
-        margin: float = 0.0,
+        radius: Radius = None,
         only: NDArray[np.int64] | None = None,
     ) -> Found:
         """Return the k nearest templates of each probe; k at most `len(self)`.
 
-        Unless `exact`, from a coarse image where there is one, with an effort to reach as far as a verdict
-        at the threshold `within` and `margin` needs; `reach` says how far it can be relied on. `only` are
-        the identities (ascending ids) to search among.
+        Unless `exact`, from a coarse image where there is one, with an effort to miss nobody within
+        `radius`; `reach` says how far it can be relied on. `only` are the identities (ascending ids) to
+        search among.
         """
         try:
-            return self._search(probes, k, exact or only is not None, within, margin, self._masks(only))
+            return self._search(probes, k, exact or only is not None, radius, self._masks(only))
         except Torn:
             with contextlib.suppress(OSError):
                 self._file.unlink()
             self._reopen(trusting=False)
-            return self._search(probes, k, True, within, margin, self._masks(only))
+            return self._search(probes, k, True, radius, self._masks(only))
 
-    def _search(self, probes: Vectors, k: int, exact: bool, within: float, margin: float, masks: _Masks) -> Found:
+    def _search(self, probes: Vectors, k: int, exact: bool, radius: Radius, masks: _Masks) -> Found:
         parts = []
         if self._base and self._base.coarse and not exact:
-            parts.append(self._looked_at(self._base, probes, k, within, margin))
+            parts.append(self._looked_at(self._base, self._base.coarse, probes, k, radius))
             parts.append(scanned(*self._base.kept_aside, probes, k, None))
         elif self._base:
             parts.append(scanned(self._base.ids, self._base.owners, self._base.rows, probes, k, masks[0]))
@@ -193,13 +192,13 @@ class Index:
             return Found(nothing, nothing, np.zeros((len(probes), 0)), np.full(len(probes), np.inf))
         return nearest_of(parts, k, self._removed)
 
-    def _looked_at(self, base: Base, probes: Vectors, k: int, within: float, margin: float) -> Found:
+    def _looked_at(self, base: Base, image: Coarse, probes: Vectors, k: int, radius: Radius) -> Found:
         """Find rows in the coarse image, and look closely at as many as can matter to the verdict."""
-        assert base.coarse  # the caller has seen to it
-        at, least, beyond = base.coarse.search(probes, max(FETCHED, k))
+        at, least, beyond = image.search(probes, max(FETCHED, k))
         closely = min(max(CLOSELY, k), at.shape[1])
         exactly = distances(base.rows_at(at[:, :closely]), probes[:, None, :])
-        needed = reach_of_verdict(exactly.min(axis=1), within, margin)
+        nearest = exactly.min(axis=1)
+        needed = radius(nearest) if radius else np.full(len(probes), np.inf)
         more = int((least <= needed[:, None]).sum(axis=1).max())
         if more > closely:
             rest = distances(base.rows_at(at[:, closely:more]), probes[:, None, :])

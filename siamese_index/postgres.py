@@ -170,7 +170,8 @@ class PostgreSQL:
                 "An administrator runs: ALTER EXTENSION vector UPDATE",
             )
         info = TypeInfo.fetch(connection, "vector")
-        assert info is not None  # the extension is there
+        if info is None:
+            raise Missing(f"{self.path}: the type of pgvector is not visible here.", remedy="Look at the search_path.")
         info.register(connection)
         connection.adapters.register_loader(info.oid, _VectorLoader)
         connection.adapters.register_dumper(_Vector, type("_Dumper", (_VectorDumper,), {"oid": info.oid}))
@@ -265,8 +266,12 @@ class PostgreSQL:
             self._inside = True
             try:
                 yield
-                # In a transaction that failed, COMMIT would roll back without a word.
-                assert self._connection.info.transaction_status == TransactionStatus.INTRANS
+                if self._connection.info.transaction_status != TransactionStatus.INTRANS:
+                    # In a transaction that failed, COMMIT would roll back without a word.
+                    raise Missing(
+                        f"{self.path}: a statement of this change failed, so none of it was kept.",
+                        "The server gave the change up.", "Run the same command again.",
+                    )  # fmt: skip
                 self.statement(end)
             except BaseException:
                 with contextlib.suppress(psycopg.Error):
@@ -371,7 +376,7 @@ class PostgreSQL:
         return [(row[0], row[1]) for row in rows]
 
     def problems(self) -> list[str]:
-        """Return what would let the server lose what it acknowledged, and templates that nobody knows of."""
+        """Return what would let the server lose what it acknowledged."""
         found = []
         try:
             with self.reading():

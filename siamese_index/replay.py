@@ -70,7 +70,7 @@ def replay(store: Store, answering: Answering, row: TowerRow, tower: Tower | Non
         for answer, line in zip(part, distance, strict=True):
             order = np.argsort(line, kind="stable")[:2].tolist()
             candidates = [Candidate(rank, names[int(groups[i])], float(line[i]), -1) for rank, i in enumerate(order, 1)]
-            verdict, _ = decide(candidates, learned.tau, learned.evidence.margin)
+            verdict, _ = decide(candidates, learned.rule)
             identity = candidates[0].identity if verdict == "match" else None
             if (verdict, identity) != (answer.verdict, answer.identity):
                 flips.append(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import images
 from .errors import NotInstalled
+from .files import GENERATOR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ def page(title: str, about: str, sections: Iterable[tuple[str, str]]) -> str:
     """Return the page: a title, a sentence, and (heading, HTML) sections; empty ones are left out."""
     parts = [f"<h2>{escape(heading)}</h2>\n{body}" for heading, body in sections if body]
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{GENERATOR}<title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
         f'<body><h1>{escape(title)}</h1>\n<p class="quiet">{escape(about)}</p>\n'
         + "\n".join(parts)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 
+from .files import GALLERY_ID
+
 # In the order in which they refer to each other.
 TABLES = ("event", "identity", "sample", "tower", "tally", "template", "stranger", "stranger_search", "own_search",
           "generation", "setting", "answer", "tag")  # fmt: skip
-APPLICATION_ID = 0x53494458  # "SIDX", in the file's header
 VERSION = 4  # the newest migration, kept in PRAGMA user_version
 
 _FIRST = (
@@ -138,7 +139,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     def first(db: Database) -> None:
         for statement in _FIRST:
             db.execute(statement)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA application_id = {GALLERY_ID}")
         db.execute("PRAGMA user_version = 1")
 
     @migrations(name="2")

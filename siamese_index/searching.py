@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .found import Found, reach_of_verdict
+from .found import Found, Radius
 from .fusion import SAME_PICTURE, Fusion, to_identity
 from .index import FETCHED
 from .store import Store, TowerRow
@@ -46,18 +46,16 @@ class Searcher:
         vectors: Vectors,
         wanted: int,
         *,
-        within: float = math.inf,
-        margin: float = 0.0,
+        radius: Radius = None,
         only: NDArray[np.int64] | None = None,
     ) -> list[list[Hit]]:
         """Return the `wanted` nearest identities of each vector (n, d), nearest first; fewer if there are no more.
 
-        Exactly as far as a verdict at the threshold `within` and `margin` depends on them (all of them by
-        default): what lies beyond may come from a coarse image. `only` are the identities (ascending ids)
-        to search among.
+        They are exact within `radius` (all of them by default): what lies beyond may come from a coarse
+        image. `only` are the identities (ascending ids) to search among.
         """
         among = self._identities if only is None else len(only)
-        return self._search(vectors, min(wanted, among), None, within, margin, only)
+        return self._search(vectors, min(wanted, among), None, radius, only)
 
     def nearest_other(self, vectors: Vectors, own: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return (identity, distance) of each vector's nearest identity that is not its own: (-1, inf) for none.
@@ -73,7 +71,7 @@ class Searcher:
                 part = slice(first, first + step)
                 left[part] = self._met(vectors[part], own[part], identities[part], distance[part])
         again = np.flatnonzero(left)
-        hits_of = self._search(vectors[again], min(1, self._identities), own[again], math.inf, 0.0, None)
+        hits_of = self._search(vectors[again], min(1, self._identities), own[again], None, None)
         for i, hits in zip(again.tolist(), hits_of, strict=True):
             identities[i], distance[i] = (hits[0].identity, hits[0].distance) if hits else (-1, np.inf)
         return identities, distance
@@ -107,8 +105,7 @@ class Searcher:
         vectors: Vectors,
         wanted: int,
         own: NDArray[np.int64] | None,
-        within: float,
-        margin: float,
+        radius: Radius,
         only: NDArray[np.int64] | None,
     ) -> list[list[Hit]]:
         out: list[list[Hit]] = [[] for _ in vectors]
@@ -116,7 +113,7 @@ class Searcher:
             return out
         total, asked = len(self.index), self._asked(wanted + (own is not None))
         # Who wants all of several exactly need not look coarsely first.
-        exact = not self.index.coarse or only is not None or (within == math.inf and own is None)
+        exact = not self.index.coarse or only is not None or (radius is None and own is None)
         waiting = np.arange(len(vectors))
         while len(waiting):
             # Many templates of one identity, or removed ones, may fill the places: then look further.
@@ -124,11 +121,11 @@ class Searcher:
             step = self._at_once(asked, exact)
             for start in range(0, len(waiting), step):
                 part = waiting[start : start + step]
-                found = self.index.search(vectors[part], asked, exact=exact, within=within, margin=margin, only=only)
+                found = self.index.search(vectors[part], asked, exact=exact, radius=radius, only=only)
                 for row, i in enumerate(part.tolist()):
                     hits = self._hits(vectors[i], found, row, wanted, None if own is None else int(own[i]))
-                    enough = math.inf if exact else within
-                    if whole or (len(hits) == wanted and _needed(hits, enough, margin) <= found.reach[row]):
+                    needed = _needed(hits, None if exact else radius)
+                    if whole or (len(hits) == wanted and needed <= found.reach[row]):
                         out[i] = hits
                     else:
                         still.append(i)
@@ -163,13 +160,13 @@ class Searcher:
         return self._templates[identity]
 
 
-def _needed(hits: Sequence[Hit], within: float, margin: float) -> float:
-    """Return how far nothing may be missing, for these hits to be the answer at threshold `within`.
+def _needed(hits: Sequence[Hit], radius: Radius) -> float:
+    """Return how far nothing may be missing for these hits to be the answer; infinity without hits.
 
     A fused distance is never below the smallest: an identity that was not found at all is farther than
     any of its templates.
     """
+    if not hits:
+        return math.inf
     last = hits[-1].distance
-    if within == math.inf:
-        return last
-    return min(last, float(reach_of_verdict(np.float64(hits[0].distance), within, margin)))
+    return last if radius is None else min(last, float(radius(np.array(hits[0].distance))))

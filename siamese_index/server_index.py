@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from .base import Rows
 from .errors import BadInput
-from .found import Found, nearest_of, of_found, scanned
+from .found import Found, Radius, nearest_of, of_found, scanned
 from .vectors import Vectors
 
 if TYPE_CHECKING:
@@ -81,14 +80,13 @@ class ServerIndex:
         k: int,
         *,
         exact: bool = True,
-        within: float = math.inf,
-        margin: float = 0.0,  # noqa: ARG002
+        radius: Radius = None,
         only: NDArray[np.int64] | None = None,
     ) -> Found:
         """Return the k nearest templates of each probe; k at most `len(self)`.
 
         Unless `exact`, by the HNSW index where there is one. What it finds is believed but where the nearest
-        lies just beyond the threshold `within`. `only` are the identities to search among.
+        lies just beyond what the `radius` of an unknown is. `only` are the identities to search among.
         """
         if self._first:
             ids, owners, vectors = self._first[1]
@@ -107,9 +105,10 @@ class ServerIndex:
         with self._db.pipeline():
             cursors = [self._db.execute(statement, each) for each in parameters]
         found = of_found(probes, [cursor.fetchall() for cursor in cursors], k, count)
-        if by_index and math.isfinite(within):
+        if by_index and radius:
             nearest = found.distances[:, 0] if found.distances.shape[1] else np.full(len(probes), np.inf)
-            found.reach[(nearest > within) & (nearest <= NEAR * within)] = -1.0
+            needed = radius(nearest)
+            found.reach[(nearest > needed) & (nearest <= NEAR * needed)] = -1.0
         return found
 
     def _statement(self, count: int, by_index: bool, only: NDArray[np.int64] | None) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from . import images
 from .errors import BadInput, Missing
+from .files import path_of
 from .vectors import pack
 
 Item = tuple[str, Path | bytes]  # identity; a file, or the bytes of one: a picture, or a vector as .npy
@@ -75,7 +76,7 @@ def items(data: str | Path) -> Items:
     text = str(data)
     if text.startswith("keras:"):
         return _keras(text.removeprefix("keras:"))
-    path = Path(data)
+    path = path_of(data)
     if path.is_dir():
         return _folder(path)
     if not path.exists():
@@ -143,7 +144,7 @@ def pairs(path: str | Path) -> Pairs:
 def samples(paths: Iterable[str | Path]) -> list[Path | bytes]:
     """Return the files among `paths`, all pictures below the folders, and the rows of .npy and .npz as vectors."""
     found: list[Path | bytes] = []
-    for path in map(Path, paths):
+    for path in map(path_of, paths):
         if path.suffix.lower() in (".npy", ".npz") and path.is_file():
             found += [pack(row) for row in np.atleast_2d(vectors(path)[1])]
         else:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
-from .files import alive, replacing, sweep
-from .schema import APPLICATION_ID, VERSION, migrate
+from .files import GALLERY_ID, alive, replacing, sweep
+from .schema import VERSION, migrate
 
 if TYPE_CHECKING:
     from .index import Index
@@ -76,7 +76,7 @@ class SQLite:
     def _version(self) -> int:
         """Return the schema that the file has."""
         found, version = (self._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
-        if found != APPLICATION_ID:
+        if found != GALLERY_ID:
             raise Damaged(f"{self.path}: this is not a gallery.", "It is an SQLite file of another program, or empty.")
         if version > VERSION:
             raise BadInput(

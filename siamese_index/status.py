@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .answering import State
-from .found import reach_of_verdict
 from .store import Store, TowerRow
 from .vectors import unit
 
@@ -42,7 +41,7 @@ class IndexStatus:
 def measured(store: Store, index: TemplateIndex, tower: TowerRow, state: State) -> IndexStatus:
     """Search from around own templates, as answers do and exactly. Call it inside a transaction."""
     learned = state.threshold(None)
-    tau, margin = -1.0 if learned.tau is None else learned.tau, learned.evidence.margin
+    radius = learned.rule.radius
     probes = store.some_templates(tower.id, tower.dimension, MEASURED)
     mates = state.searches.mates[np.isfinite(state.searches.mates)]
     far = float(np.median(mates)) if len(mates) else USUAL
@@ -54,12 +53,12 @@ def measured(store: Store, index: TemplateIndex, tower: TowerRow, state: State) 
         found = {}
         for exact in (False, True):
             begin = time.perf_counter()
-            found[exact] = index.search(probes[i : i + 1], min(8, len(index)), exact=exact, within=tau, margin=margin)
+            found[exact] = index.search(probes[i : i + 1], min(8, len(index)), exact=exact, radius=radius)
             times[exact].append((time.perf_counter() - begin) * 1000)
         quick = found[False]
         same_template += int(quick.templates[0, 0] == found[True].templates[0, 0])
         same_identity += int(quick.identities[0, 0] == found[True].identities[0, 0])
-        again += int(index.coarse and reach_of_verdict(quick.distances[0, :1], tau, margin)[0] > quick.reach[0])
+        again += int(index.coarse and radius(quick.distances[0, :1])[0] > quick.reach[0])
     shares = [count / len(probes) if len(probes) else None for count in (same_template, same_identity, again)]
     medians = [float(np.median(t)) if t else None for t in times.values()]
     kind, why = index.described()

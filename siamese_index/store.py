@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from . import columns, sqlite
 from .answer_log import AnswerLog
 from .errors import BadInput, Damaged
+from .files import path_of
 from .fusion import Fusion
 from .searches import Searches
 from .sqlite import SQLite
@@ -82,6 +83,7 @@ def place_of(text: str | Path) -> Path | Address:
     """Return what names a gallery: the address of a PostgreSQL server, or a file."""
     if isinstance(text, Address):
         return text
+    path_of(text)
     if not isinstance(text, str) or not text.startswith(("postgresql://", "postgres://")):
         return Path(text)
     before, at, after = text.partition("@")

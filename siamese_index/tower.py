@@ -68,7 +68,7 @@ class TowerFile:
             if self.keras is not None:
                 archive.writestr("tower.keras", self.keras)
             archive.writestr("calibration.npz", vectors.getvalue())
-        replace_file(Path(path), buffer.getvalue())
+        replace_file(Path(path), buffer.getvalue(), "tower")
 
     @classmethod
     def read(cls, path: str | Path) -> TowerFile:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from siamese_index import BadInput, Damaged, Missing, NotInstalled, SiameseIndexError, TowerFile, Unreadable
+from siamese_index.files import path_of, refuse_to_replace
 
 Report = Callable[[dict[str, Any]], None]
 CHECKPOINT = "checkpoint.npz"
@@ -41,8 +42,9 @@ def train(
     returned, and its card's training "ended" is "interrupted"; a second one is raised. Raises BadInput,
     Unreadable, Missing, or NotInstalled without Keras.
     """
-    folder = None if out is None else Path(out).with_suffix(".training")
-    if folder is not None:
+    folder = None if out is None else path_of(out).with_suffix(".training")
+    if folder is not None and out is not None:
+        refuse_to_replace(Path(out), "tower")  # before anything is learned
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -75,11 +77,13 @@ def run(job: dict[str, Any], report: Report | None = None, folder: Path | None =
     with tempfile.TemporaryDirectory(prefix="sidx-") as temporary:
         out = Path(temporary) / "made.tower"
         child = subprocess.Popen(
-            [sys.executable, "-m", "siamese_index.training"],
+            # -P: the folder that it is started in is not searched for modules.
+            [sys.executable, "-P", "-m", "siamese_index.training"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"},
         )  # fmt: skip
-        assert child.stdin and child.stdout and child.stderr  # they are pipes
+        if not (child.stdin and child.stdout and child.stderr):
+            raise RuntimeError("the child was started without pipes")
         noise: list[str] = []
         listener = threading.Thread(target=lambda: noise.extend(child.stderr or ()), daemon=True)
         listener.start()
@@ -167,7 +171,8 @@ def serve() -> None:
 
             items, start = enrolled(job["gallery"]), beginning(job["gallery"])
             found = Source(items + found.items if found else items)
-        assert found  # data, or a gallery
+        if found is None:
+            raise BadInput("There is nothing to learn from.", "Expected data, a gallery, or both.")
         wanted = job.get("recipe")
         chosen = recipe.parse(wanted) if isinstance(wanted, dict) else recipe.named(wanted) if wanted else None
         folder = Path(job["folder"]) if job.get("folder") else None

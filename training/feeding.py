@@ -7,6 +7,7 @@ on with the very batches that it would have seen.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,18 +55,16 @@ class Sampler:
         self.identities = len(self._members) * feeding.classes
         if self.identities < 2:
             raise BadInput("One identity alone cannot train a tower.", remedy="Hold out fewer: --holdout 0.2")
-        self._listed = None
+        self._choose = {"identities": self._identities, "pairs": self._pairs, "triplets": self._triplets}[feeding.by]
         if pairs is not None and genuine is not None:
             self._whose = dict(zip(positions.tolist(), whose.tolist(), strict=True))
-            self._listed = (pairs[genuine], pairs[~genuine])
-            if not (len(self._listed[0]) and len(self._listed[1])):
+            listed = (pairs[genuine], pairs[~genuine])
+            if not (len(listed[0]) and len(listed[1])):
                 raise BadInput(
-                    f"{len(self._listed[0])} genuine and {len(self._listed[1])} impostor pairs to learn from.",
+                    f"{len(listed[0])} genuine and {len(listed[1])} impostor pairs to learn from.",
                     "Both are needed.", "Hold out fewer (--holdout), or list more.",
                 )  # fmt: skip
-        self._choose = {"identities": self._identities, "pairs": self._pairs, "triplets": self._triplets}[feeding.by]
-        if self._listed is not None:
-            self._choose = self._ready_made
+            self._choose = partial(self._ready_made, listed)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, of `feeding.batch` samples or a few less."""
@@ -104,15 +103,11 @@ class Sampler:
             labels += [a, a, b]
         return self._batch(np.array(positions), np.array(labels), np.repeat(np.arange(count), 3))
 
-    def _ready_made(self, rng: np.random.Generator) -> Batch:
-        assert self._listed is not None
+    def _ready_made(self, listed: tuple[NDArray[np.int64], NDArray[np.int64]], rng: np.random.Generator) -> Batch:
         count = max(2, self.feeding.batch // 2)
         genuine = min(count - 1, max(1, round(self.feeding.genuine * count)))
         chosen = np.concatenate(
-            [
-                rows[rng.integers(0, len(rows), n)]
-                for rows, n in zip(self._listed, (genuine, count - genuine), strict=True)
-            ]
+            [rows[rng.integers(0, len(rows), n)] for rows, n in zip(listed, (genuine, count - genuine), strict=True)]
         )
         positions = chosen.reshape(-1)
         labels = np.array([self._whose[p] for p in positions.tolist()]) * self.feeding.classes

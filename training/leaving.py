@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index import Cohort, Missing, NotInstalled, TowerFile
+from siamese_index import BadInput, Cohort, Missing, NotInstalled, TowerFile
 from siamese_index import report as html
 from siamese_index.comparison import leave_one_out
 from siamese_index.files import replace_file
@@ -37,8 +37,8 @@ def leave(
         content = json.dumps({"tower": made.id, **made.card}, indent=1, ensure_ascii=False)
         replace_file(folder / "card.json", content.encode())
         replace_file(folder / "log.csv", log.getvalue().encode())
-        replace_file(folder / "report.html", _page(made, measured, data, positions).encode())
-    except (Missing, NotInstalled) as error:  # the tower is worth more than its report
+        replace_file(folder / "report.html", _page(made, measured, data, positions).encode(), "report")
+    except (BadInput, Missing, NotInstalled) as error:  # the tower is worth more than its report
         report({"stage": "report", "failed": str(error).replace("\n", " ")})
         return
     report({"stage": "report", "file": str(folder / "report.html")})

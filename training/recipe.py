@@ -204,6 +204,8 @@ def choose(items: Items, wanted: Recipe | None, size: int | None = None) -> Choi
     if vectors:
         if looked:
             raise BadInput("These are pictures and vectors.", remedy="Train a tower on one of them.")
+        if size is not None:
+            raise BadInput("Vectors have no size in pixels.", remedy="Leave --size out.")
         return _for_vectors(vectors, wanted)
     return _for_pictures(looked, wanted, size)
 

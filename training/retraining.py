@@ -23,7 +23,7 @@ class Retraining:
     """A stored, inactive candidate and its figures beside the active tower's, on the same searches."""
 
     tower: str  # id
-    report: dict[str, Any]  # as `siamese_index.evaluation.compare` returns it
+    report: dict[str, Any]  # as `siamese_index.comparison.compare` returns it
 
     @property
     def better(self) -> bool:

@@ -7,6 +7,7 @@ out is (n, dimension), of unit length.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,6 @@ def looked_around(tower: keras.Model) -> keras.Model:
         # Not layers.Resizing, which takes itself for a part of training and would wake the tower's dropout.
         scaled = [ops.image.resize(look, (height, width), interpolation="bilinear") for look in (nearer, farther)]
         looks += [picture, *(window(picture, *edge) for edge in edges), *scaled]
-    assert len(looks) == LOOKS
     vectors = _summed(tower, looks)
     return keras.Model(inputs, layers.UnitNormalization(name="template")(vectors), name="looked_around")
 
@@ -321,6 +321,8 @@ def custom(inputs: Tensor, name: str, **options: Any) -> Tensor:
     from keras import layers
 
     module, _, function = name.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # last, so that nothing that lies there takes the place of an installed module
     try:
         make = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

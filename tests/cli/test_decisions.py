@@ -47,7 +47,7 @@ def test_a_dry_run_says_what_would_be(sidx, people, world):
 def test_a_floor_of_quality_refuses_with_the_reason(sidx, people, person):
     done = sidx("enroll", "eve", str(person(7, 0)), *G, "--floor", "size=500")
     assert (done.returncode, "too small" in done.stderr) == (3, True)
-    assert "no MEASURE=VALUE" in sidx("enroll", "eve", str(person(7, 0)), *G, "--floor", "sharp").stderr
+    assert "not KEY=VALUE" in sidx("enroll", "eve", str(person(7, 0)), *G, "--floor", "sharp").stderr
 
 
 def test_an_explanation_in_words_and_as_a_picture(sidx, people, person):

@@ -64,3 +64,20 @@ def test_duplicates_are_found(farm, angles):
 
 def test_without_a_threshold_nothing_is_judged(vector_gallery):
     assert vector_gallery.audit().threshold is None
+
+
+@pytest.mark.parametrize(("seed", "noise"), [(0, 0.55), (1, 0.55), (2, 0.8), (3, 0.8), (4, 0.4)])
+def test_the_audit_and_the_calibration_miss_the_same_searches(file_gallery, seed, noise):
+    """Both count what an answer would be: with a margin, too, which one of them had forgotten."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(8, 8))
+    names = [f"p{i // 3}" for i in range(24)]
+    vectors = (centres[np.arange(24) // 3] + noise * rng.normal(size=(24, 8))).astype(np.float32)
+    file_gallery.enroll_vectors(names, vectors, conflicts="allow")
+    strangers = rng.normal(size=(40, 8)).astype(np.float32)
+    told = file_gallery.calibrate_vectors(fpir=0.1, names=[f"s{i}" for i in range(40)], vectors=strangers)
+    audit = file_gallery.audit()
+    assert audit.mated == told.mated == 24
+    assert audit.fnir == told.fnir
+    if seed == 2:
+        assert told.evidence.margin > 0 and told.misses

@@ -15,6 +15,7 @@ from siamese_index.calibration import (
     share_interval,
     threshold,
 )
+from siamese_index.decision import Rule
 from siamese_index.searches import SearchRows
 
 
@@ -122,9 +123,9 @@ def test_alike_identities_of_the_gallery_do_not_decide_when_there_are_strangers(
 
 def test_mated_searches_miss_by_distance_by_a_nearer_other_and_by_a_margin_too_small():
     rows = searches([0.9, 0.3, 0.55, 0.9], ["gallery"] * 4, mates=[0.7, 0.4, 0.5, np.nan])
-    assert misses(rows, 0.6, 0.0) == (2, 3)  # 0.7 is too far, 0.4 is farther than another
-    assert misses(rows, 0.6, 0.1) == (3, 3)  # 0.5 and 0.55 are too close to tell
-    assert misses(rows, None, 0.0) == (3, 3)
+    assert misses(rows, Rule(0.6)) == (2, 3)  # 0.7 is too far, 0.4 is farther than another
+    assert misses(rows, Rule(0.6, 0.1)) == (3, 3)  # 0.5 and 0.55 are too close to tell
+    assert misses(rows, Rule(None)) == (3, 3)
 
 
 def test_the_margin_lets_at_most_the_stated_share_of_wrong_identities_slip_through():
@@ -134,6 +135,21 @@ def test_the_margin_lets_at_most_the_stated_share_of_wrong_identities_slip_throu
     assert least_margin(mates, others, 0.5, wrong=0.01) == pytest.approx(0.05)  # only the one by 0.1 slips through
     assert least_margin(mates, others, 0.5, wrong=0.0) == pytest.approx(0.1)
     assert least_margin(mates, others, 0.1, wrong=0.0) == 0  # nobody is named anyway
+
+
+def test_the_margin_is_the_least_at_which_the_rule_names_so_few_wrongly():
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        mates, others = rng.uniform(0, 1, 60), rng.uniform(0.3, 1, 60)
+        margin = least_margin(mates, others, 0.6, wrong=0.05)
+
+        def named_wrongly(rule, own=mates, other=others):
+            return int(np.sum((other < own) & rule.is_within(other) & ~rule.is_ambiguous(other, own)))
+
+        beyond = int(np.sum((others < mates) & (others <= 0.6) & (mates > 0.6)))  # these no margin can catch
+        assert named_wrongly(Rule(0.6, margin)) <= max(3, beyond)
+        if margin:
+            assert named_wrongly(Rule(0.6, np.nextafter(margin, 0))) > max(3, beyond)
 
 
 def test_probabilities_fall_with_distance_and_are_those_of_a_known_law():

@@ -9,6 +9,7 @@ import pytest
 
 from siamese_index import Gallery, schema, strangers
 from siamese_index.doctor import examine
+from siamese_index.files import GALLERY_ID
 from siamese_index.fusion import RULES, fused, fused_by_identity
 from siamese_index.strangers import Cohort
 
@@ -152,7 +153,7 @@ def as_made_by(gallery, version, path):
             " ON s.id = t.sample_id WHERE s.identity_id = nearest)"
         )
     new.execute("DETACH old")
-    new.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    new.execute(f"PRAGMA application_id = {GALLERY_ID}")
     new.execute(f"PRAGMA user_version = {version}")
     new.close()
     path.chmod(0o600)

@@ -445,3 +445,25 @@ def test_a_synchronous_standby_has_what_was_acknowledged(tmp_path):
         first.close()
         if standby:
             standby.close()
+
+
+def test_a_statement_that_failed_unseen_fails_the_change_also_without_asserts(new_database):
+    """In a transaction that failed COMMIT rolls back without a word: `python -O` reported success and kept nothing."""
+    address = new_database()
+    with Gallery.create(address, dimension=8) as gallery:
+        gallery.enroll_vectors(["ada"], cloud(1))
+    script = (
+        "import contextlib, psycopg\n"
+        "from siamese_index import Gallery, Missing\n"
+        f"with Gallery.open({str(address)!r}) as gallery:\n"
+        "    store, before = gallery._store, gallery.revision\n"
+        "    try:\n"
+        "        with store.writing('rename'):\n"
+        "            store.record('rename')\n"
+        "            store.rename(store.identity('ada'), 'bob')\n"
+        "            with contextlib.suppress(psycopg.Error): store.database.execute('SELECT 1 / 0')\n"
+        "    except Missing as error: print(error.what)\n"
+        "    print(gallery.revision == before, [row.name for row in gallery.identities()])\n"
+    )
+    done = subprocess.run([sys.executable, "-O", "-c", script], capture_output=True, text=True)
+    assert "none of it was kept" in done.stdout and "True ['ada']" in done.stdout, done.stderr
