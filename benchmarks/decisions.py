@@ -21,8 +21,9 @@ import numpy as np
 from benchmarks import protocols
 from benchmarks.training import extracted, note, run, write_faces
 from siamese_index import Conflict, Gallery, TowerFile
-from siamese_index.calibration import share_interval, threshold
-from siamese_index.fusion import all_distances
+from siamese_index.search.fusion import all_distances
+from siamese_index.thresholds.learning import threshold
+from siamese_index.thresholds.statistics import share_interval
 from siamese_index.training import train
 
 DATA = Path(os.environ.get("SIAMESE_INDEX_DATA", "."))
@@ -133,7 +134,7 @@ def dlib(home: Path) -> None:
 
 
 def _draw_dlib(curve: dict[int, dict[str, list[float]]]) -> None:
-    from siamese_index.report import plot
+    from siamese_index.analysis.html import plot
 
     sizes = list(curve)
 
@@ -396,7 +397,7 @@ def cost(home: Path) -> None:
 
 def _cohort_seconds(gallery: Gallery, people: np.ndarray) -> list[float]:
     """Seconds of CPU time that `Cohort.enrolled` takes in each of these enrollments, its writes included."""
-    from siamese_index.strangers import Cohort
+    from siamese_index.thresholds.impostor_searches import Cohort
 
     spent, enrolled = [], Cohort.enrolled
 

@@ -10,7 +10,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from siamese_index import Gallery, scan
+from siamese_index import Gallery
+from siamese_index.search import scan
 
 from .crowd import DIMENSION, Crowd, Vectors
 from .rows import in_turns, note, ratio, row, timed

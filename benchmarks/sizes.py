@@ -24,8 +24,9 @@ from typing import Any
 import faiss
 import numpy as np
 
-from siamese_index import Gallery, coarse, scan
-from siamese_index.sqlite import creating
+from siamese_index import Gallery
+from siamese_index.search import coarse, scan
+from siamese_index.store.sqlite import creating
 
 from .crowd import DIMENSION, MILLION, Crowd, Vectors
 from .peers import kinds, peers
@@ -183,7 +184,8 @@ def read(db: sqlite3.Connection) -> Vectors:
 OURS = """
 import concurrent.futures.thread, sys, time, numpy as np
 from siamese_index import Gallery
-from siamese_index import coarse, searching, strangers, scan
+from siamese_index.search import coarse, identities, scan
+from siamese_index.thresholds import impostor_searches
 scan.loaded()
 probe = np.load(sys.argv[2])
 resident = lambda what='VmRSS': int(open('/proc/self/status').read().split(what + ':')[1].split()[0]) * 1024

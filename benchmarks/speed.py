@@ -23,7 +23,8 @@ import faiss
 import numpy as np
 import onnxruntime
 
-from siamese_index import Gallery, TowerFile, images
+from siamese_index import Gallery, TowerFile
+from siamese_index.samples import framing, images
 from siamese_index.training import train
 from siamese_index.training.glyphs import draw, glyph
 
@@ -160,7 +161,7 @@ def warm(opened: Gallery, tower: TowerFile, probes: list[bytes], kind: str) -> d
     def raw(data: bytes) -> None:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
         if shape["frame"] == "strokes":  # else the tower would see what it was not trained on
-            pixels = images.around_strokes(pixels[:, :, None])
+            pixels = framing.around_strokes(pixels[:, :, None])
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         index.search(session.run(None, {name: pixels[None, :, :, None].astype(np.float32)})[0], 20)
 

@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from siamese_index.sources import items
+from siamese_index.samples.sources import items
 from siamese_index.training import losses, recipe
 from siamese_index.training.data import Data
 from siamese_index.training.feeding import Kitchen, Sampler, feed

@@ -26,8 +26,9 @@ import cv2
 import numpy as np
 
 from benchmarks import protocols
-from siamese_index import Tower, images, sources
-from siamese_index.calibration import clustered_interval
+from siamese_index import Tower
+from siamese_index.samples import images, sources
+from siamese_index.thresholds.statistics import clustered_interval
 from siamese_index.training import train
 from siamese_index.training.glyphs import glyph
 from siamese_index.vectors import pack

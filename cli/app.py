@@ -12,7 +12,7 @@ import typer
 
 from siamese_index import __version__
 from siamese_index.errors import BadInput, SiameseIndexError
-from siamese_index.store import Address, place_of
+from siamese_index.store.address import Address, place_of
 
 Place = Path | Address  # of a gallery
 GalleryOption = Annotated[

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal, sources
+from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal
+from siamese_index.samples import sources
 
 from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, TagOption, app, tags
 from .output import emit, facts, note, percent, progress
@@ -87,9 +88,9 @@ def identify(
 
 def _explain(gallery: Place, probes: list[str], asked: dict[str, Any], as_json: bool) -> None:
     """Say why one probe is answered as it is; the picture goes beside where the command is run."""
-    from siamese_index import images
-    from siamese_index.explain import explain
+    from siamese_index.analysis.explain import explain
     from siamese_index.files import refuse_to_replace, replace_file
+    from siamese_index.samples import images
 
     if len(probes) != 1:
         raise BadInput(f"--explain takes one picture, not {len(probes)}.")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from siamese_index import BadInput, Decision, Gallery
+from siamese_index.samples import framing
 
 from .app import app
 from .asking import in_words
@@ -28,8 +29,8 @@ def demo(
     ] = 150,
 ) -> None:
     """Show everything once, in under three minutes, and leave a gallery to play with."""
-    from siamese_index.evaluation import Evaluation, evaluate
-    from siamese_index.sources import items
+    from siamese_index.analysis.evaluation import Evaluation, evaluate
+    from siamese_index.samples.sources import items
     from siamese_index.training import retrain, train
     from siamese_index.training.glyphs import draw
 
@@ -124,7 +125,7 @@ def _sheet(folder: Path, answers: list[Decision]) -> Path:
     import cv2
     import numpy as np
 
-    from siamese_index import images
+    from siamese_index.samples import images
 
     colours = {"match": (60, 160, 60), "unknown": (150, 150, 150), "ambiguous": (230, 150, 30)}
     rows = []
@@ -138,7 +139,7 @@ def _sheet(folder: Path, answers: list[Decision]) -> Path:
         for text, path, colour in cells:
             tile = np.full((150, 140, 3), 255, np.uint8)
             tile[2:134, 4:136] = colour
-            tile[6:130, 8:132] = images.load(path.read_bytes(), 124, 124, 3)
+            tile[6:130, 8:132] = framing.load(path.read_bytes(), 124, 124, 3)
             cv2.putText(tile, text, (8, 147), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
             tiles.append(tile)
         answered = np.full((150, 300, 3), 255, np.uint8)

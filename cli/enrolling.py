@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Gallery, Outlook, TowerFile, sources
+from siamese_index import BadInput, Gallery, Outlook, TowerFile
 from siamese_index.enrollment import Conflicts
+from siamese_index.samples import sources
 
 from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, TagOption, app, pairs, tags
 from .output import emit, note, percent, progress

@@ -58,7 +58,7 @@ def doctor(
             raise BadInput("--fix repairs what is derived.", "What --content finds is for you to judge.", "Give one.")
         _audit(gallery, as_json)
         return
-    from siamese_index.doctor import examine, mend
+    from siamese_index.analysis.doctor import examine, mend
 
     found = examine(gallery)
     if fix and any(finding.mendable for finding in found.findings):

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Gallery, Tower, sources
+from siamese_index import BadInput, Gallery, Tower
+from siamese_index.samples import sources
 
 from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, app
 from .asking import ThresholdOption, in_words
@@ -41,7 +42,7 @@ def evaluate(
 
     Further columns of a .csv (path,label,…) are tags: the figures are broken down by them.
     """
-    from siamese_index import evaluation
+    from siamese_index.analysis import evaluation
     from siamese_index.files import refuse_to_replace
 
     if report is not None:
@@ -79,14 +80,14 @@ def _open_set(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    from siamese_index import evaluation
+    from siamese_index.analysis import evaluation
 
     with Gallery.open(gallery) as opened:
         items = sources.items(probes)
         with progress("identifying", len(items)) as tick:
             result = evaluation.evaluate(opened, items, k=k, fpir=fpir, given=threshold, tags=items.tags, progress=tick)
         if report is not None:
-            from siamese_index.evaluation_page import evaluation_page
+            from siamese_index.analysis.evaluation_page import evaluation_page
 
             about = f"{probes}, asked of {gallery} at revision {opened.revision}."
             _write(report, evaluation_page(opened, result, about, in_words(result.evidence)))
@@ -112,13 +113,13 @@ def _open_set(
 
 
 def _pairs(probes: str, gallery: Place, report: Path | None, as_json: bool) -> None:
-    from siamese_index import evaluation
+    from siamese_index.analysis import evaluation
 
     listed = sources.pairs(probes)
     with Gallery.open(gallery) as opened, progress("embedding", len(listed.items)) as tick:
         result = evaluation.evaluate_pairs(opened, listed, tick)
     if report is not None:
-        from siamese_index.evaluation_page import pairs_page
+        from siamese_index.analysis.evaluation_page import pairs_page
 
         _write(report, pairs_page(result, f"{probes}, compared by the tower of {gallery}."))
     if as_json or not sys.stdout.isatty():
@@ -129,7 +130,7 @@ def _pairs(probes: str, gallery: Place, report: Path | None, as_json: bool) -> N
 
 
 def _one_shot(probes: str, tower: Path | None, gallery: Place, report: Path | None, as_json: bool) -> None:
-    from siamese_index import evaluation
+    from siamese_index.analysis import evaluation
     from siamese_index.files import refuse_to_replace
 
     if report is not None:
@@ -140,7 +141,7 @@ def _one_shot(probes: str, tower: Path | None, gallery: Place, report: Path | No
         with Gallery.open(gallery) as opened:
             result = evaluation.evaluate_one_shot(opened.tower, probes)
     if report is not None:
-        from siamese_index.evaluation_page import one_shot_page
+        from siamese_index.analysis.evaluation_page import one_shot_page
 
         _write(report, one_shot_page(result, f"{probes}, answered by {tower or gallery}."))
     if as_json or not sys.stdout.isatty():

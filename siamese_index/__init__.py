@@ -8,53 +8,88 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .answering import Outlook, Verification
-    from .calibrating import Calibration
-    from .decision import Candidate, Decision, Evidence
-    from .enrollment import Enrollment, Refusal
-    from .errors import BadInput, Conflict, Damaged, Locked, Missing, NotInstalled, SiameseIndexError, Unreadable
-    from .gallery import Gallery
-    from .planning import Capacity, Plan
-    from .tower import Cohort, Tower, TowerFile
+from ._version import __version__
 
-# ONNX Runtime counts this only before it is imported; without it a device id is made and a server is looked up.
+if TYPE_CHECKING:
+    from .calibrate import Calibration
+    from .enrollment import Enrollment
+    from .errors import (
+        BadInput,
+        Conflict,
+        Damaged,
+        Locked,
+        Missing,
+        NotInstalled,
+        Refusal,
+        SiameseIndexError,
+        Unreadable,
+    )
+    from .gallery import Gallery
+    from .identify import Outlook, Verification
+    from .thresholds.decision import Candidate, Decision, Evidence
+    from .thresholds.planning import Capacity, Plan
+    from .towers.tower import Tower
+    from .towers.tower_file import Cohort, TowerFile
+
+# ONNX Runtime reads this when it is imported; without it a device id is written and a server is looked up.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
-__all__ = [
-    "BadInput", "Calibration", "Candidate", "Capacity", "Cohort", "Conflict", "Damaged", "Decision", "Enrollment",
-    "Evidence", "Gallery", "Locked", "Missing", "NotInstalled", "Outlook", "Plan", "Refusal", "SiameseIndexError",
-    "Tower", "TowerFile", "Unreadable", "Verification",
-]  # fmt: skip
-
-# Imported when first used: the command line has something to say before numpy is loaded.
-_ROOMS = {
-    "answering": ("Outlook", "Verification"),
-    "calibrating": ("Calibration",),
-    "decision": ("Candidate", "Decision", "Evidence"),
-    "enrollment": ("Enrollment", "Refusal"),
-    "errors": (
-        "BadInput",
-        "Conflict",
-        "Damaged",
-        "Locked",
-        "Missing",
-        "NotInstalled",
-        "SiameseIndexError",
-        "Unreadable",
-    ),
-    "gallery": ("Gallery",),
-    "planning": ("Capacity", "Plan"),
-    "tower": ("Cohort", "Tower", "TowerFile"),
+# Each is imported when first used: the command line has something to say before numpy is loaded.
+_HOMES = {
+    "Gallery": "gallery",
+    "Enrollment": "enrollment",
+    "Calibration": "calibrate",
+    "Outlook": "identify",
+    "Verification": "identify",
+    "Candidate": "thresholds.decision",
+    "Decision": "thresholds.decision",
+    "Evidence": "thresholds.decision",
+    "Capacity": "thresholds.planning",
+    "Plan": "thresholds.planning",
+    "Tower": "towers.tower",
+    "Cohort": "towers.tower_file",
+    "TowerFile": "towers.tower_file",
+    "BadInput": "errors",
+    "Conflict": "errors",
+    "Damaged": "errors",
+    "Locked": "errors",
+    "Missing": "errors",
+    "NotInstalled": "errors",
+    "Refusal": "errors",
+    "SiameseIndexError": "errors",
+    "Unreadable": "errors",
 }
+__all__ = [
+    "BadInput",
+    "Calibration",
+    "Candidate",
+    "Capacity",
+    "Cohort",
+    "Conflict",
+    "Damaged",
+    "Decision",
+    "Enrollment",
+    "Evidence",
+    "Gallery",
+    "Locked",
+    "Missing",
+    "NotInstalled",
+    "Outlook",
+    "Plan",
+    "Refusal",
+    "SiameseIndexError",
+    "Tower",
+    "TowerFile",
+    "Unreadable",
+    "Verification",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
-    for room, names in _ROOMS.items():
-        if name in names:
-            return getattr(import_module(f".{room}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

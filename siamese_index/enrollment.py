@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import unicodedata
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import images
-from .answering import Answering, Outlook
-from .calibration import Threshold
-from .decision import Rule
-from .embedding import Embed
-from .errors import BadInput, Conflict, SiameseIndexError
-from .fusion import all_distances, to_identity
-from .images import Picture
-from .store import Store, TowerRow
-from .vectors import Vectors
+from siamese_index.samples import quality
 
-NAME_LIMIT = 255
+from .errors import BadInput, Conflict, Refusal, SiameseIndexError
+from .identify import Answering, Outlook
+from .samples import images
+from .samples.images import Picture, Progress, picture_name
+from .samples.sources import clean_name
+from .search.fusion import all_distances, to_identity
+from .store.rows import TowerRow
+from .store.store import Store
+from .thresholds.decision import Rule
+from .thresholds.learning import Threshold
+from .towers.embedding import Embed
+from .vectors import Vectors, unit, with_lengths
+
 Conflicts = Literal["allow", "refuse", "refuse when sure"]
+
+
 SURE = 0.02  # FPIR
+
+
 TWIN = 0.25  # templates nearer than this may be of one picture, saved twice: their pixels tell
-Progress = Callable[[int], None]  # called with how many more items are done
+
+
 Sample = tuple[str, bytes, str, bytes | None]  # identity, SHA-256, source, the picture to keep
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A sample or probe that was not taken, and why."""
-
-    source: str
-    error: SiameseIndexError
 
 
 @dataclass(slots=True)
@@ -193,7 +194,7 @@ def _without_conflicts(
             close = np.flatnonzero((among[at - block, :at] <= tau) & taken[:at])
             beside = [(float(among[at - block, j]), samples[j][0], -1) for j in close.tolist()]
             other, who, sample = min([n for n in near + beside if n[1] != name], default=(np.inf, "", -1))
-            if own and own.distance < TWIN and images.alike(picture, store.picture(labels[own.template][1])):
+            if own and own.distance < TWIN and quality.alike(picture, store.picture(labels[own.template][1])):
                 total.already.append((name, source))
                 continue
             if other <= tau:
@@ -202,7 +203,7 @@ def _without_conflicts(
                     templates = store.templates_of(tower.id, tower.dimension, known[name])[1]
                     mine = min(mine, to_identity(new[at], templates, fusion))
                 if other < mine and not anywhere.is_ambiguous(other, mine):
-                    twin = sample >= 0 and other < TWIN and images.alike(picture, store.picture(sample))
+                    twin = sample >= 0 and other < TWIN and quality.alike(picture, store.picture(sample))
                     error = _taken(source, name, who) if twin else _conflict(source, name, who, other, mine, tau)
                     _refuse(total, source, error, strict)
                     continue
@@ -233,24 +234,104 @@ def _taken(source: str, name: str, holder: str) -> BadInput:
     )
 
 
-def clean_name(name: str, what: str = "name") -> str:
-    """Return the name as it is stored: NFC, without spaces around it. `what` it is, for errors.
-
-    Raises BadInput for an empty name, one of more than NAME_LIMIT characters, or one with line
-    breaks or other control characters.
-    """
-    if name.isascii() and name.isprintable() and 0 < len(name.strip()) == len(name) <= NAME_LIMIT:
-        return name  # most are: a million names take their time
-    cleaned = unicodedata.normalize("NFC", name).strip()
-    if not cleaned:
-        raise BadInput(f"The {what} is empty.", remedy=f"Give the {what}, or leave it out.")
-    if len(cleaned) > NAME_LIMIT:
-        raise BadInput(f"The {what} has {len(cleaned):,} characters.", f"At most {NAME_LIMIT} are kept.")
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in cleaned):
-        raise BadInput(f"The {what} {cleaned!r} contains line breaks or control characters.")
-    return cleaned
+CHUNK = 1024  # pictures per transaction when enrolling many
 
 
-def picture_name(picture: Picture, number: int) -> str:
-    """Return what to call a picture in answers: its path, or its number."""
-    return f"picture {number}" if isinstance(picture, bytes) else str(picture)
+VECTOR_CHUNK = 131_072  # vectors
+
+
+class _TakenBack(Exception):
+    """Ends the transaction of a dry run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms samples are enrolled."""
+
+    conflicts: Conflicts
+    floor: Mapping[str, float] = field(default_factory=dict)  # the least of each measure of `quality.quality`
+    dry_run: bool = False
+    tags: tuple[tuple[str, str], ...] = ()  # for the identities of what is enrolled
+
+
+class Enrolling:
+    """Enrolls for the active tower, on the same terms, and counts in `total` what became of everything."""
+
+    def __init__(self, store: Store, answering: Answering, active: Callable[[], TowerRow], terms: Terms) -> None:
+        self._store, self._answering, self._terms = store, answering, terms
+        self._active, self._tower = active, active()
+        self.total = Enrollment(revision=answering.revision)
+
+    def pictures(
+        self,
+        items: Iterable[tuple[str, Picture]],
+        embed: Callable[[], Embed],
+        progress: Progress | None = None,
+        strict: bool = False,
+    ) -> Enrollment:
+        """Enroll (name, picture) items; all or none if `strict`, and a dry run, are one transaction.
+
+        `embed` gives what embeds with the tower that is active when a transaction's pictures are taken in.
+        """
+        waiting, size = iter(items), None if strict or self._terms.dry_run else CHUNK
+        chunk = list(itertools.islice(waiting, size))
+        while True:
+            self._pictures(chunk, embed(), progress, strict)
+            if not (chunk := list(itertools.islice(waiting, size))):
+                return self.total
+            self._tower = self._active()
+
+    def _pictures(
+        self, items: Sequence[tuple[str, Picture]], embed: Embed, progress: Progress | None, strict: bool
+    ) -> None:
+        keep = self._store.settings().keep_pictures
+        samples, vectors = take(
+            items, embed, self._tower.dimension, self.total, strict, keep, self._terms.floor, progress, self._holder
+        )
+        with contextlib.suppress(_TakenBack), self._store.writing("enroll"):
+            self._write(samples, vectors, strict)
+            if self._terms.dry_run:
+                self.total.outlook = self._answering.outlook()
+                raise _TakenBack
+
+    def vectors(
+        self, names: Sequence[str], vectors: Any, progress: Progress | None = None, strict: bool = False
+    ) -> Enrollment:
+        """Enroll vectors (n, dimension) under `names` (n,), all of which are checked before the first is enrolled.
+
+        All of them are one transaction if `strict`. Raises BadInput.
+        """
+        if self._tower.has_network:
+            path = self._store.path
+            raise BadInput(f"{path}: this gallery embeds pictures itself.", remedy="Enroll pictures, not vectors.")
+        if len(np.shape(vectors)) != 2:
+            raise BadInput(f"These are not vectors: shape {np.shape(vectors)}.", "Expected shape (n, dimension).")
+        if len(names) != len(vectors):
+            raise BadInput(f"{len(names):,} names for {len(vectors):,} vectors.", "Each vector needs its name.")
+        names = [clean_name(name) for name in names]
+        size = max(1, len(names)) if strict else VECTOR_CHUNK
+        parts = [slice(first, first + size) for first in range(0, len(names), size)] or [slice(0, 0)]
+        for part in parts if len(parts) > 1 else ():
+            with_lengths(vectors[part], self._tower.dimension, part.start)
+        for part in parts:
+            rows = unit(vectors[part], self._tower.dimension, part.start)
+            samples = [
+                (name, hashlib.sha256(row).digest(), f"row {number}", None)
+                for number, (name, row) in enumerate(zip(names[part], rows, strict=True), part.start)
+            ]
+            with self._store.writing("enroll"):
+                self._write(samples, rows, strict)
+            if progress:
+                progress(len(rows))
+        return self.total
+
+    def _write(self, samples: Sequence[Sample], vectors: Vectors, strict: bool) -> None:
+        write(
+            self._store, self._answering, self._tower, samples, vectors, self.total, strict, self._terms.conflicts,
+            self._terms.tags,
+        )  # fmt: skip
+
+    def _holder(self, digest: bytes) -> str | None:
+        with self._store.reading():
+            found = self._store.holders([digest]).get(digest)
+        return found[1] if found else None

@@ -12,6 +12,8 @@ SiameseIndexError        2  base; itself never raised
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class SiameseIndexError(Exception):
     """Says `what` happened, `why`, and the `remedy`: three lines for the person who must act."""
@@ -64,3 +66,11 @@ class NotInstalled(SiameseIndexError):
     """An optional part is missing; the remedy is a pip command."""
 
     exit_code = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A sample or probe that was not taken, and why."""
+
+    source: str
+    error: SiameseIndexError

@@ -16,28 +16,32 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import enrollment, generations, images
-from .answering import Answering, Outlook, Question, Verification, share
-from .calibrating import Calibration, Stranger, calibrate, calibrated
-from .calibration import DEFAULT_FPIR, Threshold
-from .copies import backup, restore
-from .decision import Decision
-from .embedding import ahead, local
-from .enrolling import Enrolling, Terms
-from .enrollment import Conflicts, Enrollment, Progress, Refusal, clean_name, picture_name
-from .errors import BadInput, Missing, SiameseIndexError
-from .fusion import Fusion, all_distances, fused_by_identity, to_identity
-from .images import Picture
-from .store import IdentityRow, SampleRow, Store, TowerRow, connect, creating
-from .tower import BATCH, Taken, Tower, TowerFile
+from . import enrollment, promote
+from .calibrate import Calibration, Stranger, calibrate, calibrated
+from .enrollment import Conflicts, Enrolling, Enrollment, Terms
+from .errors import BadInput, Missing, Refusal, SiameseIndexError
+from .identify import Answering, Outlook, Question, Verification, share
+from .samples import images
+from .samples.images import Picture, Progress, picture_name
+from .samples.sources import clean_name
+from .search.fusion import all_distances, fused_by_identity, to_identity
+from .store.backup import backup, restore
+from .store.opening import connect, creating
+from .store.rows import Fusion, IdentityRow, SampleRow, TowerRow
+from .store.store import Store
+from .thresholds.decision import Decision
+from .thresholds.learning import DEFAULT_FPIR, Threshold
+from .towers.embedding import ahead, local
+from .towers.tower import BATCH, Taken, Tower
+from .towers.tower_file import TowerFile
 from .vectors import Vectors, distances, unit, unpack
 
 if TYPE_CHECKING:
-    from .audit import Audit
-    from .planning import Capacity, Plan, Planner
-    from .replay import Replay
-    from .status import IndexStatus
-    from .strangers import Cohort
+    from .analysis.audit import Audit
+    from .analysis.index_status import IndexStatus
+    from .analysis.replay import Replay
+    from .thresholds.impostor_searches import Cohort
+    from .thresholds.planning import Capacity, Plan, Planner
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ class Gallery:
         with creating(path, share(fpir), keep_pictures, nodes) as store:
             event = store.record("init")
             if content is not None:
-                row = generations.insert_tower(store, event, content, None)
+                row = promote.insert_tower(store, event, content, None)
             else:
                 nothing = np.zeros((2, 0), np.float32)
                 row = store.add_tower(event, f"vectors-{dimension}", dimension or 0, {}, nothing, None, None, None)
@@ -193,7 +197,7 @@ class Gallery:
         Enrolling the same picture under the same name again changes nothing and is reported in
         `already`; under another name it raises BadInput. A picture that looks like another enrolled
         identity, by a threshold that strangers set, raises Conflict unless `conflicts` is "allow"; one below a
-        `floor` of quality (see `images.quality`), or unreadable, raises Unreadable. With `dry_run`
+        `floor` of quality (see `quality.quality`), or unreadable, raises Unreadable. With `dry_run`
         nothing is kept, and the answer says what would become of it. The identity gets the `tags`, beside
         those it has.
         """
@@ -222,7 +226,7 @@ class Gallery:
         enrolling = self._enrolling(Terms(conflicts, floor or {}, dry_run, _tags(tags)))
         if dask is None:
             return enrolling.pictures(items, lambda: local(self.tower), progress)
-        from .workers import Workers
+        from .towers.workers import Workers
 
         with Workers(dask, self.tower_file(), self.tower) as workers:
             return enrolling.pictures(items, lambda: workers.embed, progress)
@@ -449,7 +453,7 @@ class Gallery:
 
     def replay(self, tower: str | None = None) -> Replay:
         """Ask every logged answer again, of a stored tower (its id or the beginning of it; None: the active one)."""
-        from .replay import replay
+        from .analysis.replay import replay
 
         row, _ = self.tower_record(tower)
         return replay(self._store, self._answering, row, self._open_tower(row) if row.has_network else None)
@@ -494,7 +498,7 @@ class Gallery:
 
     def index_status(self) -> IndexStatus:
         """Return what finds the nearest templates, why, and how often it finds what an exact search does."""
-        from .status import measured
+        from .analysis.index_status import measured
 
         with self._store.reading():
             state = self._answering.state()
@@ -551,7 +555,7 @@ class Gallery:
 
     def planner(self) -> Planner:
         """Return what plans sizes that the gallery does not have, from its strangers. Raises BadInput with too few."""
-        from .planning import Planner
+        from .thresholds.planning import Planner
 
         with self._store.reading():
             tower = self._active()
@@ -568,7 +572,7 @@ class Gallery:
 
     def audit(self, progress: Progress | None = None) -> Audit:
         """Examine what is enrolled: what is mistaken, doubled, unlike the rest, hit by strangers or missed."""
-        from .audit import audit
+        from .analysis.audit import audit
 
         return audit(self._store, self._answering, progress)
 
@@ -638,7 +642,7 @@ class Gallery:
     def tower_record(self, tower: str | None = None) -> tuple[TowerRow, bool]:
         """Return what is known of a tower (None: the active one), and whether it is active. Raises Missing."""
         active = self._active()
-        row = active if tower is None else generations.find_tower(self._store, tower)
+        row = active if tower is None else promote.find_tower(self._store, tower)
         return row, row.id == active.id
 
     def tower_file(self, tower: str | None = None) -> TowerFile:
@@ -655,9 +659,7 @@ class Gallery:
         Tower(content.onnx, content.card, content.id)
         with self._store.writing("add tower"):
             if all(row.sha256 != content.id for row in self._store.towers()):
-                generations.insert_tower(
-                    self._store, self._store.record("add tower", tower=content.id), content, report
-                )
+                promote.insert_tower(self._store, self._store.record("add tower", tower=content.id), content, report)
         return content.id
 
     def promote(self, tower: str, progress: Progress | None = None) -> int:
@@ -666,11 +668,11 @@ class Gallery:
         `tower` is its id, or the beginning of it. Searches go on with the old tower until one
         transaction switches. Interrupted, it can be repeated and goes on where it was.
         """
-        row = generations.find_tower(self._store, tower)
+        row = promote.find_tower(self._store, tower)
         active = self._active()
         if row.id == active.id:
             raise BadInput(f"Tower {row.sha256[:12]} is the active one already.")
-        return generations.switch(self._store, self._answering, active.id, row, self._open_tower(row), None, progress)
+        return promote.switch(self._store, self._answering, active.id, row, self._open_tower(row), None, progress)
 
     def rollback(self, progress: Progress | None = None) -> str:
         """Go back to the generation before the active one; return its tower's id.
@@ -683,9 +685,7 @@ class Gallery:
             if before is None:
                 raise BadInput("There is no generation to go back to.", "This gallery has only had one tower.")
             row = self._store.tower(self._store.generation_tower(before))
-        generations.switch(
-            self._store, self._answering, self._active().id, row, self._open_tower(row), before, progress
-        )
+        promote.switch(self._store, self._answering, self._active().id, row, self._open_tower(row), before, progress)
         return row.sha256
 
     # -- whole galleries ----------------------------------------------------------------------

@@ -42,12 +42,15 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
     """Do everything that changes a gallery; print one acknowledgement per finished operation."""
     import onnxruntime  # noqa: F401  # imports are not what is tortured
 
-    from siamese_index import Gallery, TowerFile, base, images, index, store
+    from siamese_index import Gallery, TowerFile
+    from siamese_index.samples import images
+    from siamese_index.search import cache, file_index
+    from siamese_index.store import address
     from siamese_index.training.glyphs import glyph
 
-    index.BASE_MINIMUM = 4  # so that this short life has caches
+    file_index.BASE_MINIMUM = 4  # so that this short life has caches
     if mutant == "split-transaction":
-        whole = store.Store.add_samples
+        whole = address.Store.add_samples
 
         def split(self, *arguments):
             result = whole(self, *arguments)
@@ -55,11 +58,11 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
             self._db.execute("BEGIN IMMEDIATE")
             return result
 
-        store.Store.add_samples = split
+        address.Store.add_samples = split
     if mutant == "cache-in-place":
         import contextlib
 
-        base.replacing = contextlib.contextmanager(lambda path: iter([path]))
+        cache.replacing = contextlib.contextmanager(lambda path: iter([path]))
 
     def picture(number: int, hand: int) -> bytes:
         return images.encode(glyph(number, hand))
@@ -125,8 +128,9 @@ def complaints(path: Path) -> list[str]:
     """What is wrong with the gallery as it is, before and after it is searched."""
     if not path.exists():
         return []
-    from siamese_index import Gallery, files, images
-    from siamese_index.doctor import examine
+    from siamese_index import Gallery, files
+    from siamese_index.analysis.doctor import examine
+    from siamese_index.samples import images
     from siamese_index.training.glyphs import glyph
 
     Gallery.open(path).close()  # sweeps what the kill left
@@ -270,7 +274,8 @@ def make_material(folder: Path) -> Path:
 import sys
 from pathlib import Path
 import keras, numpy as np
-from siamese_index import Cohort, images
+from siamese_index import Cohort
+from siamese_index.samples import images
 from siamese_index.training import towers
 from siamese_index.training.export import export
 from siamese_index.training.glyphs import glyph

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index import BadInput, Gallery, Missing, NotInstalled, SiameseIndexError, Unreadable, images, sources
-from siamese_index.sources import Item, Items
+from siamese_index import BadInput, Gallery, Missing, NotInstalled, SiameseIndexError, Unreadable
+from siamese_index.samples import framing, images, sources
+from siamese_index.samples.sources import Item, Items
 from siamese_index.vectors import unpack
 
 Report = Callable[[dict[str, Any]], None]
@@ -122,7 +123,7 @@ class Data:
         """Return a sample's bytes as they came in, and what the tower takes."""
         data = images.read(self.items[position][1])
         if len(self.shape) == 3:
-            return data, images.load(data, self.shape[0], self.shape[1], self.shape[2], self.frame)
+            return data, framing.load(data, self.shape[0], self.shape[1], self.shape[2], self.frame)
         vector = unpack(data)
         if vector.shape != self.shape:
             raise Unreadable(f"The vector has {len(vector)} numbers.", f"The others have {self.shape[0]}.")

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from siamese_index import BadInput, Cohort, NotInstalled, TowerFile
 from siamese_index import __version__ as version
-from siamese_index.comparison import tower_figures
-from siamese_index.planning import Planner
+from siamese_index.analysis.comparison import tower_figures
+from siamese_index.thresholds.planning import Planner
 from siamese_index.vectors import unit
 
 from .child import CHECKPOINT

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index import images
+from siamese_index.samples import images
 
 SIDE = 64
 

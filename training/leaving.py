@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index import BadInput, Cohort, Missing, NotInstalled, TowerFile
-from siamese_index import report as html
-from siamese_index.comparison import leave_one_out
+from siamese_index.analysis import html as html
+from siamese_index.analysis.comparison import leave_one_out
 from siamese_index.files import replace_file
 
 from .data import Data, Report

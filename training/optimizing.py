@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index import BadInput, Cohort, Gallery, Tower, TowerFile, images
-from siamese_index.comparison import compare
-from siamese_index.tower import BATCH
+from siamese_index import BadInput, Cohort, Gallery, Tower, TowerFile
+from siamese_index.analysis.comparison import compare
+from siamese_index.samples import images
+from siamese_index.towers.tower import BATCH
 
 from .child import Report
 from .data import enrolled, source
@@ -30,7 +31,7 @@ class Optimization:
     """A candidate of 8-bit numbers beside the active tower, on the same searches; stored only if it is as good."""
 
     tower: str  # id
-    report: dict[str, Any]  # as `siamese_index.comparison.compare` returns it, with `speed` and `size`
+    report: dict[str, Any]  # as `siamese_index.analysis.comparison.compare` returns it, with `speed` and `size`
     accepted: bool
     why: str
 

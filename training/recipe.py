@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from siamese_index import BadInput, Missing, SiameseIndexError, Unreadable, images
-from siamese_index.images import FRAMES
-from siamese_index.sources import Item, Items
+from siamese_index import BadInput, Missing, SiameseIndexError, Unreadable
+from siamese_index.samples import images
+from siamese_index.samples.framing import FRAMES
+from siamese_index.samples.sources import Item, Items
 from siamese_index.vectors import unpack
 
 from .augment import Jitter

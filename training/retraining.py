@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siamese_index import BadInput, Gallery, Tower, images
-from siamese_index.comparison import compare
-from siamese_index.store import place_of
+from siamese_index import BadInput, Gallery, Tower
+from siamese_index.analysis.comparison import compare
+from siamese_index.samples import images
+from siamese_index.store.address import place_of
 
 from .child import Report, run
 from .data import enrolled
@@ -23,7 +24,7 @@ class Retraining:
     """A stored, inactive candidate and its figures beside the active tower's, on the same searches."""
 
     tower: str  # id
-    report: dict[str, Any]  # as `siamese_index.comparison.compare` returns it
+    report: dict[str, Any]  # as `siamese_index.analysis.comparison.compare` returns it
 
     @property
     def better(self) -> bool:

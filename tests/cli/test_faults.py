@@ -13,7 +13,7 @@ import time
 import pytest
 
 from siamese_index import Gallery
-from siamese_index.doctor import examine
+from siamese_index.analysis.doctor import examine
 from siamese_index.training.glyphs import draw
 
 SIDX = [sys.executable, "-c", "from siamese_index.cli import run; run()"]
@@ -44,7 +44,7 @@ def test_a_full_disk_is_told_and_costs_nothing(people):
     assert examine(people / "people.gallery").findings == ()
 
 
-WAL = "import siamese_index.sqlite as s, sys; s.wal_is_safe = lambda *_: True; sys.argv[0] = 'sidx'; "
+WAL = "import siamese_index.store.sqlite as s, sys; s.wal_is_safe = lambda *_: True; sys.argv[0] = 'sidx'; "
 
 
 @pytest.fixture(params=["journal", "wal"])

@@ -120,7 +120,8 @@ def test_an_empty_argument_is_refused_and_nothing_below_the_folder_is_taken(sidx
 
 
 def test_an_empty_path_is_refused_by_the_library_too(people):
-    from siamese_index import BadInput, sources
+    from siamese_index import BadInput
+    from siamese_index.samples import sources
 
     for call in (lambda: Gallery.open(""), lambda: sources.items(""), lambda: sources.samples([""]),
                  lambda: Gallery.create("", dimension=8)):  # fmt: skip
@@ -214,7 +215,8 @@ def test_modules_beside_the_pictures_are_not_run(people, world, tmp_path_factory
     trained = run("train", str(world / "learn"), "-o", "t.tower", "--steps", "2", "--size", "16", "--dimension", "8")
     assert trained.returncode == 0, trained.stderr
     rebuilt = subprocess.run(
-        [sys.executable, "-P", "-c", "from siamese_index import index, scan, Gallery\n"
+        [sys.executable, "-P", "-c", "from siamese_index import Gallery\n"
+         "from siamese_index.search import file_index as index, scan\n"
          "scan.SCANNED, index.BASE_MINIMUM = 100, 1\n"
          "g = Gallery.open('people.gallery'); g.identify('known.png')\n"
          "child = g._answering.searcher(g._answering.state()).index._rebuilding\n"

@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from siamese_index import Tower, images
+from siamese_index import Tower
+from siamese_index.samples import images
 from siamese_index.training import train
 
 pytestmark = [pytest.mark.real, pytest.mark.keras]

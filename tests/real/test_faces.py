@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from siamese_index import Gallery
-from siamese_index.evaluation import evaluate
+from siamese_index.analysis.evaluation import evaluate
 from siamese_index.training import train
 
 pytestmark = [pytest.mark.real, pytest.mark.keras]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Gallery, Missing, Unreadable, images, sources
-from siamese_index.sources import Items
+from siamese_index import BadInput, Gallery, Missing, Unreadable
+from siamese_index.samples import framing, images, sources
+from siamese_index.samples.sources import Items
 from siamese_index.training import fit
 from siamese_index.training.data import Data, source
 from siamese_index.training.glyphs import glyph
@@ -30,7 +31,7 @@ def test_samples_beyond_the_budget_are_decoded_when_they_are_needed():
     assert len(part._cache) == 5 and len(whole._cache) == 36
     wanted = np.array([35, 0, 4, 5, 20, 20])
     assert np.array_equal(whole.take(wanted), part.take(wanted))
-    assert np.array_equal(part.take([7])[0], images.load(items[7][1], 32, 32, 1))
+    assert np.array_equal(part.take([7])[0], framing.load(items[7][1], 32, 32, 1))
 
 
 def test_what_cannot_be_read_is_left_out_by_name_and_the_rest_is_used(tmp_path):

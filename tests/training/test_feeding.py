@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, images
+from siamese_index import BadInput
+from siamese_index.samples import images
 from siamese_index.training import recipe
 from siamese_index.training.augment import Jitter, jittered, shaken, turned
 from siamese_index.training.feeding import Sampler

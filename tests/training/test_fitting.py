@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Damaged, Gallery, Missing, Tower, TowerFile, sources
+from siamese_index import BadInput, Damaged, Gallery, Missing, Tower, TowerFile
+from siamese_index.samples import sources
 from siamese_index.training import train
 from siamese_index.training.glyphs import draw
 from siamese_index.training.loop import Checkpoint, State, better, lowest, rate_at, refuse_collapsed
@@ -355,8 +356,8 @@ def test_what_is_resident_does_not_grow_with_the_pictures():
     script = """
         import resource
         import numpy as np
-        from siamese_index import images
-        from siamese_index.sources import Items
+        from siamese_index.samples import images
+        from siamese_index.samples.sources import Items
         from siamese_index.training.data import Data
         from siamese_index.training.glyphs import glyph
 

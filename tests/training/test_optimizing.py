@@ -8,7 +8,7 @@ from siamese_index.training.optimizing import _shortcoming, optimize
 
 
 def test_an_optimized_tower_is_a_candidate_only_if_it_is_as_good(tower_file, world, tmp_path):
-    from siamese_index.sources import items
+    from siamese_index.samples.sources import items
 
     with Gallery.create(tmp_path / "people.gallery", tower_file) as gallery:
         gallery.enroll_many(items(world / "people"))

@@ -5,8 +5,9 @@ import tomllib
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Missing, Unreadable, images
-from siamese_index.sources import Items
+from siamese_index import BadInput, Missing, Unreadable
+from siamese_index.samples import images
+from siamese_index.samples.sources import Items
 from siamese_index.training import look, recipe
 from siamese_index.training.glyphs import glyph
 from siamese_index.vectors import pack

@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Gallery, Missing, Tower, TowerFile, Unreadable, images, sources
+from siamese_index import BadInput, Gallery, Missing, Tower, TowerFile, Unreadable
+from siamese_index.samples import images, sources
 from siamese_index.training import retrain, train
 from siamese_index.training.glyphs import draw, glyph
 from siamese_index.training.retraining import own_recipe

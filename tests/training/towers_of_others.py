@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from siamese_index import BadInput, Missing, Tower
-from siamese_index.sources import items
+from siamese_index.samples.sources import items
 from siamese_index.training import recipe, towers
 from siamese_index.training.data import Source
 from siamese_index.training.fit import Settings, fit

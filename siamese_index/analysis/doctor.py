@@ -1,0 +1,151 @@
+"""Is this gallery what it should be? Checks only read; `mend` repairs what can be derived anew."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from siamese_index.errors import SiameseIndexError
+from siamese_index.files import drop_cache, leftovers
+from siamese_index.identify import Answering
+from siamese_index.store.address import place_of
+from siamese_index.store.opening import connect
+from siamese_index.store.store import Store
+from siamese_index.thresholds.impostor_searches import Cohort
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be; `mendable` if `doctor --fix` can put it right without loss."""
+
+    what: str
+    mendable: bool
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found, and the facts that a report of a problem should name."""
+
+    findings: tuple[Finding, ...]
+    facts: dict[str, str]
+
+
+def examine(path: str | Path) -> Examination:
+    """Check a gallery from the file's bytes to its threshold. Raises Missing or Damaged if it cannot be opened."""
+    # Before it is opened: opening sweeps leftovers.
+    place = place_of(path)
+    found = _files(place) if isinstance(place, Path) else []
+    store = connect(path)
+    try:
+        found += [Finding(f"database: {problem}", False) for problem in store.problems()]
+        facts = store.facts()
+        with store.reading():
+            found += _content(store)
+            facts["revision"] = str(store.revision()[0])
+    finally:
+        store.close()
+    return Examination(tuple(found), facts)
+
+
+def _files(gallery: Path) -> list[Finding]:
+    found = [Finding(f"{p.name}: left behind by a killed write", True) for p in leftovers(gallery)]
+    if stat.S_IMODE(gallery.stat().st_mode) & 0o077 if gallery.exists() else False:
+        found.append(Finding("other users may read the gallery", True))
+    return found
+
+
+def mend(path: str | Path) -> None:
+    """Repair what is derived: rights, leftovers, cache, strangers' distances."""
+    gallery = place_of(path)
+    if isinstance(gallery, Path):
+        for leftover in leftovers(gallery):
+            leftover.unlink(missing_ok=True)
+        os.chmod(gallery, 0o600)  # noqa: PTH101
+        drop_cache(gallery)
+    store = connect(path)
+    try:
+        with store.writing("mend"):
+            if store.settings().tower is not None:
+                cohort = _cohort(store)
+                if cohort.stale():
+                    store.record("mend")
+                    cohort.recompute()
+    finally:
+        store.close()
+
+
+def _content(store: Store) -> list[Finding]:
+    checks: list[Callable[[Store], list[Finding]]] = [_towers, _templates, _counts, _strangers, _cache]
+    found = []
+    for check in checks:
+        try:
+            found += check(store)
+        except SiameseIndexError as error:
+            found.append(Finding(str(error).replace("\n", " "), False))
+    return found
+
+
+def _towers(store: Store) -> list[Finding]:
+    if store.settings().tower is None:
+        return [Finding("there is no active tower", False)]
+    found = []
+    for row in store.towers():
+        if row.has_network and hashlib.sha256(store.onnx(row.id)).hexdigest() != row.sha256:
+            found.append(Finding(f"tower {row.sha256[:12]} is not what was stored", False))
+    return found
+
+
+def _templates(store: Store) -> list[Finding]:
+    active = store.settings().tower
+    if active is None:
+        return []
+    found = []
+    row = store.tower(active)
+    _, _, vectors = store.templates_after(active, row.dimension, 0)
+    bad = int(np.sum(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3)))
+    if bad:
+        found.append(Finding(f"{bad} templates are not unit vectors", False))
+    missing = len(store.without_template(active, -1))
+    if missing:
+        found.append(Finding(f"{missing} samples have no template of the active tower", False))
+    return found
+
+
+def _counts(store: Store) -> list[Finding]:
+    found = []
+    if store.identity_count() != len(store.identity_names()):
+        found.append(Finding("the number of identities is not that of those enrolled", False))
+    for row in store.towers():
+        if store.template_total(row.id) != store.templates_stored(row.id):
+            found.append(
+                Finding(f"the number of templates of tower {row.sha256[:12]} is not that of those stored", False)
+            )
+    return found
+
+
+def _strangers(store: Store) -> list[Finding]:
+    if store.settings().tower is None:
+        return []
+    wrong = _cohort(store).stale()
+    return [Finding(f"{wrong} stranger searches are not up to date", True)] if wrong else []
+
+
+def _cohort(store: Store) -> Cohort:
+    cohort = Answering(store).cohort()
+    cohort.read()
+    return cohort
+
+
+def _cache(store: Store) -> list[Finding]:
+    active = store.settings().tower
+    if active is None:
+        return []
+    row = store.tower(active)
+    problem = store.index(row).problem()
+    return [Finding(f"cache: {problem}; searches do without it", True)] if problem else []

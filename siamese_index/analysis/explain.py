@@ -1,0 +1,170 @@
+"""Why this answer? The reasoning in words, and a picture: the probe, who is nearest, and what drove the distance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.gallery import Gallery
+from siamese_index.identify import Question
+from siamese_index.samples import images
+from siamese_index.samples.images import Picture, Pixels
+from siamese_index.thresholds.decision import Decision, Rule
+from siamese_index.thresholds.learning import Threshold
+from siamese_index.vectors import distances
+
+PATCHES = 8  # along each side; each patch covers two of these steps
+
+
+SIDE = 192  # pixels of each picture of the strip
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An answer with its reasons."""
+
+    decision: Decision
+    words: tuple[str, ...]
+    strip: Pixels | None  # (height, width, 3): probe, what drove it, nearest of the first two; None for vectors
+
+
+def explain(
+    gallery: Gallery,
+    picture: Picture,
+    *,
+    k: int = 5,
+    fpir: float | None = None,
+    threshold: float | None = None,
+    exact: bool = False,
+    tags: Mapping[str, str] | None = None,
+) -> Explanation:
+    """Identify a picture as `Gallery.identify` does, and say why the answer is what it is. Raises Unreadable."""
+    question = Question(k, fpir, threshold, exact)  # what `identify` would refuse is refused
+    # The words and the picture speak of two, whatever is listed.
+    decision = gallery.identify(picture, k=max(2, k), fpir=fpir, threshold=threshold, exact=exact, tags=tags)
+    listed = replace(decision, candidates=decision.candidates[: question.k])
+    learned = gallery.threshold(fpir)
+    words = in_words(decision, learned if threshold is None else None)
+    tower = gallery.tower
+    if tower.takes_numbers or not decision.candidates:
+        return Explanation(listed, words, None)
+    data = images.read(picture)
+    probe = images.decode(data, 3)
+    prepared = np.asarray(tower.prepare(data), np.uint8)
+    nearest = gallery.template(decision.candidates[0].sample)
+    heat = occlusion(gallery, prepared, nearest)
+    panels = [(probe, "probe"), (_overlaid(prepared, heat), "what spoke for the first")]
+    for candidate in decision.candidates[:2]:
+        kept = gallery.picture(candidate.sample)
+        shown = images.decode(kept, 3) if kept is not None else np.full((SIDE, SIDE, 3), 235, np.uint8)
+        panels.append((shown, f"{candidate.rank}: {candidate.distance:.3f}"))
+    return Explanation(listed, words, _strip(panels))
+
+
+def in_words(decision: Decision, learned: Threshold | None) -> tuple[str, ...]:
+    """Return the reasons of an answer, a sentence each. `learned` None: the caller set the threshold."""
+    if not decision.candidates:
+        return ("Nobody is enrolled, so nobody can be named.",)
+    first = decision.candidates[0]
+    evidence, tau = decision.evidence, decision.threshold
+    said = [
+        f"The nearest of those enrolled is {first.identity!r}, {first.distance:.4f} away (0: the same, 2: opposite)."
+    ]
+    if evidence.fusion != "best":
+        said[0] += f" Distances to an identity's templates are fused by their {evidence.fusion}."
+    if tau is None:
+        said.append("There is no threshold: no stranger has been searched for, so nobody is named.")
+        return tuple(said)
+    side = "within" if first.distance <= tau else "beyond"
+    said.append(f"That is {side} the threshold, {tau:.4f}.")
+    if learned is None:
+        said.append("The threshold was set, not learned: nothing is known of its error rates.")
+    else:
+        said.append(_promise(learned))
+    if len(decision.candidates) > 1 and decision.margin is not None:
+        second = decision.candidates[1]
+        said.append(f"The next is {second.identity!r}, {second.distance:.4f}: farther by {decision.margin:.4f}.")
+        if evidence.margin:
+            close = Rule(tau, evidence.margin).is_ambiguous(first.distance, second.distance)
+            said.append(
+                f"Two within the threshold and closer than {evidence.margin:.4f} would be ambiguous;"
+                f" these {'cannot be told apart' if close else 'can be told apart'}."
+            )
+    if decision.expected_false_alarms is not None:
+        said.append(f"By chance {decision.expected_false_alarms:.3g} of those enrolled lie this near to a stranger.")
+    if decision.probability is not None and decision.verdict == "match":
+        said.append(
+            f"Were every second probe a stranger's, {first.identity!r} would be right with probability"
+            f" {decision.probability:.2f}."
+        )
+    said.append({"match": f"So it is {first.identity!r}.", "unknown": "So it is nobody that is enrolled.",
+                 "ambiguous": "So it may be either: ask for another picture."}[decision.verdict])  # fmt: skip
+    return tuple(said)
+
+
+def _promise(learned: Threshold) -> str:
+    e, ends = learned.evidence, learned.interval()
+    told = (
+        f"The threshold comes from {e.searches} searches ({e.source}), worth {e.effective:.0f} independent ones,"
+        f" of which {e.false_alarms} are within it"
+    )
+    if e.target_fpir is None or ends is None:
+        return f"{told}."
+    told += f"; the target is that {e.target_fpir:.2%} of strangers match,"
+    told += f" and the truth is in {ends[0]:.2%} … {ends[1]:.2%} (95 %)."
+    if e.missing:
+        told += f" {e.missing} more independent strangers are needed to promise the target."
+    return told
+
+
+def occlusion(gallery: Gallery, prepared: NDArray[np.uint8], nearest: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (PATCHES, PATCHES): how much farther `nearest` is when a patch of the picture is covered.
+
+    The picture is as the tower takes it; the cover is its mean (Zeiler & Fergus, 2014). Positive: that
+    place spoke for the identity.
+    """
+    tower = gallery.tower
+    height, width = prepared.shape[:2]
+    mean = prepared.reshape(-1, prepared.shape[2]).mean(axis=0).astype(np.uint8)
+    covered = []
+    for row in range(PATCHES):
+        for column in range(PATCHES):
+            picture = prepared.copy()
+            top, left = (row - 0.5) * height / PATCHES, (column - 0.5) * width / PATCHES
+            ys = slice(max(0, round(top)), round(top + 2 * height / PATCHES))
+            xs = slice(max(0, round(left)), round(left + 2 * width / PATCHES))
+            picture[ys, xs] = mean
+            covered.append(picture)
+    vectors = tower.embed([prepared, *covered])
+    farther = distances(vectors, nearest)
+    return np.asarray((farther[1:] - farther[0]).reshape(PATCHES, PATCHES), np.float64)
+
+
+def _overlaid(prepared: NDArray[np.uint8], heat: NDArray[np.float64]) -> Pixels:
+    """Return the picture in grey with what spoke for the identity in orange, against it in blue."""
+    grey = prepared if prepared.shape[2] == 1 else cv2.cvtColor(prepared, cv2.COLOR_RGB2GRAY)[:, :, None]
+    scale = SIDE / max(grey.shape[:2])
+    size = max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale))
+    shown = cv2.resize(grey, size, interpolation=cv2.INTER_NEAREST).reshape(size[1], size[0], 1).astype(np.float64)
+    strength = cv2.resize(heat / max(1e-9, float(np.abs(heat).max())), size, interpolation=cv2.INTER_CUBIC)[..., None]
+    colour = np.where(strength > 0, np.array([230.0, 110.0, 0.0]), np.array([0.0, 114.0, 178.0]))
+    share = np.clip(np.abs(strength), 0, 1) * 0.65
+    return np.asarray(shown * (1 - share) + colour * share, np.uint8)
+
+
+def _strip(panels: list[tuple[Pixels, str]]) -> Pixels:
+    """Return pictures side by side on white, a line of text below each."""
+    parts = []
+    for pixels, label in panels:
+        scale = SIDE / max(pixels.shape[:2])
+        fitted = images.fit(pixels, max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale)))
+        panel = np.full((SIDE + 28, SIDE + 8, 3), 255, np.uint8)
+        top, left = (SIDE - fitted.shape[0]) // 2, 4 + (SIDE - fitted.shape[1]) // 2
+        panel[top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
+        cv2.putText(panel, label, (6, SIDE + 19), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+        parts.append(panel)
+    return np.concatenate(parts, axis=1)

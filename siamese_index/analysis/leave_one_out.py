@@ -1,0 +1,124 @@
+"""Everybody searched among everybody, in memory: what a gallery would be with other content, or another tower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.search.fusion import SAME_PICTURE, all_distances, fused_by_identity, to_identity
+from siamese_index.store.impostors import SearchRows
+from siamese_index.store.rows import Fusion
+from siamese_index.thresholds.decision import Rule
+from siamese_index.vectors import Vectors
+
+_BLOCK = 4_000_000  # distances at a time
+
+
+@dataclass(frozen=True)
+class Census:
+    """Templates, identity by identity, and strangers."""
+
+    vectors: Vectors  # (n, d)
+    identities: NDArray[np.int64]  # (n,) ascending
+    samples: NDArray[np.int64]  # (n,)
+    stranger_vectors: Vectors  # (s, d)
+    stranger_own: NDArray[np.int64]  # (s,) -1 for those who are not enrolled
+    fusion: Fusion
+
+    @classmethod
+    def sorted(
+        cls,
+        vectors: Vectors,
+        identities: NDArray[np.int64],
+        samples: NDArray[np.int64],
+        stranger_vectors: Vectors,
+        stranger_own: NDArray[np.int64],
+        fusion: Fusion,
+    ) -> Census:
+        order = np.argsort(identities, kind="stable")
+        return cls(vectors[order], identities[order], samples[order], stranger_vectors, stranger_own, fusion)
+
+    def without(self, gone: NDArray[np.bool_]) -> Census:
+        """Return the census without some templates."""
+        kept = ~gone
+        return replace(self, vectors=self.vectors[kept], identities=self.identities[kept], samples=self.samples[kept])
+
+    def merged(self, one: int, other: int) -> Census:
+        """Return the census with the templates of `other` as those of `one`."""
+        identities = np.where(self.identities == other, one, self.identities)
+        return Census.sorted(
+            self.vectors, identities, self.samples, self.stranger_vectors, self.stranger_own, self.fusion
+        )
+
+    def to_identities(self, probes: Vectors) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the identities (N,) and the fused distance of each probe (p, d) to each: (p, N)."""
+        groups, starts = np.unique(self.identities, return_index=True)
+        if not len(groups):
+            return groups, np.zeros((len(probes), 0))
+        return groups, fused_by_identity(all_distances(probes, self.vectors), starts, self.fusion)
+
+    def search(self) -> Searched:
+        """Search every template among the others, and every stranger among all: leave one identity out."""
+        n, s = len(self.vectors), len(self.stranger_vectors)
+        mate = np.full(n, np.nan)
+        other, nearest = np.full(n + s, np.inf), np.full(n + s, -1)
+        own = np.concatenate([self.identities, self.stranger_own])
+        searching = np.concatenate([self.vectors, self.stranger_vectors])
+        groups, starts = np.unique(self.identities, return_index=True)
+        ends = np.append(starts[1:], n)
+        step = max(1, _BLOCK // max(1, n))
+        for first in range(0, n + s if n else 0, step):
+            rows = np.arange(first, min(first + step, n + s))
+            distance = all_distances(searching[rows], self.vectors)
+            by_identity = fused_by_identity(distance, starts, self.fusion)
+            twin = fused_by_identity(distance, starts, "best") < SAME_PICTURE
+            by_identity[(own[rows, None] == groups[None]) | twin] = np.inf
+            at = by_identity.argmin(axis=1)
+            other[rows] = by_identity[np.arange(len(rows)), at]
+            nearest[rows] = np.where(np.isfinite(other[rows]), groups[at], -1)
+            for i in range(len(rows)):
+                row, g = rows[i], at[i]
+                if nearest[row] >= 0:  # by subtraction, as an answer is
+                    other[row] = to_identity(searching[row], self.vectors[starts[g] : ends[g]], self.fusion)
+                if row < n:
+                    g = int(np.searchsorted(groups, own[row]))
+                    mine = np.delete(self.vectors[starts[g] : ends[g]], row - starts[g], axis=0)
+                    mate[row] = to_identity(searching[row], mine, self.fusion) if len(mine) else np.nan
+        return Searched(mate, other[:n], nearest[:n], other[n:], nearest[n:])
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Every template among the others, and every stranger among all."""
+
+    mate: NDArray[np.float64]  # (n,) to the own identity; NaN without
+    other: NDArray[np.float64]  # (n,) to the nearest other; inf without
+    nearest: NDArray[np.int64]  # (n,) which; -1 without
+    stranger: NDArray[np.float64]  # (s,)
+    hit: NDArray[np.int64]  # (s,) which identity; -1 without
+
+    def missed(self, rule: Rule) -> NDArray[np.bool_]:
+        """Which mated searches do not return their identity (n,)."""
+        mated = ~np.isnan(self.mate)
+        missed = np.zeros(len(mated), bool)
+        missed[mated] = ~rule.returns(self.mate[mated], self.other[mated])
+        return missed
+
+    def rates(self, rule: Rule) -> tuple[float | None, float | None]:
+        """Return (FNIR, FPIR); None where nothing searched."""
+        mated = ~np.isnan(self.mate)
+        return (
+            float(self.missed(rule)[mated].mean()) if mated.any() else None,
+            float(rule.is_within(self.stranger).mean()) if len(self.stranger) else None,
+        )
+
+    def rows(self, names: Sequence[str], stranger_names: Sequence[str], sources: Sequence[str]) -> SearchRows:
+        """Return what a threshold is learned from; `names` are those of the templates' identities."""
+        distance = np.concatenate([self.stranger, self.other])
+        met = np.flatnonzero(np.isfinite(distance))
+        every, whence = [*stranger_names, *names], [*sources, *["gallery"] * len(names)]
+        mates = np.concatenate([np.full(len(self.stranger), np.nan), self.mate])
+        return SearchRows(distance[met], tuple(every[i] for i in met), tuple(whence[i] for i in met), mates[met])

@@ -1,0 +1,252 @@
+"""Bytes to pixels: refuse from the header, decode, orient, and fit to a tower's input."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.errors import BadInput, Missing, SiameseIndexError, Unreadable
+
+MAX_PIXELS = 64_000_000  # a 64-megapixel photograph; beyond it a header is more likely a bomb
+
+
+MIN_SIDE = 8
+
+
+KEPT_SIDE = 1024  # the longer side of a picture as a gallery keeps it
+
+
+KEPT_BYTES = 2_000_000
+
+
+SUFFIXES = frozenset(f".{s}" for s in "avif bmp gif jpeg jpg pbm pgm png pnm ppm tif tiff webp".split())  # noqa: SIM905
+
+
+Picture = str | Path | bytes  # a path, or the bytes of a picture file
+
+
+Pixels = NDArray[np.uint8]  # (height, width, channels); channels 1 (grey) or 3 (RGB)
+
+
+Decoded = NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV gives it: (h, w[, 3 or 4]), BGR, any depth
+
+
+_PNM = re.compile(rb"P[1-6]\s+(\d{1,9})\s+(\d{1,9})\s")
+
+
+_EXIF = (b"eXIf", b"EXIF", b"Exif")
+
+
+_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or PGM/PPM"
+
+
+_JPEG_FLAGS = {
+    (1, 1): cv2.IMREAD_GRAYSCALE, (1, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    (1, 4): cv2.IMREAD_REDUCED_GRAYSCALE_4, (1, 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    (3, 1): cv2.IMREAD_COLOR, (3, 2): cv2.IMREAD_REDUCED_COLOR_2,
+    (3, 4): cv2.IMREAD_REDUCED_COLOR_4, (3, 8): cv2.IMREAD_REDUCED_COLOR_8,
+}  # fmt: skip
+
+
+_ROTATIONS = {  # EXIF orientation: (flip left-right first, clockwise quarter turns)
+    2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 3), 6: (False, 1), 7: (True, 1), 8: (False, 3),
+}  # fmt: skip
+
+
+def read(picture: Picture) -> bytes:
+    """Return the bytes of a picture file. Raises Missing, or Unreadable when it is empty."""
+    if isinstance(picture, bytes):
+        return picture
+    try:
+        with open(picture, "rb", buffering=0) as file:  # noqa: PTH123  # half the time of Path.read_bytes
+            data = file.read()
+    except FileNotFoundError:
+        raise Missing(f"{picture}: no such file.") from None
+    except OSError as error:
+        raise Missing(f"{picture}: cannot be read.", f"{error.strerror}.") from None
+    if not data:
+        raise Unreadable(f"{picture}: the file is empty.")
+    return data
+
+
+def listing(folder: Path) -> list[Path]:
+    """Return all picture files below `folder`, sorted. Raises BadInput when there are none."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise BadInput(f"{folder}: no pictures in this folder.", f"Looked for {_FORMATS} by file ending.")
+    return found
+
+
+def decode(data: bytes, channels: int) -> Pixels:
+    """Return the picture as uint8 (height, width, channels).
+
+    EXIF orientation is applied, transparency is laid over white, 16 bits become 8, the first frame
+    of an animation is taken. Raises Unreadable; a picture of more than MAX_PIXELS is refused from
+    its header, before memory is taken for it.
+    """
+    _refuse_from_header(data)
+    return _channels(_jpeg(data, channels, 1) if _is_jpeg(data) else _oriented(data), channels)
+
+
+def _channels(picture: Decoded, channels: int) -> Pixels:
+    """Return 8-bit grey or RGB of whatever OpenCV decoded."""
+    if picture.dtype == np.uint16:
+        picture = (picture.astype(np.float32) / 257 + 0.5).astype(np.uint8)
+    elif picture.dtype != np.uint8:
+        raise Unreadable(f"The picture has {picture.dtype} pixels.", remedy="Save it with 8 or 16 bits per channel.")
+    if picture.ndim == 3 and picture.shape[2] == 4:
+        alpha = picture[:, :, 3:].astype(np.float32) / 255
+        picture = (picture[:, :, :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+    if channels == 1:
+        grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        return np.asarray(grey, dtype=np.uint8)[:, :, None]
+    code = cv2.COLOR_GRAY2RGB if picture.ndim == 2 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(picture, code), dtype=np.uint8)
+
+
+def fit(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Resize to (height, width, channels), by area when shrinking."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    shrinks = height * width < pixels.shape[0] * pixels.shape[1]
+    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.uint8).reshape(height, width, pixels.shape[2])
+
+
+def bounded(data: bytes) -> bytes:
+    """Return the picture as a gallery keeps it: as it came, or scaled down to KEPT_SIDE.
+
+    Raises Unreadable, as `decode`.
+    """
+    width, height = _refuse_from_header(data)
+    if max(width, height) <= KEPT_SIDE and len(data) <= KEPT_BYTES:
+        return data
+    pixels = decode(data, 3)
+    scale = min(1.0, KEPT_SIDE / max(pixels.shape[:2]))
+    small = fit(pixels, max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale)))
+    return encode(small, ".jpg")
+
+
+def encode(pixels: Pixels, suffix: str = ".png") -> bytes:
+    """Return the pixels as a picture file of the kind that `suffix` names."""
+    bgr = pixels if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, buffer = cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix == ".jpg" else [])
+    if not done:
+        raise BadInput(f"Cannot write a picture as {suffix}.")
+    return bytes(buffer.tobytes())
+
+
+def named(path: str | Path, error: SiameseIndexError) -> SiameseIndexError:
+    """Return the same error with the file's name in front, unless it is there already."""
+    if error.what.startswith(str(path)):
+        return error
+    return type(error)(f"{path}: {error.what[:1].lower()}{error.what[1:]}", error.why, error.remedy)
+
+
+def _refuse_from_header(data: bytes) -> tuple[int, int]:
+    """Return (width, height) as the header says. Raises Unreadable."""
+    width, height = _header_size(data)
+    if width < 0 or height < 0:
+        raise Unreadable("This is not a picture.", f"Expected {_FORMATS}.")
+    if width * height > MAX_PIXELS:
+        raise Unreadable(
+            f"The picture says it is {width} x {height} pixels.",
+            f"More than {MAX_PIXELS:,} pixels are not decoded.",
+            "Scale it down first.",
+        )
+    if min(width, height) < MIN_SIDE:
+        raise Unreadable(f"The picture is {width} x {height} pixels.", f"At least {MIN_SIDE} x {MIN_SIDE} are needed.")
+    # Entropy-coded JPEG data hold no markers, so a whole picture ends after its last scan began.
+    # libjpeg would fill the missing part with grey and say nothing.
+    if _is_jpeg(data) and ((end := data.rfind(b"\xff\xd9")) < 0 or data.find(b"\xff\xda", end) >= 0):
+        raise Unreadable("The picture is cut short.", "The JPEG has no end.", "Copy it again from its source.")
+    return width, height
+
+
+def _is_jpeg(data: bytes) -> bool:
+    return data[:2] == b"\xff\xd8"
+
+
+def _jpeg(data: bytes, channels: int, part: int) -> Decoded:
+    """Decode a JPEG at 1/part of its size, upright, to (h, w) or (h, w, 3). It has no alpha to lose."""
+    return _decoded(lambda buffer: cv2.imdecode(buffer, _JPEG_FLAGS[channels, part]), data)
+
+
+def _header_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height), negative for what is no picture. Raises Unreadable."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
+        # The commonest of all need not wait for imagesize, whose import (of urllib) costs 20 ms.
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if found := _PNM.match(data):  # so does PGM, of which only those with a comment wait
+        return int(found[1]), int(found[2])
+    import imagesize
+
+    try:
+        width, height = imagesize.get(io.BytesIO(data))
+    except Exception as error:  # noqa: BLE001  # a header parser fed with arbitrary bytes may raise anything
+        raise Unreadable("The picture's header is damaged.", str(error)) from None
+    return int(width), int(height)
+
+
+def _oriented(data: bytes) -> Decoded:
+    """Decode any other format to (h, w) or (h, w, 3 or 4), upright.
+
+    OpenCV itself turns pictures by EXIF only when it drops their alpha.
+    """
+
+    def upright(buffer: Pixels) -> Decoded | None:
+        # Bitmaps and PGM hold no EXIF; of the others only the tags that they use are looked for.
+        tags = () if data[:1] in (b"P", b"B", b"G") else (b"eXIf",) if data[:1] == b"\x89" else _EXIF
+        if not any(tag in data for tag in tags):
+            return cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+        picture, kinds, chunks = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
+        exif = dict(zip(np.ravel(kinds).tolist(), chunks, strict=False)).get(cv2.IMAGE_METADATA_EXIF)
+        if picture is None or exif is None:
+            return picture
+        flip, turns = _ROTATIONS.get(_orientation(bytes(np.asarray(exif, np.uint8))), (False, 0))
+        return np.ascontiguousarray(np.rot90(picture[:, ::-1] if flip else picture, -turns))
+
+    return _decoded(upright, data)
+
+
+def _decoded(decoder: Callable[[Pixels], Decoded | None], data: bytes) -> Decoded:
+    try:
+        picture = decoder(np.frombuffer(data, np.uint8))
+    except cv2.error as error:
+        raise Unreadable("The picture cannot be decoded.", str(error.err)) from None
+    if picture is None or picture.size == 0:
+        raise Unreadable("The picture cannot be decoded.", "It is cut short or damaged.", "Copy it again.")
+    return picture
+
+
+def _orientation(exif: bytes) -> int:
+    """Return tag 0x0112 of the first directory of a TIFF-format EXIF block, 1 (upright) when absent."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "little", b"MM": "big"}.get(exif[:2])
+    if order is None:
+        return 1
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(exif[at : at + size], order)  # type: ignore[arg-type]
+
+    directory = number(4, 4)
+    for entry in range(min(number(directory, 2), 512)):
+        at = directory + 2 + 12 * entry
+        if number(at, 2) == 0x0112:
+            return number(at + 8, 2)
+    return 1
+
+
+Progress = Callable[[int], None]  # called with how many more items are done
+
+
+def picture_name(picture: Picture, number: int) -> str:
+    """Return what to call a picture in answers: its path, or its number."""
+    return f"picture {number}" if isinstance(picture, bytes) else str(picture)

@@ -1,0 +1,99 @@
+"""Whole galleries: backups, and the way from a file to a server and back."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siamese_index.errors import BadInput, Damaged
+from siamese_index.files import refuse_to_replace
+
+from .address import Address, place_of
+from .schema import TABLES
+from .sqlite import SQLite
+from .sqlite import creating as creating_file
+from .store import Store
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+def backup(store: Store, path: Path) -> None:
+    """Write a complete, consistent copy to the file `path`, durably, while the gallery is in use."""
+    database = store.database
+    if isinstance(database, SQLite) and path.exists() and path.samefile(database.path):
+        raise BadInput(f"{path} is the gallery itself.", remedy="Choose another file.")
+    _refuse_other_galleries(store, path)
+    if isinstance(database, SQLite):
+        database.backup(path)
+        return
+    with creating_file(path, replace=True) as file, store.reading():
+        copy(database, file)
+
+
+def _refuse_other_galleries(store: Store, path: Path) -> None:
+    """Raise BadInput unless `path` is free, or holds an earlier state of this gallery."""
+    refuse_to_replace(path, "gallery")
+    if not path.exists() or not path.stat().st_size:
+        return
+    with contextlib.closing(SQLite(path)) as there:
+        revision, token = Store(there).revision()
+        identities = Store(there).identity_count()
+    with store.reading():
+        earlier = store.token_of(revision) == token
+    if not earlier:
+        raise BadInput(
+            f"{path}: there is another gallery already, of {identities} identities.",
+            f"It is not an earlier state of {store.path}.",
+            "Choose another name, or delete that file first.",
+        )
+
+
+def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
+    """Make the gallery at `place` what the file `source` is; return where its former content was put."""
+    file = SQLite(source)
+    try:
+        problems = file.problems()
+        if problems:
+            raise Damaged(f"{source}: this backup is damaged.", problems[0], "Use another backup.")
+        target = place_of(place)
+        if isinstance(target, Address):
+            from . import postgres
+
+            if replace:
+                raise BadInput("A gallery on a server is not replaced.", remedy="Restore into an empty database.")
+            with postgres.creating(target, ()) as server:
+                copy(file, server)
+            return None
+        if not target.exists():
+            file.backup(target)
+            return None
+        if not replace:
+            raise BadInput(f"{place}: exists already.", remedy="Add --replace; its present content is put beside it.")
+        gallery = SQLite(target)
+        try:
+            kept = f"{target.name}.before-restore-{Store(gallery).revision()[0]}"
+            beside = (target.with_name(f"{kept}{again}") for again in ("", *(f".{n}" for n in range(2, 10_000))))
+            former = next(path for path in beside if not path.exists())
+            gallery.restore(file, former)
+        finally:
+            gallery.close()
+        return former
+    finally:
+        file.close()
+
+
+def copy(source: Database, target: Database) -> None:
+    """Copy every row of one engine's gallery into another's that has none. Call it inside transactions of both."""
+    for table in TABLES:
+        columns = source.columns(table)
+        chunks = source.chunks(256, f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1")
+        rows: Iterable[Any] = itertools.chain.from_iterable(chunks)
+        if table == "template":
+            at = columns.index("vector")
+            rows = ((*row[:at], target.vector(bytes(row[at])), *row[at + 1 :]) for row in rows)
+        target.insert(table, ", ".join(columns), rows)
+    target.continue_ids()

@@ -1,0 +1,196 @@
+"""The searches that thresholds are learned from: of strangers, and of the gallery's own templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.vectors import Vectors
+
+from . import columns
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+@dataclass(frozen=True)
+class StrangerRows:
+    """Stranger searches of one tower, as columns."""
+
+    ids: NDArray[np.int64]
+    names: tuple[str, ...]
+    digests: tuple[bytes, ...]
+    sources: tuple[str, ...]
+    vectors: Vectors
+    own: NDArray[np.int64]  # identity id, -1 for none
+    nearest: NDArray[np.int64]  # identity id, -1 for none
+    distances: NDArray[np.float64]  # fused, to the nearest; inf while nobody else is enrolled
+
+
+@dataclass(frozen=True)
+class OwnRows:
+    """Searches by the gallery's own templates, each among the others, as columns."""
+
+    ids: NDArray[np.int64]  # template ids
+    own: NDArray[np.int64]  # whose they are: identity id
+    vectors: Vectors
+    nearest: NDArray[np.int64]  # nearest other identity, -1 for none
+    distances: NDArray[np.float64]  # fused, to it; inf for none
+    mates: NDArray[np.float64]  # fused, to the other templates of its own identity; NaN when there are none
+
+
+@dataclass(frozen=True)
+class SearchRows:
+    """What thresholds are learned from: distances of non-mated and of mated searches, without their vectors."""
+
+    distances: NDArray[np.float64]  # (n,) to the nearest other identity
+    names: tuple[str, ...]  # whose each search was: a stranger's name, `enrolled(identity)` of those who are enrolled
+    sources: tuple[str, ...]  # "given", "tower", or "gallery": its own
+    mates: NDArray[np.float64]  # (n,) to the own identity; NaN for strangers and for single templates
+
+
+class Searches:
+    """Every statement that reads or changes them."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add_strangers(
+        self, event: int, source: str, rows: Sequence[tuple[str, bytes, bytes | None]]
+    ) -> NDArray[np.int64]:
+        """Insert (name, digest, picture) rows; return their ids."""
+        at = self._db.reserve("stranger", len(rows))
+        self._db.insert(
+            "stranger",
+            "id, source, name, digest, added, picture",
+            ((at + i, source, name, digest, event, picture) for i, (name, digest, picture) in enumerate(rows)),
+        )
+        return np.arange(at, at + len(rows))
+
+    def digests(self, tower: int) -> set[bytes]:
+        rows = self._db.execute(
+            "SELECT digest FROM stranger JOIN stranger_search ON stranger_id = id WHERE tower_id = ?", (tower,)
+        )
+        return {row[0] for row in rows}
+
+    def to_embed(self, tower: int) -> list[tuple[int, bytes]]:
+        """Return (id, picture) of strangers that the user gave and this tower has not embedded."""
+        rows: list[tuple[int, bytes]] = self._db.execute(
+            "SELECT id, picture FROM stranger WHERE picture IS NOT NULL AND NOT EXISTS"
+            " (SELECT 1 FROM stranger_search WHERE stranger_id = id AND tower_id = ?) ORDER BY id",
+            (tower,),
+        ).fetchall()
+        return rows
+
+    def add(self, tower: int, strangers: Iterable[int], vectors: Vectors) -> None:
+        self._db.insert(
+            "stranger_search",
+            "stranger_id, tower_id, vector",
+            ((int(s), tower, vector.tobytes()) for s, vector in zip(strangers, vectors, strict=True)),
+        )
+
+    def strangers(self, tower: int, dimension: int) -> StrangerRows:
+        rows = self._db.execute(
+            "SELECT id, name, digest, source, vector, own, nearest, distance FROM stranger_search JOIN stranger"
+            " ON id = stranger_id WHERE tower_id = ? ORDER BY id",
+            (tower,),
+        ).fetchall()
+        return StrangerRows(
+            np.array([r[0] for r in rows], np.int64),
+            tuple(r[1] for r in rows), tuple(r[2] for r in rows), tuple(r[3] for r in rows),
+            columns.matrix([r[4] for r in rows], dimension, self._db.path),
+            columns.ids(rows, 5), columns.ids(rows, 6), columns.numbers(rows, 7, np.inf),
+        )  # fmt: skip
+
+    def own(self, tower: int, dimension: int) -> OwnRows:
+        rows = self._db.execute(
+            "SELECT template_id, identity_id, nearest, distance, mate FROM own_search"
+            " WHERE tower_id = ? ORDER BY template_id",
+            (tower,),
+        ).fetchall()
+        templates = columns.ids(rows, 0)
+        there = dict(
+            self._db.execute(
+                f"SELECT id, vector FROM template WHERE id {self._db.among}", (self._db.many(templates.tolist()),)
+            ).fetchall()
+        )
+        rows = [row for row in rows if row[0] in there]  # of a damaged gallery some are lost: `doctor` says so
+        templates = columns.ids(rows, 0)
+        return OwnRows(
+            templates, columns.ids(rows, 1), columns.matrix([there[r[0]] for r in rows], dimension, self._db.path),
+            columns.ids(rows, 2), columns.numbers(rows, 3, np.inf), columns.numbers(rows, 4, np.nan),
+        )  # fmt: skip
+
+    def all(self, tower: int) -> SearchRows:
+        """Return all searches that met somebody."""
+        rows = self._db.execute(
+            "SELECT distance, own, name, source, NULL FROM stranger_search JOIN stranger ON id = stranger_id"
+            " WHERE tower_id = ? AND distance IS NOT NULL"
+            " UNION ALL SELECT distance, identity_id, NULL, 'gallery', mate FROM own_search"
+            " WHERE tower_id = ? AND distance IS NOT NULL",
+            (tower, tower),
+        ).fetchall()
+        return SearchRows(
+            columns.numbers(rows, 0, np.inf), tuple(r[2] if r[1] is None else enrolled(r[1]) for r in rows),
+            tuple(r[3] for r in rows), columns.numbers(rows, 4, np.nan),
+        )  # fmt: skip
+
+    def set_own(self, tower: int, rows: OwnRows) -> None:
+        """Record own searches."""
+        self._db.executemany(
+            "INSERT INTO own_search (template_id, tower_id, identity_id, nearest, distance, mate)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (template_id) DO UPDATE SET nearest = excluded.nearest,"
+            " distance = excluded.distance, mate = excluded.mate",
+            (
+                (t, tower, o, n if n >= 0 else None, d if n >= 0 else None, None if m != m else m)
+                for t, o, n, d, m in zip(
+                    rows.ids.tolist(), rows.own.tolist(), rows.nearest.tolist(), rows.distances.tolist(),
+                    rows.mates.tolist(), strict=True,
+                )
+            ),
+        )  # fmt: skip
+
+    def own_count(self, tower: int) -> int:
+        return int(self._db.execute("SELECT count(*) FROM own_search WHERE tower_id = ?", (tower,)).fetchone()[0])
+
+    def drop_all_own(self, tower: int) -> None:
+        self._db.execute("DELETE FROM own_search WHERE tower_id = ?", (tower,))
+
+    def drop_own(self, templates: Iterable[int]) -> None:
+        self._db.executemany("DELETE FROM own_search WHERE template_id = ?", ((t,) for t in templates))
+
+    def set_nearest(
+        self,
+        tower: int,
+        strangers: NDArray[np.int64],
+        own: NDArray[np.int64],
+        nearest: NDArray[np.int64],
+        distances: NDArray[np.float64],
+    ) -> None:
+        """Record each stranger's own identity and the nearest other one (-1: none), and the distance to that."""
+        self._db.executemany(
+            "UPDATE stranger_search SET own = ?, nearest = ?, distance = ? WHERE stranger_id = ? AND tower_id = ?",
+            (
+                (o if o >= 0 else None, n if n >= 0 else None, d if n >= 0 else None, s, tower)
+                for s, o, n, d in zip(
+                    strangers.tolist(), own.tolist(), nearest.tolist(), distances.tolist(), strict=True
+                )
+            ),
+        )
+
+    def labels(self, strangers: Sequence[int]) -> dict[int, tuple[str, bytes]]:
+        """Return stranger id -> (name, digest)."""
+        rows = self._db.execute(
+            f"SELECT id, name, digest FROM stranger WHERE id {self._db.among}",
+            (self._db.many(strangers),),
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def enrolled(identity: int) -> str:
+    """Return what no stranger can be called."""
+    return f"\t{identity}"

@@ -1,0 +1,53 @@
+"""What a gallery holds, row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    pass
+
+
+Fusion = Literal["best", "mean", "best-two"]
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRow:
+    id: int
+    name: str
+    samples: int
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    id: int
+    identity: str
+    source: str
+    digest: str  # SHA-256 of the sample as it came in, hexadecimal
+    kept: bool  # whether the gallery holds the picture
+    enrolled: str  # UTC time, for people; order comes from ids
+
+
+@dataclass(frozen=True, slots=True)
+class TowerRow:
+    id: int
+    sha256: str
+    dimension: int
+    card: dict[str, Any]
+    report: dict[str, Any] | None  # the comparison with the tower that was active when this one was made
+    has_network: bool  # False: vectors of an embedder outside
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the gallery was told, and has learned."""
+
+    tower: int | None  # the active tower's row id
+    target_fpir: float
+    keep_pictures: bool
+    fusion: Fusion
+    log: bool  # whether answers are kept
+    identities: int  # how many are enrolled
+    sha256: str | None  # of the active tower

@@ -1,0 +1,169 @@
+"""The tables of a gallery file and their numbered migrations."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from siamese_index.files import GALLERY_ID
+
+# In the order in which they refer to each other.
+TABLES = ("event", "identity", "sample", "tower", "tally", "template", "stranger", "stranger_search", "own_search",
+          "generation", "setting", "answer", "tag")  # fmt: skip
+
+
+VERSION = 4  # the newest migration, kept in PRAGMA user_version
+
+
+_FIRST = (
+    # Every mutation is one row here; its id is the gallery's revision. The token tells apart two
+    # histories of the same length: a restored backup that was enrolled into again.
+    """CREATE TABLE event (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT NULL, detail TEXT NOT NULL,
+        at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')),
+        token BLOB NOT NULL DEFAULT (randomblob(8))) STRICT""",
+    """CREATE TABLE identity (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,
+        enrolled INTEGER NOT NULL REFERENCES event(id), removed INTEGER REFERENCES event(id)) STRICT""",
+    "CREATE UNIQUE INDEX identity_name ON identity(name) WHERE removed IS NULL",
+    """CREATE TABLE sample (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, identity_id INTEGER NOT NULL REFERENCES identity(id),
+        digest BLOB NOT NULL, source TEXT NOT NULL,
+        enrolled INTEGER NOT NULL REFERENCES event(id), picture BLOB) STRICT""",
+    "CREATE INDEX sample_identity ON sample(identity_id)",
+    "CREATE INDEX sample_digest ON sample(digest)",
+    # The large columns stand last: SQLite reads a row only as far as it must.
+    """CREATE TABLE tower (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL UNIQUE, dimension INTEGER NOT NULL,
+        added INTEGER NOT NULL REFERENCES event(id), report TEXT, card TEXT NOT NULL, false_matches BLOB NOT NULL,
+        onnx BLOB, keras BLOB) STRICT""",
+    """CREATE TABLE template (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tower_id INTEGER NOT NULL REFERENCES tower(id),
+        sample_id INTEGER NOT NULL REFERENCES sample(id), vector BLOB NOT NULL) STRICT""",
+    "CREATE UNIQUE INDEX template_sample ON template(sample_id, tower_id)",
+    """CREATE TABLE stranger (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,
+        added INTEGER NOT NULL REFERENCES event(id), picture BLOB) STRICT""",
+    # own: the enrolled identity that this stranger is; it is then searched among the others.
+    """CREATE TABLE stranger_search (
+        stranger_id INTEGER NOT NULL REFERENCES stranger(id), tower_id INTEGER NOT NULL REFERENCES tower(id),
+        vector BLOB NOT NULL, own INTEGER REFERENCES identity(id), nearest INTEGER REFERENCES template(id),
+        distance REAL, PRIMARY KEY (stranger_id, tower_id)) WITHOUT ROWID, STRICT""",
+    """CREATE TABLE generation (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tower_id INTEGER NOT NULL REFERENCES tower(id),
+        before INTEGER REFERENCES generation(id), begun INTEGER NOT NULL REFERENCES event(id)) STRICT""",
+    """CREATE TABLE setting (
+        id INTEGER PRIMARY KEY CHECK (id = 1), generation_id INTEGER REFERENCES generation(id),
+        target_fpir REAL NOT NULL, keep_pictures INTEGER NOT NULL) STRICT""",
+)
+
+
+_SECOND = (
+    # The nearest of a search is an identity, at the distance that is fused over its templates.
+    """CREATE TABLE searched (
+        stranger_id INTEGER NOT NULL REFERENCES stranger(id), tower_id INTEGER NOT NULL REFERENCES tower(id),
+        vector BLOB NOT NULL, own INTEGER REFERENCES identity(id), nearest INTEGER REFERENCES identity(id),
+        distance REAL, PRIMARY KEY (stranger_id, tower_id)) WITHOUT ROWID, STRICT""",
+    """INSERT INTO searched SELECT r.stranger_id, r.tower_id, r.vector, r.own, s.identity_id, r.distance
+        FROM stranger_search r LEFT JOIN template t ON t.id = r.nearest LEFT JOIN sample s ON s.id = t.sample_id""",
+    "DROP TABLE stranger_search",
+    "ALTER TABLE searched RENAME TO stranger_search",
+    # The gallery's own templates, each searched among the others. mate: the distance to its own identity.
+    """CREATE TABLE own_search (
+        template_id INTEGER PRIMARY KEY REFERENCES template(id), tower_id INTEGER NOT NULL REFERENCES tower(id),
+        nearest INTEGER REFERENCES identity(id), distance REAL, mate REAL) STRICT""",
+    "CREATE INDEX own_search_tower ON own_search(tower_id)",
+    "ALTER TABLE setting ADD COLUMN fusion TEXT NOT NULL DEFAULT 'best'",
+    "ALTER TABLE setting ADD COLUMN log INTEGER NOT NULL DEFAULT 0",
+    # Answers, kept when the user wants them: not an event, since they change nothing.
+    """CREATE TABLE answer (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')),
+        revision INTEGER NOT NULL REFERENCES event(id), tower_id INTEGER NOT NULL REFERENCES tower(id),
+        probe TEXT NOT NULL, verdict TEXT NOT NULL, identity_id INTEGER REFERENCES identity(id),
+        distance REAL, threshold REAL, vector BLOB NOT NULL, picture BLOB) STRICT""",
+)
+
+
+_THIRD = (
+    # Own searches carry what they search with: reading them needs no join.
+    """CREATE TABLE own (
+        template_id INTEGER PRIMARY KEY, tower_id INTEGER NOT NULL REFERENCES tower(id),
+        identity_id INTEGER NOT NULL REFERENCES identity(id), nearest INTEGER REFERENCES identity(id),
+        distance REAL, mate REAL, vector BLOB NOT NULL) STRICT""",
+    """INSERT INTO own SELECT o.template_id, o.tower_id, s.identity_id, o.nearest, o.distance, o.mate, t.vector
+        FROM own_search o JOIN template t ON t.id = o.template_id JOIN sample s ON s.id = t.sample_id""",
+    "DROP TABLE own_search",
+    "ALTER TABLE own RENAME TO own_search",
+    "CREATE INDEX own_search_tower ON own_search(tower_id)",
+    # A template names its identity: reading a million needs no join.
+    """CREATE TABLE owned (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, tower_id INTEGER NOT NULL REFERENCES tower(id),
+        sample_id INTEGER NOT NULL REFERENCES sample(id), identity_id INTEGER NOT NULL REFERENCES identity(id),
+        vector BLOB NOT NULL) STRICT""",
+    """INSERT INTO owned SELECT t.id, t.tower_id, t.sample_id, s.identity_id, t.vector
+        FROM template t JOIN sample s ON s.id = t.sample_id ORDER BY t.id""",
+    "DROP TABLE template",
+    "ALTER TABLE owned RENAME TO template",
+    "CREATE UNIQUE INDEX template_sample ON template(sample_id, tower_id)",
+    # What counts and finds at any size without looking at everybody.
+    "ALTER TABLE setting ADD COLUMN identities INTEGER NOT NULL DEFAULT 0",
+    "UPDATE setting SET identities = (SELECT count(*) FROM identity WHERE removed IS NULL)",
+    "ALTER TABLE tower ADD COLUMN templates INTEGER NOT NULL DEFAULT 0",
+    "UPDATE tower SET templates = (SELECT count(*) FROM template WHERE tower_id = tower.id)",
+    "CREATE INDEX identity_removed ON identity(removed) WHERE removed IS NOT NULL",
+    """CREATE TABLE tag (
+        identity_id INTEGER NOT NULL REFERENCES identity(id), key TEXT NOT NULL, value TEXT NOT NULL,
+        PRIMARY KEY (identity_id, key)) WITHOUT ROWID, STRICT""",
+    "CREATE INDEX tag_value ON tag(key, value)",
+)
+
+
+_FOURTH = (
+    # What every enrollment changes lies in few pages: own searches without vectors, a count beside the networks.
+    """CREATE TABLE own (
+        template_id INTEGER PRIMARY KEY, tower_id INTEGER NOT NULL REFERENCES tower(id),
+        identity_id INTEGER NOT NULL REFERENCES identity(id), nearest INTEGER REFERENCES identity(id),
+        distance REAL, mate REAL) STRICT""",
+    "INSERT INTO own SELECT template_id, tower_id, identity_id, nearest, distance, mate FROM own_search",
+    "DROP TABLE own_search",
+    "ALTER TABLE own RENAME TO own_search",
+    """CREATE TABLE tally (
+        tower_id INTEGER PRIMARY KEY REFERENCES tower(id), templates INTEGER NOT NULL) STRICT""",
+    "INSERT INTO tally SELECT id, templates FROM tower",
+    "ALTER TABLE tower DROP COLUMN templates",
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the gallery to VERSION, each migration in a transaction of its own."""
+    # Imported here: it costs as much as an identification, and an up-to-date gallery needs none of it.
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+    migrations = Migrations("siamese_index")
+
+    @migrations(name="1")
+    def first(db: Database) -> None:
+        for statement in _FIRST:
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {GALLERY_ID}")
+        db.execute("PRAGMA user_version = 1")
+
+    @migrations(name="2")
+    def second(db: Database) -> None:
+        for statement in _SECOND:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 2")
+
+    @migrations(name="3")
+    def third(db: Database) -> None:
+        for statement in _THIRD:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 3")
+
+    @migrations(name="4")
+    def fourth(db: Database) -> None:
+        for statement in _FOURTH:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 4")
+
+    migrations.apply(Database(connection))

@@ -1,0 +1,311 @@
+"""A gallery in one SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siamese_index.errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
+from siamese_index.files import GALLERY_ID, alive, replacing, sweep
+
+from .schema import VERSION, migrate
+
+if TYPE_CHECKING:
+    from siamese_index.search.file_index import Index
+
+    from .rows import TowerRow
+    from .store import Store
+
+
+WAIT_SECONDS = 10.0  # how long a second writer waits for the first
+
+
+_NOTE = 120  # bytes
+
+
+_SOMEBODY = "a reader, or another program"
+
+
+def wal_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
+    """Say whether this SQLite keeps commits when two connections checkpoint a WAL at once."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+@contextlib.contextmanager
+def creating(path: Path, *, replace: bool = False) -> Iterator[SQLite]:
+    """Yield a new database inside a transaction; on leaving it is at `path`, wholly or not at all.
+
+    Raises BadInput when `path` exists, unless it is to be replaced.
+    """
+    if path.exists() and not replace:
+        raise BadInput(f"{path}: exists already.", remedy="Choose another name, or use the gallery as it is.")
+    with replacing(path, exclusive=not replace) as temporary, _explained(path):
+        connection = sqlite3.connect(temporary, isolation_level=None)
+        with contextlib.closing(connection):
+            _set(connection, writable=True)
+            migrate(connection)
+        with contextlib.closing(SQLite(temporary)) as database, database.writing("init"):
+            yield database
+
+
+class SQLite:
+    """An open file. One writer at a time, any number of readers, also across processes."""
+
+    among = "IN (SELECT value FROM json_each(?))"
+    _note: int | None = None  # the descriptor of the file that says who writes, once this connection has written
+
+    def __init__(self, path: Path) -> None:
+        """Raises Missing, Damaged, or BadInput for one of a newer program, or an older one that cannot be written."""
+        self.path = path
+        self._mark = os.urandom(4).hex()  # of this connection's notes
+        if not path.is_file():
+            raise Missing(f"{path}: no such gallery.", remedy=f"Make one: sidx init -g {path} --tower faces.tower")
+        sweep(path)
+        writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        mode = "rw" if writable else _reading_mode(path)
+        uri = f"{path.resolve().as_uri()}?mode={mode}"
+        with _explained(path):
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)
+            try:
+                version = self._version()
+                _set(self._db, writable)
+                if version < VERSION:
+                    self._bring_up(writable)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _version(self) -> int:
+        """Return the schema that the file has."""
+        found, version = (self._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("application_id", "user_version"))
+        if found != GALLERY_ID:
+            raise Damaged(f"{self.path}: this is not a gallery.", "It is an SQLite file of another program, or empty.")
+        if version > VERSION:
+            raise BadInput(
+                f"{self.path}: made by a newer siamese-index.",
+                f"Its schema is {version}, this program knows {VERSION}.",
+                "pip install -U siamese-index",
+            )
+        return int(version)
+
+    def _bring_up(self, writable: bool) -> None:
+        if not writable:
+            raise BadInput(
+                f"{self.path}: made by an older siamese-index.",
+                "It is brought up to date when it is opened, but cannot be written here.",
+                "Copy it to a place where it can be, and use that.",
+            )
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            if self._version() < VERSION:  # another process may have done it
+                migrate(self._db)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        self._db.close()
+        if self._note is not None:
+            os.close(self._note)
+            self._note = None
+
+    # -- transactions -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """One consistent state for everything that is read inside."""
+        with _explained(self.path):
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def writing(self, verb: str) -> Iterator[None]:
+        """One transaction, durable on leaving; what changes something calls `record` in it.
+
+        Raises Locked when another writer does not finish in WAIT_SECONDS.
+        """
+        with _explained(self.path, self._writer):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._say(verb)
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @property
+    def _note_file(self) -> Path:
+        # SQLite's own lock decides; this file only lets the one who waits say for whom.
+        return self.path.with_name(f"{self.path.name}.lock")
+
+    def _say(self, verb: str) -> None:
+        """Leave a note of who writes, for those who wait."""
+        program = Path(sys.argv[0] if sys.argv else "").name
+        note = f"{self._mark} process {os.getpid()} ({program} {verb})".encode(errors="replace")[:_NOTE].ljust(_NOTE)
+        with contextlib.suppress(OSError):  # a full disk must not stop a removal
+            if self._note is None:
+                self._note = os.open(self._note_file, os.O_WRONLY | os.O_CREAT, 0o600)
+            os.pwrite(self._note, note, 0)
+
+    def _writer(self) -> str:
+        """Return who left the last note, if that can be whom we wait for."""
+        try:
+            mark, _, note = self._note_file.read_text(errors="replace").strip().partition(" ")
+            process = int(note.split(" ")[1])
+        except (OSError, ValueError, IndexError):
+            return _SOMEBODY
+        return note if mark != self._mark and alive(process) else _SOMEBODY
+
+    # -- statements ---------------------------------------------------------------------------
+
+    def many(self, values: Collection[int] | Collection[str]) -> str:
+        return json.dumps(list(values))
+
+    def vector(self, blob: bytes) -> bytes:
+        return blob
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        return self._db.execute(statement, parameters)
+
+    def chunks(self, size: int, statement: str, parameters: Sequence[Any] = ()) -> Iterator[list[Any]]:
+        cursor = self.execute(statement, parameters)
+        while rows := cursor.fetchmany(size):
+            yield rows
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._db.executemany(statement, rows)
+
+    def insert(self, table: str, columns: str, rows: Iterable[Sequence[Any]]) -> None:
+        marks = ", ".join("?" * len(columns.split(",")))
+        self._db.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
+
+    def last(self, table: str) -> int:
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        return row[0] if row else 0
+
+    def reserve(self, table: str, count: int) -> int:  # noqa: ARG002
+        return self.last(table) + 1  # inserting the rows moves it
+
+    def columns(self, table: str) -> list[str]:
+        return [row[1] for row in self._db.execute(f"PRAGMA table_info({table})")]
+
+    def continue_ids(self) -> None:
+        pass  # inserting the rows has moved them
+
+    def index(self, store: Store, tower: TowerRow) -> Index:
+        from siamese_index.search.file_index import Index  # brings FAISS, for large galleries
+
+        return Index(store, self.path, tower.id, tower.sha256, tower.dimension)
+
+    # -- whole files --------------------------------------------------------------------------
+
+    def backup(self, path: Path) -> None:
+        """Write a complete copy to `path`, durably. Raises Missing."""
+        with (
+            replacing(path) as temporary,
+            _explained(self.path),
+            contextlib.closing(sqlite3.connect(temporary)) as copy,
+        ):
+            self._db.backup(copy)
+
+    def restore(self, backup: SQLite, former: Path) -> None:
+        """Write the content to `former`, and replace it by that of `backup`, in one transaction of SQLite's own.
+
+        Nobody else writes in between.
+        """
+        with _explained(self.path, self._writer):
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # locks are kept from here on
+            try:
+                with self.writing("restore"):
+                    pass
+                self.backup(former)
+                backup._db.backup(self._db)
+            finally:
+                self._db.execute("PRAGMA locking_mode = NORMAL")
+                self._db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # lets go of them
+
+    def problems(self) -> list[str]:
+        """Return what SQLite itself finds wrong with the file."""
+        try:
+            with _explained(self.path):
+                found = [row[0] for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+                found += [
+                    f"{r[0]} row {r[1]} refers to a missing {r[2]}"
+                    for r in self._db.execute("PRAGMA foreign_key_check")
+                ]
+        except SiameseIndexError as error:
+            return [str(error).replace("\n", " ")]
+        return found
+
+    def facts(self) -> dict[str, str]:
+        journal = str(self._db.execute("PRAGMA journal_mode").fetchone()[0])
+        unsafe = "" if wal_is_safe() else " (WAL can lose commits below SQLite 3.51.3)"
+        return {"SQLite": sqlite3.sqlite_version, "journal": journal + unsafe}
+
+
+def _reading_mode(path: Path) -> str:
+    """Return how to open a file in a place that cannot be written.
+
+    A WAL database without its log wants to make one, unless told that nothing will change.
+    """
+    with path.open("rb") as file:
+        is_wal = file.read(20)[18:19] == b"\x02"
+    return "ro&immutable=1" if is_wal and not path.with_name(f"{path.name}-wal").exists() else "ro"
+
+
+def _set(connection: sqlite3.Connection, writable: bool) -> None:
+    """Set what durability and safety rest on, and make sure that it took."""
+    if writable and wal_is_safe():
+        connection.execute("PRAGMA journal_mode = WAL")
+    elif writable and connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        # A journal that is deleted may be back after a power cut, and take back what was acknowledged.
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
+    wanted = {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "trusted_schema": 0}
+    for name, value in wanted.items():
+        connection.execute(f"PRAGMA {name} = {value}")
+        if connection.execute(f"PRAGMA {name}").fetchone()[0] != value:
+            raise Damaged(f"This SQLite does not support {name} = {value}.", remedy="Use a Python with its own SQLite.")
+
+
+@contextlib.contextmanager
+def _explained(path: Path, writer: Callable[[], str] = lambda: _SOMEBODY) -> Iterator[None]:
+    """Turn SQLite's errors into ours. `writer` says who is writing."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise Locked(
+                f"{path}: another process is using it.",
+                f"Waited {WAIT_SECONDS:.0f} s for {writer()}.",
+                "Try again when it is done.",
+            ) from error
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise Missing(
+                f"{path}: cannot be written.", f"{error}.", "Make room on the disk; nothing is lost."
+            ) from error
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            raise Missing(
+                f"{path}: cannot be written.", f"{error}.", "Check the rights of the file and its folder."
+            ) from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
+            raise Damaged(
+                f"{path}: this is not a gallery, or it is damaged.", f"{error}.", "Restore a backup: sidx restore FILE"
+            ) from error
+        raise

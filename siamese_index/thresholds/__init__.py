@@ -1,0 +1,1 @@
+"""Searches by strangers to a threshold: kept up with the gallery, learned, decided with, planned."""

@@ -1,0 +1,187 @@
+"""From stranger searches to a threshold, and how sure it is.
+
+A stranger is a probe whose identity is not enrolled. Its search yields its nearest distance d_min;
+FPIR(t) is the share of stranger searches with d_min <= t, and the threshold is the largest observed
+d_min that keeps it at or below the target.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.search.fusion import RULES
+from siamese_index.store.impostors import SearchRows
+from siamese_index.store.rows import Fusion
+from siamese_index.thresholds.statistics import _of, effective_searches
+
+from .decision import Evidence, Rule
+
+DEFAULT_FPIR = 0.01
+
+
+ENOUGH = 30  # independent searches of each kind below which no probability is told
+
+
+# Best first: strangers of the user's own camera, a tower's held-out identities, enrolled pictures.
+SOURCES = ("given", "tower", "gallery")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The largest distance that counts as a match (None without evidence), and what it rests on."""
+
+    tau: float | None
+    evidence: Evidence
+
+    @property
+    def rule(self) -> Rule:
+        """How answers are decided with it."""
+        return Rule(self.tau, self.evidence.margin)
+
+    def interval(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of the true FPIR at tau.
+
+        For n independent searches the true FPIR at the k-th smallest d_min follows
+        Beta(k, n + 1 - k) (order statistics of uniforms: David & Nagaraja, 2003); n is the
+        effective number. With no false alarm it is (0, 3/n), the rule of three.
+        """
+        e = self.evidence
+        if self.tau is None or e.searches == 0:
+            return None
+        if e.false_alarms == 0:
+            return 0.0, min(1.0, 3 / e.effective)
+        from scipy.special import betaincinv
+
+        k = e.false_alarms * e.effective / e.searches
+        a, b = max(k, 1e-9), e.effective + 1 - k
+        return float(betaincinv(a, b, 0.025)), float(betaincinv(a, b, 0.975))
+
+
+def learn(searches: SearchRows, target: float, fusion: Fusion = "best") -> Threshold:
+    """Return the threshold for `target` FPIR from a gallery's searches.
+
+    Sources are ranked, and as few are used as suffice to promise the target; strangers that the user
+    gave, when they do, alone. Otherwise the strangers there are may be kinder than those who will ask:
+    a tower's are often of another kind than the gallery's identities, which makes them farther away. So
+    the gallery's own searches may make the threshold stricter, as far as an order statistic of them
+    can be had (docs/decisions/007).
+    """
+    of = np.asarray(searches.sources)
+    present = [source for source in SOURCES if source in searches.sources]
+
+    def by(chosen: Sequence[str], order: bool = False) -> Threshold:
+        part = np.isin(of, chosen)
+        return threshold(
+            searches.distances[part], _of(searches.names, part), target, " + ".join(chosen) or "none", order
+        )
+
+    strangers = [source for source in present if source != "gallery"]
+    learned = by(strangers or present)
+    for last in range(1, len(present) + 1):
+        found = by(present[:last])
+        if not found.evidence.missing:
+            learned = found
+            break
+    believed = learned.evidence.source == "given" and not learned.evidence.missing
+    if "gallery" in present and not believed:
+        own = by(["gallery"], order=True)
+        if own.evidence.false_alarms and own.tau is not None and (learned.tau is None or own.tau < learned.tau):
+            learned = own
+    least = 0.0 if learned.tau is None else least_margin(searches.mates, searches.distances, learned.tau, target)
+    return Threshold(learned.tau, replace(learned.evidence, fusion=fusion, margin=least))
+
+
+def best_fusion(by_rule: Mapping[Fusion, SearchRows], target: float) -> Fusion:
+    """Return the rule with the fewest misses at `target` FPIR, the simplest of equals."""
+
+    def misses_of(rule: Fusion) -> int:
+        rows = by_rule[rule]
+        learned = learn(rows, target, rule)
+        return misses(rows, learned.rule)[0]
+
+    return min((rule for rule in RULES if rule in by_rule), key=misses_of)
+
+
+def misses(searches: SearchRows, rule: Rule) -> tuple[int, int]:
+    """Return (misses, searches): mated searches that do not return their identity by this rule."""
+    mated = ~np.isnan(searches.mates)
+    return int(np.sum(~rule.returns(searches.mates[mated], searches.distances[mated]))), int(np.sum(mated))
+
+
+def least_margin(mates: NDArray[np.float64], others: NDArray[np.float64], tau: float, wrong: float) -> float:
+    """Return the margin below which answers are ambiguous: at most a share `wrong` of mated searches name another.
+
+    From mated searches (n,): distances to the own identity (NaN for searches that have none) and to
+    the nearest other. A wrong identity whose own lies beyond `tau` cannot be caught by a margin.
+    """
+    mated = ~np.isnan(mates)
+    mate, other = mates[mated], others[mated]
+    wrong_first, rule = other < mate, Rule(tau)
+    caught = wrong_first & rule.is_within(mate)
+    lost = int(np.sum(wrong_first & rule.is_within(other) & ~rule.is_within(mate)))
+    allowed = max(0, math.floor(wrong * len(mate)) - lost)
+    gaps = np.sort((mate - other)[caught])[::-1]
+    return float(np.nextafter(gaps[allowed], np.inf)) if len(gaps) > allowed else 0.0
+
+
+def probabilities(searches: SearchRows, source: str) -> NDArray[np.float64] | None:
+    """Return (2, p): ascending distances, and the probability that a nearest identity at or below each is right.
+
+    Isotonic regression by pooling adjacent violators (Ayer et al., 1955) on mated searches, and on the
+    non-mated ones of `source` with the same total weight: as if every second probe were a stranger's.
+    None with fewer than ENOUGH independent searches of either kind.
+    """
+    mated = ~np.isnan(searches.mates)
+    others = np.isin(np.asarray(searches.sources), source.split(" + "))
+    counts = [effective_searches(searches.distances[part], _of(searches.names, part)) for part in (mated, others)]
+    if min(counts) < ENOUGH:
+        return None
+    nearest = np.minimum(searches.mates, searches.distances)[mated]
+    right = (searches.mates < searches.distances)[mated].astype(float)
+    distance = np.concatenate([nearest, searches.distances[others]])
+    outcome = np.concatenate([right, np.zeros(int(others.sum()))])
+    weight = np.concatenate([np.full(len(nearest), counts[0] / len(nearest)),
+                             np.full(int(others.sum()), counts[0] / int(others.sum()))])  # fmt: skip
+    order = np.argsort(distance, kind="stable")
+    bins = np.array_split(order, min(len(order), 256))
+    blocks: list[list[float]] = []  # [right weight, weight, last distance]
+    for part in bins:
+        blocks.append([float(weight[part] @ outcome[part]), float(weight[part].sum()), float(distance[part[-1]])])
+        while len(blocks) > 1 and blocks[-2][0] * blocks[-1][1] <= blocks[-1][0] * blocks[-2][1]:
+            last = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1], last[2]]
+    # Never quite sure: one imagined search each way (Laplace's rule).
+    return np.array([[b[2] for b in blocks], [(b[0] + 1) / (b[1] + 2) for b in blocks]])
+
+
+def threshold(
+    nearest: NDArray[np.float64], names: Sequence[str], target: float, source: str = "strangers", order: bool = False
+) -> Threshold:
+    """Return the threshold for `target` FPIR from stranger distances d_min (n,) and whose they are (n,).
+
+    With too few to promise the target none of them is let in, unless `order`: then an order statistic
+    is taken as far as there is one, which keeps the target on average but promises less surely.
+    """
+    n, needed = len(nearest), _needed(target)
+    if n == 0:
+        return Threshold(None, Evidence(source, target, 0, 0.0, 0, None, needed))
+    ordered = np.sort(nearest)
+    effective = effective_searches(nearest, names)
+    # Too few to promise the target: let none of them in, and promise what that supports.
+    k = math.floor(target * n + 1e-9) if order or effective >= needed else 0
+    while 0 < k < n and ordered[k] == ordered[k - 1]:  # a tie would let more in than allowed
+        k = int(np.searchsorted(ordered, ordered[k - 1], "left"))
+    tau = float(ordered[k - 1]) if k else float(np.nextafter(ordered[0], -1))
+    promise = k / (n + 1) if k else min(1.0, 3 / effective)
+    missing = 0 if k and not order else max(0, math.ceil(needed - effective))
+    return Threshold(tau, Evidence(source, target, n, effective, k, promise, missing))
+
+
+def _needed(target: float) -> int:
+    """Return how many independent searches without a false alarm promise `target`: the rule of three."""
+    return math.ceil(3 / target)

@@ -1,0 +1,1 @@
+"""Samples to unit vectors: the tower file, the network that serves, many samples at a time, on workers."""

@@ -1,0 +1,120 @@
+"""A tower: the trained embedder with its card, served by ONNX Runtime. Pictures in, unit vectors out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.errors import BadInput, Damaged, Unreadable
+from siamese_index.samples import framing, images
+from siamese_index.towers.tower_file import TowerFile
+from siamese_index.vectors import Vectors, unpack
+
+Taken = NDArray[np.uint8] | NDArray[np.float32]  # what a tower takes: pixels, or numbers
+
+
+BATCH = 64  # samples per run: more only costs memory
+
+
+class Tower:
+    """An open tower: `embed` turns samples into templates.
+
+    `card` says what it was trained on and how good it is; `shape` is what it takes, (height, width,
+    channels) of pixels or (d,) of numbers; `dimension` is the length of its vectors.
+    """
+
+    shape: tuple[int, ...]
+
+    def __init__(self, onnx: bytes, card: dict[str, Any], tower_id: str) -> None:
+        self.id, self.card = tower_id, card
+        try:
+            taken = card["input"]
+            keys = ("numbers",) if "numbers" in taken else ("height", "width", "channels")
+            self.shape, self.dimension = tuple(int(taken[key]) for key in keys), int(card["dimension"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise Damaged("The tower's card is incomplete.", f"No {error}.") from None
+        self.frame = str(taken.get("frame", "whole"))
+        if self.frame not in framing.FRAMES:
+            raise Damaged(f"The tower's card asks for the frame {self.frame!r}.", remedy="pip install -U siamese-index")
+        looks = taken.get("looks", 1)  # at each sample: so many less fit into a run
+        if not isinstance(looks, int) or not 1 <= looks <= 1024:
+            raise Damaged("The tower's card asks for an impossible number of looks.", f"{looks!r}.")
+        self._at_once = max(1, BATCH // looks)
+        limits = (65536,) if self.takes_numbers else (4096, 4096, 3)
+        if not all(0 < n <= limit for n, limit in zip(self.shape, limits, strict=True)) or self.shape[-1] == 2:
+            raise Damaged("The tower's card asks for an impossible input.", f"Of shape {self.shape}.")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = min(4, os.cpu_count() or 1)
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads burn the other core
+        try:
+            self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no public base class
+            raise Damaged("The tower's network cannot be opened.", str(error).splitlines()[0]) from None
+        self._input = self._session.get_inputs()[0].name
+
+    @classmethod
+    def open(cls, path: str | Path) -> Tower:
+        """Open a `.tower` file. Raises Missing or Damaged."""
+        content = TowerFile.read(path)
+        return cls(content.onnx, content.card, content.id)
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether its samples are vectors of numbers (.npy), not pictures."""
+        return len(self.shape) == 1
+
+    @property
+    def size(self) -> int | None:
+        """The longer side of the pictures it takes, in pixels."""
+        return None if self.takes_numbers else max(self.shape[:2])
+
+    def bounded(self, sample: bytes) -> bytes:
+        """Return a sample as a gallery keeps it. Raises Unreadable."""
+        return sample if self.takes_numbers else images.bounded(sample)
+
+    def prepare(self, sample: bytes) -> Taken:
+        """Decode one sample to what this tower takes: uint8 pixels or float32 numbers. Raises Unreadable."""
+        if not self.takes_numbers:
+            height, width, channels = self.shape
+            return framing.load(sample, height, width, channels, self.frame)
+        vector = unpack(sample)
+        if vector.shape != self.shape:
+            raise Unreadable(f"The vector has {len(vector)} numbers; this tower takes {self.shape[0]}.")
+        return vector
+
+    def embed_samples(self, samples: Iterable[bytes]) -> Vectors:
+        """Return float32 (n, dimension) unit vectors of samples as they came in, a few decoded at a time."""
+        rows, waiting = [np.zeros((0, self.dimension), np.float32)], []
+        for sample in samples:
+            waiting.append(self.prepare(sample))
+            if len(waiting) == BATCH:
+                rows.append(self.embed(waiting))
+                waiting = []
+        return np.concatenate([*rows, self.embed(waiting)])
+
+    def embed(self, samples: Sequence[Taken] | Taken) -> Vectors:
+        """Return float32 (n, dimension) unit vectors of prepared samples (n, *shape).
+
+        Raises BadInput for another shape, Damaged when the network yields no unit vectors.
+        """
+        if any(sample.shape != self.shape for sample in samples):
+            raise BadInput(f"This tower takes samples of shape {self.shape}.")
+        out = np.empty((len(samples), self.dimension), np.float32)
+        for start in range(0, len(samples), self._at_once):
+            batch = np.stack(list(samples[start : start + self._at_once])).astype(np.float32)
+            rows = self._session.run(None, {self._input: batch})[0]
+            if rows.shape != (len(batch), self.dimension):
+                raise Damaged(f"The tower yields shape {rows.shape[1:]}, its card says ({self.dimension},).")
+            out[start : start + len(batch)] = rows
+        squared = np.einsum("ij,ij->i", out, out)
+        if not np.all(np.abs(squared - 1) < 2e-3):  # also false for NaN
+            raise Damaged("The tower yields vectors that are not of unit length.", remedy="Train it again.")
+        return out

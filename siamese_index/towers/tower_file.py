@@ -1,0 +1,103 @@
+"""A `.tower` file: a network with its card and the searches of the identities it never saw."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamese_index.errors import BadInput, Damaged, Missing
+from siamese_index.files import replace_file
+from siamese_index.vectors import Vectors, unit
+
+FORMAT = 1
+
+
+_MEMBER_LIMIT = 2 << 30
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Searches by identities that a tower was not trained on: one row per sample."""
+
+    names: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()  # SHA-256 of the sample as it came in, hexadecimal
+    vectors: Vectors = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class TowerFile:
+    """The content of a `.tower` file: everything of a tower, as bytes. Reading it runs nothing."""
+
+    onnx: bytes
+    keras: bytes | None
+    card: dict[str, Any]
+    cohort: Cohort = field(default_factory=Cohort)
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 of the ONNX graph, hexadecimal."""
+        return hashlib.sha256(self.onnx).hexdigest()
+
+    def write(self, path: str | Path) -> None:
+        """Replace `path` durably: beside, fsync, rename."""
+        buffer, vectors = io.BytesIO(), io.BytesIO()
+        np.savez(
+            vectors,
+            names=np.asarray(self.cohort.names, dtype=np.str_),
+            digests=np.asarray(self.cohort.digests, dtype=np.str_),
+            vectors=self.cohort.vectors,
+        )
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr("card.json", json.dumps(self.card, indent=1, ensure_ascii=False))
+            archive.writestr("tower.onnx", self.onnx)
+            if self.keras is not None:
+                archive.writestr("tower.keras", self.keras)
+            archive.writestr("calibration.npz", vectors.getvalue())
+        replace_file(Path(path), buffer.getvalue(), "tower")
+
+    @classmethod
+    def read(cls, path: str | Path) -> TowerFile:
+        """Read a tower file. Raises Missing, or Damaged for anything that is not a tower."""
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = {info.filename: info for info in archive.infolist()}
+                # Stored members only: their size on disk bounds the memory they take.
+                if any(i.compress_type != zipfile.ZIP_STORED or i.file_size > _MEMBER_LIMIT for i in members.values()):
+                    raise ValueError("it holds compressed or oversized parts")
+                card = json.loads(archive.read("card.json"))
+                if not isinstance(card, dict):
+                    raise ValueError("its card is not an object")
+                if card.get("format", 0) > FORMAT:
+                    raise BadInput(f"{path}: made by a newer siamese-index.", remedy="pip install -U siamese-index")
+                keras = archive.read("tower.keras") if "tower.keras" in members else None
+                return cls(archive.read("tower.onnx"), keras, card, _read_cohort(archive.read("calibration.npz")))
+        except FileNotFoundError:
+            raise Missing(f"{path}: no such tower.", remedy="Make one: sidx train DATA -o faces.tower") from None
+        except OSError as error:
+            raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
+            raise Damaged(
+                f"{path}: this is not a tower file.",
+                f"{error}".strip("'\""),
+                "Make one: sidx train DATA -o faces.tower",
+            ) from None
+
+
+def _read_cohort(data: bytes) -> Cohort:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        names, digests, vectors = arrays["names"], arrays["digests"], arrays["vectors"]
+    if vectors.ndim != 2 or not len(names) == len(digests) == len(vectors):
+        raise ValueError("its calibration's rows do not match")
+    rows = unit(vectors) if len(vectors) else vectors.astype(np.float32)
+    return Cohort(tuple(map(str, names.tolist())), tuple(map(str, digests.tolist())), rows)

@@ -1,0 +1,232 @@
+"""Bytes to pixels: every kind of picture that people have, and every kind of damage."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from siamese_index.errors import Missing, Unreadable
+from siamese_index.samples import framing, images
+
+
+def saved(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def scene() -> Image.Image:
+    """60 wide, 40 high; red where left, blue where right, so that a turn is seen."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, :30, 0] = 250
+    pixels[:, 30:, 2] = 250
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "PPM"])
+def test_every_common_format_decodes_to_the_same_scene(scene, kind):
+    pixels = images.decode(saved(scene, kind), 3)
+    assert pixels.shape == (40, 60, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels[20, 5, 0] > 200 and pixels[20, 5, 2] < 60
+    assert pixels[20, 55, 2] > 200 and pixels[20, 55, 0] < 60
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation_turns_the_picture(scene, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise: left becomes top
+    pixels = images.decode(saved(scene, kind, exif=exif), 3)
+    assert pixels.shape == (60, 40, 3)
+    assert pixels[5, 20, 0] > 200
+    assert pixels[55, 20, 2] > 200
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_eight_orientations_agree_between_png_and_jpeg(scene, orientation):
+    corner = scene.copy()
+    corner.paste((0, 250, 0), (0, 0, 15, 10))  # makes all eight different
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lossless = images.decode(saved(corner, "PNG", exif=exif), 3).astype(int)
+    jpeg = images.decode(saved(corner, "JPEG", exif=exif, quality=95, subsampling=0), 3).astype(int)
+    assert lossless.shape == jpeg.shape
+    assert np.abs(lossless - jpeg).mean() < 4
+
+
+def test_transparency_is_laid_over_white(scene):
+    half = scene.convert("RGBA")
+    half.putalpha(Image.new("L", scene.size, 0))
+    assert images.decode(saved(half, "PNG"), 3).min() == 255
+
+
+def test_transparent_palette_and_grey_alpha_are_laid_over_white(scene):
+    palette = Image.new("P", (20, 20), 3)
+    palette.putpalette([0, 0, 0] * 256)
+    assert images.decode(saved(palette, "PNG", transparency=3), 1).min() == 255
+    grey = Image.merge("LA", (Image.new("L", (20, 20), 0), Image.new("L", (20, 20), 0)))
+    assert images.decode(saved(grey, "PNG"), 1).min() == 255
+
+
+def test_sixteen_bits_become_eight():
+    ramp = Image.fromarray(np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8))
+    pixels = images.decode(saved(ramp, "PNG"), 1)
+    assert pixels.min() == 0 and pixels.max() == 255
+    assert pixels[0, 1, 0] == round(65535 / 63 / 257)
+
+
+def test_cmyk_and_palette_and_one_bit_pictures_decode(scene):
+    assert images.decode(saved(scene.convert("CMYK"), "JPEG"), 3)[20, 5, 0] > 200
+    assert images.decode(saved(scene.convert("P"), "PNG"), 3)[20, 55, 2] > 200
+    assert set(np.unique(images.decode(saved(scene.convert("1"), "PNG"), 1))) <= {0, 255}
+
+
+def test_the_first_frame_of_an_animation_counts(scene):
+    other = Image.new("RGB", scene.size, (0, 250, 0))
+    pixels = images.decode(saved(scene, "GIF", save_all=True, append_images=[other]), 3)
+    assert pixels[20, 5, 1] < 60
+
+
+def test_floating_point_pictures_are_refused_with_a_remedy():
+    picture = Image.fromarray(np.random.default_rng(0).random((20, 20)).astype(np.float32))
+    with pytest.raises(Unreadable, match="8 or 16 bits"):
+        images.decode(saved(picture, "TIFF"), 1)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A small PNG whose header promises a picture of this size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(10_000)))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_a_pixel_bomb_is_refused_from_its_header():
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(Unreadable, match="50000 x 50000"):
+        images.decode(bomb(50_000, 50_000), 3)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kilobytes; the picture needs 2.5 GB
+
+
+@pytest.mark.parametrize("size", [(1, 1), (0, 0), (7, 100), (100, 0)])
+def test_pictures_too_small_to_show_anything_are_refused(size):
+    with pytest.raises(Unreadable):
+        images.decode(bomb(*size), 1)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+def test_truncated_pictures_are_refused_at_any_length(kind, share):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    data = saved(noise, kind)
+    with pytest.raises(Unreadable):
+        images.decode(data[: int(len(data) * share)], 3)
+
+
+def test_what_is_no_picture_is_refused():
+    for data in (b"", b"hello", b"\x00" * 1000, b"\xff\xd8\xff", b"GIF89a", b"<svg width='100' height='100'></svg>"):
+        with pytest.raises(Unreadable):
+            images.decode(data, 3)
+
+
+def test_any_flipped_byte_gives_pixels_or_a_clear_refusal(scene):
+    rng = np.random.default_rng(1)
+    for kind in ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP"):
+        good = saved(scene, kind)
+        for _ in range(60):
+            bad = bytearray(good)
+            bad[rng.integers(len(bad))] ^= 1 << int(rng.integers(8))
+            try:
+                assert images.decode(bytes(bad), 3).dtype == np.uint8
+            except Unreadable:
+                pass
+
+
+def test_reading_says_what_is_wrong_with_the_file(tmp_path):
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(Unreadable, match="empty"):
+        images.read(tmp_path / "empty.png")
+    with pytest.raises(Missing, match="no such file"):
+        images.read(tmp_path / "nobody.png")
+    with pytest.raises(Missing, match="cannot be read"):
+        images.read(tmp_path)
+
+
+def test_large_pictures_are_kept_smaller_and_small_ones_as_they_are(scene):
+    small = saved(scene, "PNG")
+    assert images.bounded(small) is small
+    kept = images.bounded(saved(scene.resize((3000, 2000)), "JPEG"))
+    assert images.decode(kept, 3).shape == (683, 1024, 3)
+
+
+def test_fitting_averages_areas():
+    stripes = np.zeros((8, 8, 1), np.uint8)
+    stripes[:, ::2] = 200
+    assert np.all(images.fit(stripes, 4, 4) == 100)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(scene, channels):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(scene.resize((1200, 800)), "JPEG", exif=exif, quality=95)
+    quick = framing.load(data, 60, 40, channels).astype(int)
+    full = images.fit(images.decode(data, channels), 60, 40).astype(int)
+    assert quick.shape == (60, 40, channels)
+    assert np.abs(quick - full).mean() < 2
+
+
+def stroke(box, size=100, ground=255, ink=0):
+    picture = np.full((size, size, 1), ground, np.uint8)
+    picture[box] = ink
+    return picture
+
+
+def inked(picture):
+    ground = int(np.median(picture))
+    rows, columns = np.nonzero(np.abs(picture[:, :, 0].astype(int) - ground) > 100)
+    return (
+        picture.shape[0],
+        (rows.min() + rows.max()) / 2 / picture.shape[0],
+        (columns.min() + columns.max()) / 2 / picture.shape[1],
+    )
+
+
+@pytest.mark.parametrize(("ground", "ink"), [(255, 0), (0, 255), (200, 20)])
+def test_small_drawings_are_framed_nearer_and_large_ones_farther(ground, ink):
+    small = framing.around_strokes(stroke(np.s_[5:15, 70:90], ground=ground, ink=ink))
+    large = framing.around_strokes(stroke(np.s_[0:98, 40:60], ground=ground, ink=ink))
+    assert small.shape == (48, 67, 1) and large.shape == (140, 100, 1)  # no nearer than 1.5 times, 1.4 in the other
+    assert inked(small)[1:] == pytest.approx((0.5, 0.5), abs=0.02)
+    assert inked(large)[1:] == pytest.approx((0.5, 0.5), abs=0.02)
+    assert int(np.median(large)) == ground  # what the window shows beyond the picture is ground
+
+
+def test_a_frame_keeps_the_shape_of_the_picture_and_leaves_an_empty_one_as_it_is():
+    wide = np.full((50, 100, 3), 255, np.uint8)
+    wide[20:30, 10:30] = (0, 0, 200)
+    framed = framing.around_strokes(wide)
+    assert framed.shape[1] == pytest.approx(2 * framed.shape[0], abs=1) and framed.shape[2] == 3
+    blank = np.full((40, 40, 1), 250, np.uint8)
+    assert framing.around_strokes(blank) is blank
+
+
+def test_a_frame_hardly_moves_when_the_drawing_does():
+    one, other = (
+        framing.load(images.encode(stroke(box)), 32, 32, 1, "strokes")
+        for box in (np.s_[10:40, 20:60], np.s_[55:85, 30:70])
+    )
+    assert np.abs(one.astype(int) - other).mean() < 1

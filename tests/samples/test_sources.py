@@ -1,0 +1,180 @@
+"""Folders, tables and arrays of pictures, well-formed and not."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from siamese_index import BadInput, Missing, Unreadable, vectors
+from siamese_index.samples import images, sources
+
+
+def test_a_folder_per_identity_nested_folders_are_named_by_their_path(world):
+    items = sources.items(world / "people")
+    assert len(items) == 48
+    assert items[0] == ("glyph-100", world / "people" / "glyph-100" / "hand-00.png")
+    assert sources.items(world)[0][0] == "learn/glyph-000"
+
+
+def test_a_table_names_paths_relative_to_itself(world):
+    table = world / "table.csv"
+    table.write_text("label,path\nada,people/glyph-100/hand-00.png\nbob,people/glyph-101/hand-00.png\n")
+    assert list(sources.items(table)) == [
+        ("ada", world / "people/glyph-100/hand-00.png"),
+        ("bob", world / "people/glyph-101/hand-00.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("file,label\na,b\n", "no column 'path'"), ("path\na\n", "no column 'label'"), ("", "no column 'path'"),
+     ("path,label\n", "no rows"), ("path,label\na.png,\n", "line 2 has no label"), ("path,label\n,b\n", "line 2 has no path")],
+)  # fmt: skip
+def test_malformed_tables_say_where(tmp_path, text, complaint):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(BadInput, match=complaint):
+        sources.items(tmp_path / "t.csv")
+
+
+def test_a_table_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"path,label\n\xff\xfe\x00,x\n")
+    with pytest.raises(BadInput, match="not a table of text"):
+        sources.items(tmp_path / "t.csv")
+
+
+def test_arrays_in_keras_layout_become_pictures(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (6, 28, 28), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=np.array([0, 1, 2, 0, 1, 2]))
+    items = sources.items(tmp_path / "a.npz")
+    assert [name for name, _ in items] == list("012012")
+    assert np.array_equal(images.decode(items[3][1], 1)[..., 0], x[3])
+
+
+def test_keras_names_are_found_in_keras_own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(Missing, match=r"keras.datasets.mnist.load_data"):
+        sources.items("keras:mnist")
+    (tmp_path / "datasets").mkdir()
+    np.savez(tmp_path / "datasets" / "mnist.npz", x_train=np.zeros((2, 28, 28), np.uint8), y_train=np.array([7, 8]))
+    assert [name for name, _ in sources.items("keras:mnist")] == ["7", "8"]
+    with pytest.raises(Missing):
+        sources.items("keras:../../secret")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [{"z": np.zeros(3)}, {"x": np.zeros((2, 8, 8)), "y": np.zeros(2)}, {"x": np.zeros((2, 8, 8), np.uint8), "y": np.zeros(3)},
+     {"x": np.zeros((2, 8), np.uint8), "y": np.zeros(2)}, {"x": np.zeros((2, 8, 8, 7), np.uint8), "y": np.zeros(2)},
+     {"x": np.array([{}], dtype=object), "y": np.zeros(1)}],
+)  # fmt: skip
+def test_arrays_that_are_no_labelled_pictures_are_refused(tmp_path, arrays):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(BadInput):
+        sources.items(tmp_path / "a.npz")
+
+
+def test_empty_and_flat_folders_and_unknown_files_are_refused(tmp_path, world):
+    with pytest.raises(BadInput, match="no pictures"):
+        sources.items(tmp_path)
+    with pytest.raises(BadInput, match="a folder per identity"):
+        sources.items(world / "people" / "glyph-100")
+    with pytest.raises(Missing):
+        sources.items(tmp_path / "nothing")
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(BadInput, match="cannot be read as data"):
+        sources.items(tmp_path / "a.txt")
+
+
+def test_vector_files(tmp_path):
+    np.save(tmp_path / "v.npy", np.eye(3))
+    assert sources.vectors(tmp_path / "v.npy")[0] is None
+    np.savez(tmp_path / "v.npz", vectors=np.eye(2), names=np.array(["a", "b"]))
+    assert sources.vectors(tmp_path / "v.npz")[0] == ["a", "b"]
+    np.save(tmp_path / "p.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "t.npy").write_bytes((tmp_path / "v.npy").read_bytes()[:100])
+    np.savez(tmp_path / "w.npz", other=np.eye(2))
+    for name in ("p.npy", "t.npy", "w.npz"):
+        with pytest.raises(BadInput, match="these are not vectors"):
+            sources.vectors(tmp_path / name)
+    with pytest.raises(Missing):
+        sources.vectors(tmp_path / "none.npy")
+
+
+def test_arrays_of_vectors_become_samples_of_vectors(tmp_path):
+    x = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
+    np.save(tmp_path / "people.npy", x)  # (identities, samples, d)
+    np.savez(tmp_path / "flat.npz", vectors=x.reshape(12, 5), names=np.repeat(list("abcd"), 3))
+    for file, names in (("people.npy", "000111222333"), ("flat.npz", "aaabbbcccddd")):
+        items = sources.items(tmp_path / file)
+        assert "".join(items.names) == names
+        assert np.array_equal(vectors.unpack(items[7][1]), x.reshape(12, 5)[7])
+
+
+def test_pictures_by_identity_and_sample_need_no_labels(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 30, 3), np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    items = sources.items(tmp_path / "x.npy")
+    assert list(items.names) == list("001122")
+    assert np.array_equal(images.decode(items[3][1], 3), x[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("array", "complaint"),
+    [(np.zeros((6, 5)), "names no identities"), (np.zeros((6, 20, 20), np.uint8), "names no identities"),
+     (np.zeros((2, 3, 20, 20, 4), np.uint8), "neither pictures nor vectors"), (np.zeros((2, 3, 5), np.int64), "neither"),
+     (np.array([["a"]], object), "not an .npy of plain numbers")],
+)  # fmt: skip
+def test_arrays_that_are_no_samples_say_what_they_are(tmp_path, array, complaint):
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    with pytest.raises(BadInput, match=complaint):
+        sources.items(tmp_path / "x.npy")
+
+
+def test_fashion_mnist_is_read_as_keras_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    folder = tmp_path / "datasets" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    x, y = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8), np.array([4, 5, 4], np.uint8)
+    for name, array in (("images-idx3", x), ("labels-idx1", y)):
+        header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+        (folder / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
+    items = sources.items("keras:fashion_mnist")
+    assert list(items.names) == ["4", "5", "4"]
+    assert np.array_equal(images.decode(items[1][1], 1)[..., 0], x[1])
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x08"))
+    with pytest.raises(BadInput, match="not an IDX file"):
+        sources.items("keras:fashion_mnist")
+
+
+def test_a_table_of_pairs_is_no_list_of_identities(tmp_path):
+    (tmp_path / "p.csv").write_text("path_a,path_b,label\na.png,b.png,1\n")
+    with pytest.raises(BadInput, match="names no identities"):
+        sources.items(tmp_path / "p.csv")
+
+
+def test_items_are_made_as_they_are_asked_for(world):
+    items = sources.items(world / "people")
+    assert len(items[::16]) == 3 and items[-1] == items[47]
+    both = items + sources.items(world / "learn")
+    assert len(both) == 48 + 96 and both[0] == items[0] and both[48][0] == "glyph-000"
+    assert [name for name, _ in both] == list(both.names)
+
+
+def test_samples_are_files_pictures_below_folders_and_rows_of_vectors(world, tmp_path):
+    np.save(tmp_path / "rows.npy", np.eye(3, dtype=np.float32))
+    np.save(tmp_path / "one.npy", np.ones(3, np.float32))
+    found = sources.samples([world / "people" / "glyph-100", tmp_path / "rows.npy", tmp_path / "one.npy", "x.png"])
+    assert len(found) == 4 + 3 + 1 + 1
+    assert vectors.unpack(found[5]).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no vector", vectors.pack(np.ones(4))[:-1], vectors.pack(np.ones((2, 2))), vectors.pack([np.nan, 1.0]),
+     b"\x93NUMPY\x01\x00\x10\x00{'descr': 'O'}  ", vectors.pack(np.ones(4)).replace(b"(4,)", b"(9,)"),
+     b"\x93NUMPY\x01\x00\x10\x00" + b"import os; 1/0  "],
+)  # fmt: skip
+def test_bytes_that_are_no_vector_are_refused(data):
+    with pytest.raises(Unreadable):
+        vectors.unpack(data)

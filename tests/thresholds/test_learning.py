@@ -1,0 +1,185 @@
+"""The threshold as an order statistic, checked by hand and by simulation."""
+
+import numpy as np
+import pytest
+
+from siamese_index.store.impostors import SearchRows
+from siamese_index.thresholds.decision import Rule
+from siamese_index.thresholds.learning import best_fusion, learn, least_margin, misses, probabilities, threshold
+from siamese_index.thresholds.statistics import (
+    effective_searches,
+    expected_false_alarms,
+    false_match_table,
+    share_interval,
+)
+
+
+def strangers(n):
+    return [f"stranger {i}" for i in range(n)]
+
+
+def test_the_threshold_is_the_largest_distance_that_keeps_the_target():
+    learned = threshold(np.linspace(0.5, 1.5, 1000), strangers(1000), 0.01)
+    assert learned.evidence.false_alarms == 10
+    assert learned.tau == pytest.approx(0.5 + 9 / 999)
+    assert learned.evidence.missing == 0
+
+
+def test_too_few_strangers_put_the_threshold_below_the_nearest_and_say_how_many_are_missing():
+    nearest = np.linspace(0.5, 1.5, 60)
+    learned = threshold(nearest, strangers(60), 0.01)
+    assert learned.tau < 0.5
+    assert learned.tau == np.nextafter(0.5, -1)
+    assert learned.evidence.false_alarms == 0
+    assert learned.evidence.promise == pytest.approx(3 / 60)
+    assert learned.evidence.missing == 240
+    assert learned.interval() == (0.0, pytest.approx(0.05))
+
+
+def test_no_strangers_give_no_threshold():
+    learned = threshold(np.zeros(0), [], 0.01)
+    assert learned.tau is None
+    assert learned.evidence.missing == 300
+    assert learned.interval() is None
+
+
+def test_a_tie_at_the_threshold_lets_nobody_extra_in():
+    nearest = np.sort(np.concatenate([np.full(5, 0.4), np.full(10, 0.5), np.linspace(0.6, 1, 985)]))
+    learned = threshold(nearest, strangers(1000), 0.01)
+    assert learned.tau == 0.4
+    assert np.mean(nearest <= learned.tau) <= 0.01
+
+
+def test_a_tie_from_the_very_first_stranger_on_lets_nobody_in():
+    nearest = np.concatenate([np.full(50, 0.4), np.linspace(0.6, 1, 950)])
+    learned = threshold(nearest, strangers(1000), 0.01)
+    assert learned.tau < 0.4
+    assert learned.evidence.false_alarms == 0
+
+
+def test_the_achieved_rate_is_the_promised_one_on_average_and_the_interval_holds_it():
+    rng = np.random.default_rng(0)
+    achieved, held = [], 0
+    for _ in range(400):
+        learned = threshold(rng.random(400), strangers(400), 0.01)  # uniform: the true FPIR at t is t
+        low, high = learned.interval()
+        achieved.append(learned.tau)
+        held += low <= learned.tau <= high
+    assert np.mean(achieved) == pytest.approx(0.01, rel=0.1)
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_searches_of_one_stranger_count_as_fewer():
+    rng = np.random.default_rng(0)
+    names = np.repeat(strangers(50), 10)
+    alone = rng.normal(size=500)
+    alike = np.repeat(rng.normal(size=50), 10)
+    assert effective_searches(alone, names) > 250
+    assert effective_searches(alike, names) == pytest.approx(50, rel=0.3)
+    assert effective_searches(alone, strangers(500)) == 500
+
+
+def searches(distances, sources, mates=None, names=None):
+    n = len(distances)
+    mates = np.full(n, np.nan) if mates is None else np.asarray(mates, float)
+    return SearchRows(np.asarray(distances, float), tuple(names or strangers(n)), tuple(sources), mates)
+
+
+def test_the_best_sources_that_suffice_are_used_and_named():
+    given, tower, own = np.linspace(0.6, 1, 300), np.linspace(0.5, 1, 300), np.linspace(0.7, 1, 300)
+    three = searches(np.concatenate([given, tower, own]), ["given"] * 300 + ["tower"] * 300 + ["gallery"] * 300)
+    assert learn(three, 0.01).evidence.source == "given"
+    assert learn(three, 0.01).tau == given[2]
+    assert learn(three, 0.005).evidence.source == "given + tower"  # 600 are needed
+    assert learn(three, 1 / 300).evidence.source == "given + tower + gallery"
+
+
+def test_the_gallerys_own_searches_make_a_threshold_of_other_strangers_stricter():
+    tower, own = np.linspace(0.8, 1, 60), np.linspace(0.5, 1, 60)
+    both = searches(np.concatenate([tower, own]), ["tower"] * 60 + ["gallery"] * 60)
+    learned = learn(both, 0.05)
+    assert (learned.evidence.source, learned.tau, learned.evidence.false_alarms) == ("gallery", own[2], 3)
+    assert learned.evidence.missing == 0
+    fewer = searches(np.concatenate([tower, own[::2]]), ["tower"] * 60 + ["gallery"] * 30)
+    assert (learn(fewer, 0.05).tau, learn(fewer, 0.05).evidence.missing) == (own[0], 30)  # on average, not promised
+    few = searches(np.concatenate([tower, own[:19]]), ["tower"] * 60 + ["gallery"] * 19)
+    assert learn(few, 0.05).evidence.source == "tower"  # of 19 no twentieth can be told
+    given = searches(np.concatenate([tower, own]), ["given"] * 60 + ["gallery"] * 60)
+    assert learn(given, 0.05).evidence.source == "given"  # who comes from the user's own camera is believed
+
+
+def test_alike_identities_of_the_gallery_do_not_decide_when_there_are_strangers():
+    few = searches([0.9, 0.8, 0.1, 0.1], ["tower", "given", "gallery", "gallery"])
+    assert (learn(few, 0.01).evidence.source, learn(few, 0.01).tau) == ("given + tower", np.nextafter(0.8, 0))
+    alone = searches([0.3, 0.4], ["gallery", "gallery"])
+    assert (learn(alone, 0.01).evidence.source, learn(alone, 0.01).tau) == ("gallery", np.nextafter(0.3, 0))
+    assert learn(searches([], []), 0.01).evidence.source == "none"
+
+
+def test_mated_searches_miss_by_distance_by_a_nearer_other_and_by_a_margin_too_small():
+    rows = searches([0.9, 0.3, 0.55, 0.9], ["gallery"] * 4, mates=[0.7, 0.4, 0.5, np.nan])
+    assert misses(rows, Rule(0.6)) == (2, 3)  # 0.7 is too far, 0.4 is farther than another
+    assert misses(rows, Rule(0.6, 0.1)) == (3, 3)  # 0.5 and 0.55 are too close to tell
+    assert misses(rows, Rule(None)) == (3, 3)
+
+
+def test_the_margin_lets_at_most_the_stated_share_of_wrong_identities_slip_through():
+    mates, others = np.full(100, 0.3), np.full(100, 0.8)
+    others[:4] = 0.2, 0.25, 0.28, 0.29  # four of a hundred are nearer to somebody else, by 0.1 … 0.01
+    assert least_margin(mates, others, 0.5, wrong=0.04) == 0
+    assert least_margin(mates, others, 0.5, wrong=0.01) == pytest.approx(0.05)  # only the one by 0.1 slips through
+    assert least_margin(mates, others, 0.5, wrong=0.0) == pytest.approx(0.1)
+    assert least_margin(mates, others, 0.1, wrong=0.0) == 0  # nobody is named anyway
+
+
+def test_the_margin_is_the_least_at_which_the_rule_names_so_few_wrongly():
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        mates, others = rng.uniform(0, 1, 60), rng.uniform(0.3, 1, 60)
+        margin = least_margin(mates, others, 0.6, wrong=0.05)
+
+        def named_wrongly(rule, own=mates, other=others):
+            return int(np.sum((other < own) & rule.is_within(other) & ~rule.is_ambiguous(other, own)))
+
+        beyond = int(np.sum((others < mates) & (others <= 0.6) & (mates > 0.6)))  # these no margin can catch
+        assert named_wrongly(Rule(0.6, margin)) <= max(3, beyond)
+        if margin:
+            assert named_wrongly(Rule(0.6, np.nextafter(margin, 0))) > max(3, beyond)
+
+
+def test_probabilities_fall_with_distance_and_are_those_of_a_known_law():
+    rng = np.random.default_rng(0)
+    mates, others = rng.uniform(0, 1, 3000), rng.uniform(0.5, 1.5, 3000)
+    rows = searches(np.concatenate([others, rng.uniform(0.5, 1.5, 3000)]), ["gallery"] * 3000 + ["given"] * 3000,
+                    mates=np.concatenate([mates, np.full(3000, np.nan)]))  # fmt: skip
+    table = probabilities(rows, "given")
+    assert np.all(np.diff(table[1]) <= 0) and np.all(np.diff(table[0]) > 0)
+    at = lambda d: table[1, np.searchsorted(table[0], d)]  # noqa: E731
+    assert at(0.3) > 0.99 and at(1.3) < 0.01
+    # At 0.75 a nearest identity is right with density 1 * 0.75, wrong with 1 * 0.25, a stranger's with 1.
+    assert at(0.75) == pytest.approx(0.75 / 2, abs=0.08)
+    assert probabilities(searches([0.5] * 20, ["given"] * 20, mates=[0.1] * 20), "given") is None
+
+
+def test_the_fusion_with_the_fewest_misses_is_chosen_and_the_simplest_of_equals():
+    def rows(mates):
+        return searches([0.5] * 4 + [0.9] * 4, ["tower"] * 4 + ["gallery"] * 4, mates=[np.nan] * 4 + mates)
+
+    by_rule = {"best": rows([0.3, 0.6, 0.6, 0.3]), "mean": rows([0.3] * 4), "best-two": rows([0.3] * 4)}
+    assert best_fusion(by_rule, 0.01) == "mean"
+    assert best_fusion(dict.fromkeys(by_rule, by_rule["best"]), 0.01) == "best"
+
+
+def test_expected_false_alarms_grow_with_distance_and_gallery(angles):
+    table = false_match_table(angles(0, 60, 180), ["a", "b", "c"])
+    assert table[0] == pytest.approx([1, np.sqrt(3), 2], abs=1e-5)
+    assert expected_false_alarms(table, 0.5, 100) == 0
+    assert expected_false_alarms(table, 1.001, 3) == pytest.approx(1, abs=0.01)
+    assert expected_false_alarms(table, 2.0, 300) == pytest.approx(300)
+    assert expected_false_alarms(np.zeros((2, 0), np.float32), 1.0, 10) is None
+
+
+def test_intervals_of_shares_are_those_of_the_textbook():
+    assert share_interval(0, 10) == (0.0, pytest.approx(0.3085, abs=1e-4))
+    assert share_interval(5, 10) == (pytest.approx(0.1871, abs=1e-4), pytest.approx(0.8129, abs=1e-4))
+    assert share_interval(0, 0) == (0.0, 1.0)
