@@ -187,7 +187,7 @@ def faces(home: Path) -> None:
 
 def trained(data: Path) -> TowerFile:
     made = train(str(data), holdout=0.3)
-    note(f"  {made.card['training']['recipe']['name']}: {made.card['training']['seconds']:.0f} s")
+    note(f"  {made.card.training.recipe['name']}: {made.card.training.seconds:.0f} s")
     return made
 
 

@@ -86,7 +86,7 @@ def prepare_floor(home: Path, opened: Gallery, tower: TowerFile) -> list[str]:
     with sqlite3.connect(home / "names.sqlite") as db:
         db.execute("CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT)")
         db.executemany("INSERT INTO names VALUES (?, ?)", ((i, name) for i, (name, _) in enumerate(rows)))
-    shape = tower.card["input"]
+    shape = tower.card.input
     files = [str(home / name) for name in ("tower.onnx", "floor.faiss", "names.sqlite")]
     return [*files, str(opened.threshold().tau), str(shape["height"]), str(shape["width"])]
 
@@ -155,7 +155,7 @@ def warm(opened: Gallery, tower: TowerFile, probes: list[bytes], kind: str) -> d
     session = onnxruntime.InferenceSession(tower.onnx, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     index = faiss.read_index(str(opened.path.parent / "floor.faiss"), faiss.IO_FLAG_MMAP_IFC)
-    shape = tower.card["input"]
+    shape = tower.card.input
     size = (shape["width"], shape["height"])
 
     def raw(data: bytes) -> None:

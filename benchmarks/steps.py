@@ -12,8 +12,8 @@ import numpy as np
 
 from siamese_index.samples.sources import items
 from siamese_index.training import losses, recipe
+from siamese_index.training.batch_builder import BatchBuilder, Sampler, feed
 from siamese_index.training.data import Data
-from siamese_index.training.feeding import Kitchen, Sampler, feed
 from siamese_index.training.towers import build
 
 STEPS, RUNS = 20, 7
@@ -24,7 +24,7 @@ data = Data(items(sys.argv[2]), choice.shape, list, frame=choice.recipe.input.fr
 good = np.flatnonzero(data.whose >= 0)
 known = data.take(good[:500])
 sampler = Sampler(good, data.whose[good].astype(np.int64), chosen.feeding, 0)
-kitchen = Kitchen(data, sampler, chosen.augment, known)
+kitchen = BatchBuilder(data, sampler, chosen.augment, known)
 tower = build(choice.shape, 128, chosen.tower, known)
 head, loss = losses.objective(
     chosen.loss["name"], sampler.identities, {k: v for k, v in chosen.loss.items() if k != "name"}

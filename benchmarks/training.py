@@ -68,7 +68,7 @@ def note(text: str) -> None:
 def learn(data: object, **options: object) -> Tower:
     """Train, and return the open tower."""
     made = train(str(data), **options)
-    training = made.card["training"]
+    training = made.card.training
     note(f"  {training['recipe']['name']}: {training['steps']} steps, {training['seconds']:.0f} s")
     return Tower(made.onnx, made.card, made.id)
 
@@ -256,7 +256,7 @@ def time_to_figure(home: Path) -> None:
     """
     for name, steps in (("mnist", 150), ("fashion-mnist", 400), ("orl-faces", 150)):
         reached, figure, tower = SOON[name](home, steps)
-        ours = tower.card["training"]["seconds"]
+        ours = tower.card.training.seconds
         if not reached:
             line(f"{name}: the seed's figure after {steps} steps", figure, "the seed's", "not reached")
             continue

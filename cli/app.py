@@ -1,54 +1,15 @@
-"""The program: options that all commands share, and what an error looks like."""
+"""The program: which command is in which module, and what an error looks like."""
 
 from __future__ import annotations
 
 import os
 import sys
 from importlib import import_module
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from siamese_index import __version__
-from siamese_index.errors import BadInput, SiameseIndexError
-from siamese_index.store.address import Address, place_of
-
-Place = Path | Address  # of a gallery
-GalleryOption = Annotated[
-    Any,  # a Place
-    typer.Option(
-        "--gallery", "-g", envvar="SIDX_GALLERY", help="The gallery: a file, or postgresql://…", show_default=True,
-        parser=place_of, metavar="PLACE",
-    ),
-]  # fmt: skip
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, also at a terminal.")]
-TagOption = Annotated[
-    list[str] | None, typer.Option("--tag", help="KEY=VALUE; repeatable. Of identities.", metavar="KEY=VALUE")
-]
-FpirOption = Annotated[
-    float | None, typer.Option("--fpir", help="Share of strangers that may be taken for somebody (0..1).")
-]
-DEFAULT_GALLERY = Path("main.gallery")
-
-
-def pairs(given: list[str] | None, option: str, such_as: str) -> dict[str, str]:
-    """Return keys and values of KEY=VALUE. Raises BadInput, also for two of one key."""
-    found: dict[str, str] = {}
-    for text in given or []:
-        key, _, value = (part.strip() for part in text.partition("="))
-        if not key or not value:
-            raise BadInput(f"{option} {text!r} is not KEY=VALUE.", f"Such as {such_as}.")
-        if key in found:
-            raise BadInput(f"{option} {key} is given twice.", f"As {found[key]} and as {value}.")
-        found[key] = value
-    return found
-
-
-def tags(given: list[str] | None) -> dict[str, str]:
-    """Return what --tag gives. Raises BadInput."""
-    return pairs(given, "--tag", "site=north")
-
+from siamese_index import BadInput, SiameseIndexError, __version__
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,6 +18,31 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+# In the order of the help. Each is a module of its own, imported when it is asked for: to import all of them takes
+# longer than to identify.
+COMMANDS = (
+    "demo",
+    "train",
+    "init",
+    "enroll",
+    "identify",
+    "verify",
+    "calibrate",
+    "capacity",
+    "evaluate",
+    "log",
+    "replay",
+    "retrain",
+    "towers",
+    "recipes",
+    "identities",
+    "samples",
+    "index",
+    "doctor",
+    "backup",
+    "restore",
+)
+ALIASES = {"enrol": "enroll"}
 
 
 def _print_version(wanted: bool) -> None:
@@ -76,31 +62,19 @@ def main(
     del debug, version  # `run` looks for --debug: it must also work when parsing fails
 
 
-# Which module registers which commands, in the order of the help. What is asked for is imported alone: to
-# build all commands takes longer than to identify.
-COMMANDS = {
-    "asking": ("identify", "verify", "calibrate", "capacity"),
-    "demo": ("demo",),
-    "enrolling": ("enroll", "enrol", "identities", "samples"),
-    "galleries": ("init", "doctor", "backup", "restore"),
-    "indexing": ("index",),
-    "measuring": ("evaluate", "log", "replay"),
-    "towers": ("train", "retrain", "towers", "recipes"),
-}
-
-
 def register(wanted: str | None) -> None:
-    """Import what has the command `wanted`; all commands when there is none of that name."""
-    home = [module for module, commands in COMMANDS.items() if wanted in commands]
-    for module in home or COMMANDS:
-        import_module(f".{module}", __package__)
-    if home:
-        app.registered_commands[:] = [c for c in app.registered_commands if _name(c) == wanted]
-        app.registered_groups[:] = [group for group in app.registered_groups if group.name == wanted]
-
-
-def _name(command: Any) -> str:
-    return str(command.name or command.callback.__name__)
+    """Import and add the command `wanted`; all commands when there is none of that name."""
+    app.registered_commands.clear()
+    app.registered_groups.clear()
+    alone = [name for name in (*COMMANDS, *ALIASES) if name == wanted]
+    for name in alone or (*COMMANDS, *ALIASES):
+        module = import_module(f".{ALIASES.get(name, name)}", __package__)
+        if hasattr(module, "commands"):
+            app.add_typer(module.commands, name=name)
+        else:
+            command = getattr(module, ALIASES.get(name, name))
+            example = module.EXAMPLE.replace(f"sidx {ALIASES.get(name, name)}", f"sidx {name}")
+            app.command(name, epilog=f"Example:  {example}", hidden=name in ALIASES)(command)
 
 
 def _refuse_empty(words: list[str]) -> None:

@@ -8,20 +8,18 @@ from typing import Annotated
 
 import typer
 
-from siamese_index import BadInput, Decision, Gallery
+from siamese_index import BadInput, Decision, Gallery, describe
+from siamese_index.describe import percent
 from siamese_index.samples import framing
 
-from .app import app
-from .asking import in_words
-from .output import note, percent, progress, table
-from .telling import Teller, held_out
-from .towers import comparison
+from .output import note, progress, table
+from .training_progress import TrainingProgress
 
+EXAMPLE = "sidx demo --folder demo --steps 15"
 LEARNED, ENROLLED, STRANGERS = range(0, 24), range(100, 148), range(200, 248)
 BYSTANDERS = range(300, 360)  # strangers that set the threshold: as many as an FPIR of 5 % takes
 
 
-@app.command(epilog="Example:  sidx demo --folder demo --steps 15")
 def demo(
     folder: Annotated[Path, typer.Option(help="Where its pictures, tower and gallery go.")] = Path("demo"),
     steps: Annotated[
@@ -49,8 +47,8 @@ def demo(
     note(f"{len(LEARNED)} to learn from, {len(ENROLLED)} to enroll, {len(STRANGERS)} strangers; see {folder}/.")
 
     _heading("2. Learn: a Siamese tower, from pictures of none of those to be enrolled")
-    tower = train(pictures, Teller(), out=folder / "glyphs.tower", steps=steps)
-    note(held_out(tower.card["held_out"]))
+    tower = train(pictures, TrainingProgress(), out=folder / "glyphs.tower", steps=steps)
+    note(describe.held_out(tower.card.held_out))
 
     _heading("3. Enroll: one picture each")
     with Gallery.create(gallery, tower, fpir=0.05) as opened:
@@ -65,7 +63,7 @@ def demo(
         shown = [probes / f"glyph-{i:03d}" / "hand-10.png" for i in (100, 101, 102, 103, 200, 201)]
         answers = [opened.identify(path) for path in shown]
         table([_answer(answer) for answer in answers])
-        note(in_words(answers[0].evidence))
+        note(describe.evidence(answers[0].evidence))
         sheet = _sheet(folder, answers)
         note(f"The same to look at: {sheet}")
         results: dict[str, Evaluation] = {}
@@ -74,8 +72,8 @@ def demo(
         _heading("5. Enroll four more pictures of each, and retrain on what is enrolled")
         opened.enroll_many(items(more))
         results["five pictures each"] = evaluate(opened, items(probes))
-    made = retrain(gallery, pictures, Teller(), steps=4 * steps)
-    table(comparison(made.report))
+    made = retrain(gallery, pictures, TrainingProgress(), steps=4 * steps)
+    table(describe.comparison(made.report))
     judged = made.report["challenger"]
     note(f"{judged['searches']} searches by {judged['identities']} identities it never saw: {made.report['verdict']}.")
 

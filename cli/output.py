@@ -56,29 +56,25 @@ def note(text: str) -> None:
 def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
     """Yield what to call with how many more are done: says how far it is, on work of over two seconds.
 
-    On a terminal it is one living line that goes when all is done; elsewhere a line every ten seconds.
+    At a terminal it is one line, updated in place, that goes when all is done; elsewhere a line every ten seconds.
     """
     began = time.monotonic()
-    alive = sys.stderr.isatty()
+    in_place = sys.stderr.isatty()
     done, told = 0, began
 
     def tick(more: int) -> None:
         nonlocal done, told
         done += more
         now = time.monotonic()
-        if now - began > 2 and now - told > (0.2 if alive else 10):
+        if now - began > 2 and now - told > (0.2 if in_place else 10):
             told = now
             left = (now - began) / max(1, done) * (length - done)
             line = f"{label}: {done:,} of {length:,}, {left:.0f} s left"
-            typer.echo(f"\r\x1b[K{line}" if alive else line, err=True, nl=not alive)
-        if alive and told > began and done >= length:
+            typer.echo(f"\r\x1b[K{line}" if in_place else line, err=True, nl=not in_place)
+        if in_place and told > began and done >= length:
             typer.echo("\r\x1b[K", err=True, nl=False)
 
     yield tick
-
-
-def percent(share: float | None) -> str:
-    return "–" if share is None else f"{share * 100:.3g} %"
 
 
 def _text(value: Any) -> str:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
         Unreadable,
     )
     from .gallery import Gallery
-    from .identify import Outlook, Verification
+    from .identify import Verification
     from .thresholds.decision import Candidate, Decision, Evidence
+    from .thresholds.learning import Outlook
     from .thresholds.planning import Capacity, Plan
     from .towers.tower import Tower
     from .towers.tower_file import Cohort, TowerFile
@@ -39,7 +40,7 @@ _HOMES = {
     "Gallery": "gallery",
     "Enrollment": "enrollment",
     "Calibration": "calibrate",
-    "Outlook": "identify",
+    "Outlook": "thresholds.learning",
     "Verification": "identify",
     "Candidate": "thresholds.decision",
     "Decision": "thresholds.decision",

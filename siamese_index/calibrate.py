@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from siamese_index.thresholds import learning, strangers
-
-from .errors import BadInput
-from .identify import Answering, share
+from . import enrollment
+from .errors import BadInput, Refusal
+from .samples.images import Picture, Progress
+from .samples.sources import clean_name
 from .search.fusion import RULES
-from .store.rows import Fusion
-from .store.store import Store
-from .thresholds import statistics
+from .session import Session, share
+from .store.rows import Fusion, NewSample, TowerRow
+from .thresholds import learning, statistics, strangers
 from .thresholds.decision import Evidence
-from .vectors import Vectors
+from .vectors import Vectors, unit
 
-Stranger = tuple[str, bytes, bytes | None]  # name, SHA-256, the picture to keep
+FusionChoice = Fusion | Literal["auto"]  # auto: the rule with the fewest misses
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,50 +42,75 @@ class Calibration:
     revision: int
 
 
-def calibrate(
-    store: Store,
-    answering: Answering,
-    tower: int,
+def calibrate_samples(
+    session: Session,
     fpir: float | None,
-    rows: Sequence[Stranger],
+    strangers_given: Iterable[tuple[str, Picture]],
+    fusion: FusionChoice | None,
+    progress: Progress | None,
+) -> tuple[Calibration, list[Refusal]]:
+    """As `calibrate`, with (name, picture) strangers; returns also those that could not be read."""
+    row = session.active()
+    given, vectors, refused = enrollment.taken(session, strangers_given, progress)
+    return calibrate(session, row, fpir, given, vectors, fusion), refused
+
+
+def calibrate_vectors(
+    session: Session, fpir: float | None, names: Sequence[str], vectors: Any, fusion: FusionChoice | None
+) -> Calibration:
+    """As `calibrate`, with strangers as vectors (n, dimension), and whose they are. Raises BadInput."""
+    row = session.active()
+    rows = np.zeros((0, row.dimension), np.float32) if vectors is None else unit(vectors, row.dimension)
+    if len(names) != len(rows):
+        raise BadInput(f"{len(names)} names for {len(rows)} vectors.", "Each vector needs its name.")
+    digests = [hashlib.sha256(vector).digest() for vector in rows]
+    given = [NewSample(clean_name(name), digest, "", None) for name, digest in zip(names, digests, strict=True)]
+    return calibrate(session, row, fpir, given, rows, fusion)
+
+
+def calibrate(
+    session: Session,
+    row: TowerRow,
+    fpir: float | None,
+    given: Sequence[NewSample],
     vectors: Vectors,
-    fusion: Fusion | Literal["auto"] | None,
-) -> None:
-    """Set what is given, for the active `tower`, in one transaction. Raises BadInput, or Locked."""
+    fusion: FusionChoice | None,
+) -> Calibration:
+    """Set what is given in one transaction; return the threshold and its cost.
+
+    Strangers `given` come with their vectors (n, dimension) by the tower `row`. Raises BadInput, or Locked
+    when another tower is active by now.
+    """
     if fusion is not None and fusion not in (*RULES, "auto"):
         raise BadInput(f"There is no fusion {fusion!r}.", f"There are {', '.join(RULES)}, and auto.")
-    if fpir is None and not rows and fusion is None:
-        return
-    with store.writing("calibrate"):
-        cohort = answering.before_change(tower)
-        event = store.record("calibrate", fpir=fpir, strangers=len(rows), fusion=fusion)
-        if fpir is not None:
-            store.set_target(share(fpir))
-        added = strangers.admit(store, event, tower, "given", rows, vectors) if rows else 0
-        if fusion == "auto":
-            by_rule = {rule: cohort.rows(rule) for rule in RULES}
-            fusion = learning.best_fusion(by_rule, store.settings().target_fpir)
-        if fusion is not None:
-            store.set_fusion(fusion)
-        if added or fusion is not None:
-            cohort.recompute()
-        cohort.seen()
+    if fpir is not None or given or fusion is not None:
+        with session.changing("calibrate", row.id) as change:
+            event = change.record(fpir=fpir, strangers=len(given), fusion=fusion)
+            if fpir is not None:
+                change.store.set_target(share(fpir))
+            added = strangers.admit(change.store, event, row.id, "given", given, vectors) if given else 0
+            if fusion == "auto":
+                by_rule = {rule: change.impostors.rows(rule) for rule in RULES}
+                fusion = learning.best_fusion(by_rule, change.store.settings().target_fpir)
+            if fusion is not None:
+                change.store.set_fusion(fusion)
+            if added or fusion is not None:
+                change.impostors.recompute()
+    return calibrated(session)
 
 
-def calibrated(store: Store, answering: Answering) -> Calibration:
-    """Return the threshold and its cost. The gallery has an active tower."""
-    with store.reading():
-        state = answering.state()
-        learned = state.threshold(None)
-        searches = store.searches.strangers(state.active.id, state.active.dimension)
+def calibrated(session: Session) -> Calibration:
+    """Return the threshold and its cost."""
+    with session.reading() as state:
+        learned, row = state.threshold(None), state.active
+        searches = state.store.impostors.strangers(row.id, row.dimension)
         own = state.searches.sources.count("gallery")
-    missed, mated = learning.misses(state.searches, learned.rule)
-    sources = {s: searches.sources.count(s) for s in sorted(set(searches.sources))}
+        missed, mated = learning.misses(state.searches, learned.rule)
     return Calibration(
         threshold=learned.tau,
         fpir_interval=learned.interval(),
         evidence=learned.evidence,
-        strangers=sources,
+        strangers={source: searches.sources.count(source) for source in sorted(set(searches.sources))},
         own_searches=own,
         enrolled_strangers=int(np.sum(searches.own >= 0)),
         set_aside=int(np.sum(searches.nearest < 0)),
@@ -92,6 +118,6 @@ def calibrated(store: Store, answering: Answering) -> Calibration:
         mated=mated,
         fnir=missed / mated if mated else None,
         fnir_interval=statistics.share_interval(missed, mated),
-        identities=state.identities,
+        identities=state.settings.identities,
         revision=state.revision[0],
     )

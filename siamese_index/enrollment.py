@@ -1,4 +1,8 @@
-"""Taking samples in: what is refused, what is there already, and one transaction for the rest."""
+"""Enrolling: read, skip what is known, embed, refuse conflicts, write. Each step takes an iterator and gives one.
+
+What goes from step to step is a sample on its way in, or what became of it: a Refusal, or `Known`. Some
+thousands of samples are one durable transaction; an enrollment that is all or nothing is a single one.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +10,44 @@ import contextlib
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.samples import quality
-
 from .errors import BadInput, Conflict, Refusal, SiameseIndexError
-from .identify import Answering, Outlook
-from .samples import images
+from .samples import images, quality
 from .samples.images import Picture, Progress, picture_name
 from .samples.sources import clean_name
 from .search.fusion import all_distances, to_identity
-from .store.rows import TowerRow
+from .session import Change, Session
+from .store.rows import NewSample, TowerRow
 from .store.store import Store
 from .thresholds.decision import Rule
-from .thresholds.learning import Threshold
-from .towers.embedding import Embed
+from .thresholds.learning import Outlook, Threshold
+from .towers.embedding import Embed, Embedder, local
+from .towers.tower import BATCH
 from .vectors import Vectors, unit, with_lengths
 
+CHUNK = 1024  # pictures per transaction when enrolling many
+VECTOR_CHUNK = 131_072  # vectors
+SURE = 0.02  # FPIR
+TWIN = 0.25  # templates nearer than this may be of one picture, saved twice: their pixels tell
+Floor = Mapping[str, float] | None  # the least of each measure of `quality.quality`
 Conflicts = Literal["allow", "refuse", "refuse when sure"]
 
 
-SURE = 0.02  # FPIR
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms samples are enrolled."""
 
-
-TWIN = 0.25  # templates nearer than this may be of one picture, saved twice: their pixels tell
-
-
-Sample = tuple[str, bytes, str, bytes | None]  # identity, SHA-256, source, the picture to keep
+    conflicts: Conflicts
+    floor: Mapping[str, float] = field(default_factory=dict)  # the least of each measure of `quality.quality`
+    dry_run: bool = False
+    tags: tuple[tuple[str, str], ...] = ()  # for the identities of what is enrolled
+    strict: bool = False  # all or nothing: the first refusal is raised
 
 
 @dataclass(slots=True)
@@ -50,288 +60,286 @@ class Enrollment:
     revision: int = 0
     outlook: Outlook | None = None  # of a dry run: what the gallery would promise and miss
 
-
-def take(
-    items: Iterable[tuple[str, Picture]],
-    embed: Embed,
-    dimension: int,
-    total: Enrollment,
-    strict: bool,
-    keep: bool = True,
-    floor: Mapping[str, float] | None = None,
-    progress: Progress | None = None,
-    holder: Callable[[bytes], str | None] = lambda digest: None,  # noqa: ARG005
-) -> tuple[list[Sample], Vectors]:
-    """Read and embed (name, picture) items; return the samples and their vectors (n, dimension).
-
-    What cannot be taken, or is below the `floor` of quality, is raised if `strict`, else listed in `total`.
-    A sample whose digest has the `holder` that it is said to show is enrolled already, and not looked at again.
-    """
-    waiting: deque[tuple[str, bytes, str]] = deque()
-
-    def refuse(source: str, error: SiameseIndexError) -> None:
-        if strict:
-            raise images.named(source, error) from None
-        total.refused.append(Refusal(source, images.named(source, error)))
-
-    def readable() -> Iterator[bytes]:
-        for number, (name, picture) in enumerate(items):
-            source = picture_name(picture, number)
-            try:
-                accepted, data = clean_name(name), images.read(picture)
-            except SiameseIndexError as error:
-                refuse(source, error)
-            else:
-                digest = hashlib.sha256(data).digest()
-                if holder(digest) != accepted:
-                    waiting.append((accepted, digest, source))
-                    yield data
-                    continue
-                total.already.append((accepted, source))
-            if progress:
-                progress(1)
-
-    samples: list[Sample] = []
-    vectors: list[NDArray[np.float32]] = []
-    for found in embed(readable(), floor or {}):
-        name, digest, source = waiting.popleft()
-        if isinstance(found, SiameseIndexError):
-            refuse(source, found)
+    def count(self, outcome: Refusal | Known, strict: bool) -> None:
+        """Take note of what became of a sample. Raises its error if `strict`."""
+        if isinstance(outcome, Known):
+            self.already.append((outcome.name, outcome.source))
+        elif strict:
+            raise outcome.error
         else:
-            samples.append((name, digest, source, found[0] if keep else None))
-            vectors.append(found[1])
-        if progress:
-            progress(1)
-    return samples, np.array(vectors, np.float32).reshape(-1, dimension)
+            self.refused.append(outcome)
 
 
-def write(
-    store: Store,
-    answering: Answering,
-    tower: TowerRow,
-    samples: Sequence[Sample],
-    vectors: Vectors,
-    total: Enrollment,
-    strict: bool,
-    conflicts: Conflicts,
-    tags: Sequence[tuple[str, str]] = (),
-) -> None:
-    """Enroll what is new among the samples; say in `total` what became of each. Call it inside a transaction."""
-    cohort = answering.before_change(tower.id)
-    enrolled = store.holders({sample[1] for sample in samples})
-    holders = {digest: name for digest, (_, name) in enrolled.items()}
-    fresh: list[int] = []
-    for i, (name, digest, source, _) in enumerate(samples):
-        holder = holders.get(digest)
-        if holder is None:
-            holders[digest] = name
-            fresh.append(i)
-        elif holder == name:
-            total.already.append((name, source))
-        else:
-            _refuse(total, source, _taken(source, name, holder), strict)
-    if fresh and conflicts != "allow" and _accuses(answering.state().threshold(None), conflicts):
-        fresh = _without_conflicts(store, answering, tower, samples, vectors, fresh, total, strict)
-    if fresh:
-        whole = len(fresh) == len(samples)
-        rows, new = (samples, vectors) if whole else ([samples[i] for i in fresh], vectors[fresh])
-        comparing = cohort.comparing(new)
-        event = store.record("enroll", samples=len(fresh))
-        identities, templates = store.add_samples(event, tower.id, rows, new)
-        if tags:
-            store.tag(np.unique(identities).tolist(), tags)
-        cohort.enrolled([row[0] for row in rows], [row[1] for row in rows], templates, identities, new, comparing)
-        total.enrolled += [(row[0], row[2]) for row in rows]
-    cohort.seen()
-    total.revision = store.revision()[0]
+class Known(NamedTuple):
+    """A sample that is enrolled already, under the same name."""
+
+    name: str
+    source: str
 
 
-def _accuses(learned: Threshold, conflicts: Conflicts) -> bool:
-    """Whether a threshold is good enough to refuse a sample for whom it looks like.
+class Reading(NamedTuple):
+    """A sample as it came in, and under which name."""
 
-    It must come from strangers: one that was learned from the gallery itself lets a share of newcomers
-    look like somebody by definition. Many samples are only refused by one that promises SURE; for a
-    single one, whoever enrolls it can look.
-    """
-    if learned.tau is None or "gallery" in learned.evidence.source:
-        return False
-    return conflicts == "refuse" or (learned.evidence.promise or 1.0) <= SURE
-
-
-def _without_conflicts(
-    store: Store,
-    answering: Answering,
-    tower: TowerRow,
-    samples: Sequence[Sample],
-    vectors: Vectors,
-    fresh: list[int],
-    total: Enrollment,
-    strict: bool,
-) -> list[int]:
-    """Return which of the samples `fresh` look like nobody else than whom they are said to show.
-
-    A sample conflicts when another identity is within the threshold and nearer than its own, by more
-    than the margin at which answers are ambiguous. It is compared with who is enrolled, and with what
-    comes with it and is taken.
-    """
-    state = answering.state()
-    learned = state.threshold(None)
-    tau = learned.tau
-    if tau is None:  # nobody is accused without
-        return fresh
-    anywhere = Rule(np.inf, learned.evidence.margin)  # also where its own lies beyond the threshold
-    new, samples = vectors[fresh], [samples[i] for i in fresh]
-    known, fusion = store.identities_named({sample[0] for sample in samples}), state.settings.fusion
-    found = answering.searcher(state).nearest(new, 2, radius=learned.rule.radius)
-    labels = store.owners({hit.template for hits in found for hit in hits})
-    taken = np.zeros(len(new), bool)
-    for block in range(0, len(new), 256):
-        among = all_distances(new[block : block + 256], new[: block + 256])  # what came before in this batch
-        for at in range(block, min(block + 256, len(new))):
-            name, _, source, picture = samples[at]
-            own = next((h for h in found[at] if h.identity == known.get(name)), None)
-            near = [(h.distance, *labels[h.template]) for h in found[at] if h is not own]
-            close = np.flatnonzero((among[at - block, :at] <= tau) & taken[:at])
-            beside = [(float(among[at - block, j]), samples[j][0], -1) for j in close.tolist()]
-            other, who, sample = min([n for n in near + beside if n[1] != name], default=(np.inf, "", -1))
-            if own and own.distance < TWIN and quality.alike(picture, store.picture(labels[own.template][1])):
-                total.already.append((name, source))
-                continue
-            if other <= tau:
-                mine = min([n[0] for n in beside if n[1] == name], default=np.inf)
-                if name in known:
-                    templates = store.templates_of(tower.id, tower.dimension, known[name])[1]
-                    mine = min(mine, to_identity(new[at], templates, fusion))
-                if other < mine and not anywhere.is_ambiguous(other, mine):
-                    twin = sample >= 0 and other < TWIN and quality.alike(picture, store.picture(sample))
-                    error = _taken(source, name, who) if twin else _conflict(source, name, who, other, mine, tau)
-                    _refuse(total, source, error, strict)
-                    continue
-            taken[at] = True
-    return [fresh[at] for at in np.flatnonzero(taken)]
-
-
-def _refuse(total: Enrollment, source: str, error: SiameseIndexError, strict: bool) -> None:
-    if strict:
-        raise error
-    total.refused.append(Refusal(source, error))
-
-
-def _conflict(source: str, name: str, who: str, other: float, mine: float, tau: float) -> Conflict:
-    own = f"; {name!r} itself is {mine:.3f} away" if np.isfinite(mine) else ""
-    return Conflict(
-        f"{source}: this looks like {who!r} ({other:.3f}, threshold {tau:.3f}), not {name!r}.",
-        f"Another identity is within the threshold{own}.",
-        f"Enroll it as {who!r}, or insist: --allow-conflict",
-    )
-
-
-def _taken(source: str, name: str, holder: str) -> BadInput:
-    return BadInput(
-        f"{source}: already enrolled as {holder!r}, not {name!r}.",
-        "The same picture cannot be two identities.",
-        f"Rename or remove {holder!r}, or leave this picture out.",
-    )
-
-
-CHUNK = 1024  # pictures per transaction when enrolling many
-
-
-VECTOR_CHUNK = 131_072  # vectors
+    name: str
+    source: str
+    digest: bytes
+    data: bytes
 
 
 class _TakenBack(Exception):
     """Ends the transaction of a dry run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On what terms samples are enrolled."""
+def enroll(
+    session: Session,
+    items: Iterable[tuple[str, Picture]],
+    terms: Terms,
+    progress: Progress | None = None,
+    embed: Embed | None = None,
+) -> Enrollment:
+    """Enroll (name, picture) items. `embed` embeds somewhere else than here (`towers.workers`)."""
+    total = Enrollment(revision=session.last.revision[0] if session.last else 0)
+    waiting, size = iter(enumerate(items)), None if terms.strict or terms.dry_run else CHUNK
+    chunk = list(itertools.islice(waiting, size))
+    while True:
+        row = session.active()
+        embedder = session.embedder(row)
+        if terms.floor and embedder.takes_numbers:
+            raise BadInput("Vectors have no quality to be measured.", remedy="Leave the floor out.")
+        readings = skip_known(read(chunk, embedder), session.store)
+        arrivals = embedded(readings, embed or local(embedder), terms.floor)
+        samples, vectors = _collected(arrivals, embedder, total, terms.strict, progress)
+        if not session.store.settings().keep_pictures:
+            samples = [sample._replace(kept=None) for sample in samples]
+        _in_one_transaction(session, row, samples, vectors, total, terms)
+        if not (chunk := list(itertools.islice(waiting, size))):
+            return total
 
-    conflicts: Conflicts
-    floor: Mapping[str, float] = field(default_factory=dict)  # the least of each measure of `quality.quality`
-    dry_run: bool = False
-    tags: tuple[tuple[str, str], ...] = ()  # for the identities of what is enrolled
 
+def enroll_vectors(
+    session: Session, names: Sequence[str], vectors: Any, terms: Terms, progress: Progress | None = None
+) -> Enrollment:
+    """Enroll vectors (n, dimension) under `names` (n,), all of which are checked before the first is enrolled.
 
-class Enrolling:
-    """Enrolls for the active tower, on the same terms, and counts in `total` what became of everything."""
-
-    def __init__(self, store: Store, answering: Answering, active: Callable[[], TowerRow], terms: Terms) -> None:
-        self._store, self._answering, self._terms = store, answering, terms
-        self._active, self._tower = active, active()
-        self.total = Enrollment(revision=answering.revision)
-
-    def pictures(
-        self,
-        items: Iterable[tuple[str, Picture]],
-        embed: Callable[[], Embed],
-        progress: Progress | None = None,
-        strict: bool = False,
-    ) -> Enrollment:
-        """Enroll (name, picture) items; all or none if `strict`, and a dry run, are one transaction.
-
-        `embed` gives what embeds with the tower that is active when a transaction's pictures are taken in.
-        """
-        waiting, size = iter(items), None if strict or self._terms.dry_run else CHUNK
-        chunk = list(itertools.islice(waiting, size))
-        while True:
-            self._pictures(chunk, embed(), progress, strict)
-            if not (chunk := list(itertools.islice(waiting, size))):
-                return self.total
-            self._tower = self._active()
-
-    def _pictures(
-        self, items: Sequence[tuple[str, Picture]], embed: Embed, progress: Progress | None, strict: bool
-    ) -> None:
-        keep = self._store.settings().keep_pictures
-        samples, vectors = take(
-            items, embed, self._tower.dimension, self.total, strict, keep, self._terms.floor, progress, self._holder
+    Raises BadInput.
+    """
+    total, row = Enrollment(), session.active()
+    if row.has_network:
+        raise BadInput(
+            f"{session.store.path}: this gallery embeds pictures itself.", remedy="Enroll pictures, not vectors."
         )
-        with contextlib.suppress(_TakenBack), self._store.writing("enroll"):
-            self._write(samples, vectors, strict)
-            if self._terms.dry_run:
-                self.total.outlook = self._answering.outlook()
-                raise _TakenBack
+    if len(np.shape(vectors)) != 2:
+        raise BadInput(f"These are not vectors: shape {np.shape(vectors)}.", "Expected shape (n, dimension).")
+    if len(names) != len(vectors):
+        raise BadInput(f"{len(names):,} names for {len(vectors):,} vectors.", "Each vector needs its name.")
+    names = [clean_name(name) for name in names]
+    size = max(1, len(names)) if terms.strict or terms.dry_run else VECTOR_CHUNK
+    parts = [slice(first, first + size) for first in range(0, len(names), size)] or [slice(0, 0)]
+    for part in parts if len(parts) > 1 else ():
+        with_lengths(vectors[part], row.dimension, part.start)
+    for part in parts:
+        rows = unit(vectors[part], row.dimension, part.start)
+        samples = [
+            NewSample(name, hashlib.sha256(vector).digest(), f"row {number}", None)
+            for number, (name, vector) in enumerate(zip(names[part], rows, strict=True), part.start)
+        ]
+        _in_one_transaction(session, row, samples, rows, total, terms)
+        if progress:
+            progress(len(rows))
+    return total
 
-    def vectors(
-        self, names: Sequence[str], vectors: Any, progress: Progress | None = None, strict: bool = False
-    ) -> Enrollment:
-        """Enroll vectors (n, dimension) under `names` (n,), all of which are checked before the first is enrolled.
 
-        All of them are one transaction if `strict`. Raises BadInput.
-        """
-        if self._tower.has_network:
-            path = self._store.path
-            raise BadInput(f"{path}: this gallery embeds pictures itself.", remedy="Enroll pictures, not vectors.")
-        if len(np.shape(vectors)) != 2:
-            raise BadInput(f"These are not vectors: shape {np.shape(vectors)}.", "Expected shape (n, dimension).")
-        if len(names) != len(vectors):
-            raise BadInput(f"{len(names):,} names for {len(vectors):,} vectors.", "Each vector needs its name.")
-        names = [clean_name(name) for name in names]
-        size = max(1, len(names)) if strict else VECTOR_CHUNK
-        parts = [slice(first, first + size) for first in range(0, len(names), size)] or [slice(0, 0)]
-        for part in parts if len(parts) > 1 else ():
-            with_lengths(vectors[part], self._tower.dimension, part.start)
-        for part in parts:
-            rows = unit(vectors[part], self._tower.dimension, part.start)
-            samples = [
-                (name, hashlib.sha256(row).digest(), f"row {number}", None)
-                for number, (name, row) in enumerate(zip(names[part], rows, strict=True), part.start)
-            ]
-            with self._store.writing("enroll"):
-                self._write(samples, rows, strict)
-            if progress:
-                progress(len(rows))
-        return self.total
+def taken(
+    session: Session, items: Iterable[tuple[str, Picture]], progress: Progress | None = None
+) -> tuple[list[NewSample], Vectors, list[Refusal]]:
+    """Return (name, picture) items read and embedded by the active tower, and what could not be."""
+    total, embedder = Enrollment(), session.embedder()
+    arrivals = embedded(read(enumerate(items), embedder), local(embedder), {})
+    samples, vectors = _collected(arrivals, embedder, total, False, progress)
+    return samples, vectors, total.refused
 
-    def _write(self, samples: Sequence[Sample], vectors: Vectors, strict: bool) -> None:
-        write(
-            self._store, self._answering, self._tower, samples, vectors, self.total, strict, self._terms.conflicts,
-            self._terms.tags,
-        )  # fmt: skip
 
-    def _holder(self, digest: bytes) -> str | None:
-        with self._store.reading():
-            found = self._store.holders([digest]).get(digest)
-        return found[1] if found else None
+# -- the steps ------------------------------------------------------------------------------------
+
+
+def read(items: Iterable[tuple[int, tuple[str, Picture]]], embedder: Embedder) -> Iterator[Reading | Refusal]:
+    """Yield numbered (name, picture) items as they are in their files."""
+    for number, (name, picture) in items:
+        source = picture_name(picture, number)
+        try:
+            accepted, data = clean_name(name), images.read(picture)
+            yield Reading(accepted, source, embedder.digest(data), data)
+        except SiameseIndexError as error:
+            yield Refusal(source, images.named(source, error))
+
+
+def skip_known(readings: Iterable[Reading | Refusal], store: Store) -> Iterator[Reading | Refusal | Known]:
+    """Yield `Known` for what is enrolled under its name: it is not embedded again."""
+    waiting = iter(readings)
+    while batch := list(itertools.islice(waiting, BATCH)):
+        with store.reading():
+            holders = store.holders([each.digest for each in batch if isinstance(each, Reading)])
+        for each in batch:
+            known = isinstance(each, Reading) and holders.get(each.digest, (0, None))[1] == each.name
+            yield Known(each.name, each.source) if known and isinstance(each, Reading) else each
+
+
+def embedded(
+    readings: Iterable[Reading | Refusal | Known], embed: Embed, floor: Mapping[str, float]
+) -> Iterator[tuple[NewSample, NDArray[np.float32]] | Refusal | Known]:
+    """Yield samples with their vectors, and in their places what is no longer on its way."""
+    waiting: deque[Reading | Refusal | Known] = deque()
+
+    def data() -> Iterator[bytes]:
+        for each in readings:
+            if isinstance(each, Reading):
+                waiting.append(each._replace(data=b""))
+                yield each.data
+            else:
+                waiting.append(each)
+
+    for found in embed(data(), floor):
+        while not isinstance(first := waiting.popleft(), Reading):
+            yield first
+        if isinstance(found, SiameseIndexError):
+            yield Refusal(first.source, images.named(first.source, found))
+        else:
+            yield NewSample(first.name, first.digest, first.source, found[0]), found[1]
+    for each in waiting:
+        if not isinstance(each, Reading):
+            yield each
+
+
+def _collected(
+    arrivals: Iterable[tuple[NewSample, NDArray[np.float32]] | Refusal | Known],
+    embedder: Embedder,
+    total: Enrollment,
+    strict: bool,
+    progress: Progress | None,
+) -> tuple[list[NewSample], Vectors]:
+    """Return samples and their vectors (n, dimension); what became of the others is counted in `total`."""
+    samples, vectors = [], []
+    for each in arrivals:
+        if isinstance(each, (Refusal, Known)):
+            total.count(each, strict)
+        else:
+            samples.append(each[0])
+            vectors.append(each[1])
+        if progress:
+            progress(1)
+    return samples, np.array(vectors, np.float32).reshape(-1, embedder.dimension)
+
+
+def _in_one_transaction(
+    session: Session, row: TowerRow, samples: Sequence[NewSample], vectors: Vectors, total: Enrollment, terms: Terms
+) -> None:
+    with contextlib.suppress(_TakenBack), session.changing("enroll", row.id) as change:
+        fresh = list(_new(change, samples, total, terms.strict))
+        if fresh and _may_reject_conflicts(change.state.threshold(None), terms.conflicts):
+            fresh = list(_without_conflicts(change, samples, vectors, fresh, total, terms.strict))
+        if fresh:
+            _write(change, samples, vectors, fresh, terms)
+            total.enrolled += [(samples[i].name, samples[i].source) for i in fresh]
+        total.revision = change.store.revision()[0]
+        if terms.dry_run:
+            total.outlook = session.state().outlook()
+            raise _TakenBack
+
+
+def _new(change: Change, samples: Sequence[NewSample], total: Enrollment, strict: bool) -> Iterator[int]:
+    """Yield which samples are not enrolled yet, under any name."""
+    enrolled = change.store.holders({sample.digest for sample in samples})
+    holders = {digest: name for digest, (_, name) in enrolled.items()}
+    for i, (name, digest, source, _) in enumerate(samples):
+        holder = holders.get(digest)
+        if holder is None:
+            holders[digest] = name
+            yield i
+        else:
+            total.count(Known(name, source) if holder == name else _taken(source, name, holder), strict)
+
+
+def _may_reject_conflicts(learned: Threshold, conflicts: Conflicts) -> bool:
+    """Whether a threshold is good enough to refuse a sample for whom it looks like.
+
+    It must come from strangers: one that was learned from the gallery itself lets a share of newcomers
+    look like somebody by definition. Many samples are only refused by one that promises SURE; for a
+    single one, whoever enrolls it can look.
+    """
+    if conflicts == "allow" or learned.tau is None or "gallery" in learned.evidence.source:
+        return False
+    return conflicts == "refuse" or (learned.evidence.promise or 1.0) <= SURE
+
+
+def _without_conflicts(
+    change: Change, samples: Sequence[NewSample], vectors: Vectors, fresh: list[int], total: Enrollment, strict: bool
+) -> Iterator[int]:
+    """Yield which of the samples `fresh` look like nobody else than whom they are said to show.
+
+    A sample conflicts when another identity is within the threshold and nearer than its own, by more
+    than the margin at which answers are ambiguous. It is compared with who is enrolled, and with what
+    comes with it and is taken.
+    """
+    state, store = change.state, change.store
+    row, rule, fusion = state.active, state.threshold(None).rule, state.settings.fusion
+    anywhere = Rule(np.inf, rule.margin)  # also where its own lies beyond the threshold
+    new = vectors[fresh]
+    known = store.identities_named({samples[i].name for i in fresh})
+    found = state.searcher.nearest(new, 2, radius=rule.radius)
+    labels = store.templates.owners({hit.template for hits in found for hit in hits})
+    accepted = np.zeros(len(new), bool)
+    for block in range(0, len(new), 256):
+        among = all_distances(new[block : block + 256], new[: block + 256])  # what came before in this batch
+        for at in range(block, min(block + 256, len(new))):
+            name, _, source, kept = samples[fresh[at]]
+            own = next((h for h in found[at] if h.identity == known.get(name)), None)
+            if own and own.distance < TWIN and quality.alike(kept, store.picture(labels[own.template][1])):
+                total.count(Known(name, source), strict)
+                continue
+            near = [(h.distance, *labels[h.template]) for h in found[at] if h is not own]
+            close = np.flatnonzero(rule.is_within(among[at - block, :at]) & accepted[:at])
+            beside = [(float(among[at - block, j]), samples[fresh[j]].name, -1) for j in close.tolist()]
+            other, who, sample = min([n for n in near + beside if n[1] != name], default=(np.inf, "", -1))
+            if rule.is_within(other):
+                mine = min([n[0] for n in beside if n[1] == name], default=np.inf)
+                if name in known:
+                    templates = store.templates.of(row.id, row.dimension, known[name])[1]
+                    mine = min(mine, to_identity(new[at], templates, fusion))
+                if other < mine and not anywhere.is_ambiguous(other, mine):
+                    twin = sample >= 0 and other < TWIN and quality.alike(kept, store.picture(sample))
+                    refusal = _taken(source, name, who) if twin else _conflict(source, name, who, other, mine, rule)
+                    total.count(refusal, strict)
+                    continue
+            accepted[at] = True
+            yield fresh[at]
+
+
+def _write(change: Change, samples: Sequence[NewSample], vectors: Vectors, fresh: list[int], terms: Terms) -> None:
+    """Store the samples `fresh`, and account for them in the impostor searches."""
+    whole = len(fresh) == len(samples)
+    rows, new = (samples, vectors) if whole else ([samples[i] for i in fresh], vectors[fresh])
+    comparing = change.impostors.comparing(new)
+    event = change.record(samples=len(fresh))
+    identities, templates = change.store.add_samples(event, change.state.active.id, rows, new)
+    if terms.tags:
+        change.store.tag(np.unique(identities).tolist(), terms.tags)
+    change.impostors.enrolled(rows, templates, identities, new, comparing)
+
+
+def _conflict(source: str, name: str, who: str, other: float, mine: float, rule: Rule) -> Refusal:
+    own = f"; {name!r} itself is {mine:.3f} away" if np.isfinite(mine) else ""
+    error = Conflict(
+        f"{source}: this looks like {who!r} ({other:.3f}, threshold {rule.threshold:.3f}), not {name!r}.",
+        f"Another identity is within the threshold{own}.",
+        f"Enroll it as {who!r}, or insist: --allow-conflict",
+    )
+    return Refusal(source, error)
+
+
+def _taken(source: str, name: str, holder: str) -> Refusal:
+    error = BadInput(
+        f"{source}: already enrolled as {holder!r}, not {name!r}.",
+        "The same picture cannot be two identities.",
+        f"Rename or remove {holder!r}, or leave this picture out.",
+    )
+    return Refusal(source, error)

@@ -13,14 +13,8 @@ from typing import Literal
 from .errors import BadInput, Missing
 
 _LEFTOVER = re.compile(r"\..+\.(\d+)\.partial")
-
-
 Kind = Literal["gallery", "tower", "report", "PNG picture"]
-
-
 GENERATOR = '<meta name="generator" content="siamese-index">'  # in every report
-
-
 GALLERY_ID = 0x53494458  # "SIDX", the application id of the SQLite file
 
 

@@ -1,30 +1,32 @@
-"""From vectors to answers: what they rest on, read once per revision of the gallery."""
+"""From samples to answers: embedded ahead in batches, searched, decided, and logged before they are given."""
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.thresholds import learning
-
-from .errors import BadInput, Damaged, Locked
-from .store.impostors import SearchRows
-from .store.rows import Settings, TowerRow
-from .store.store import Store
-from .thresholds import statistics
+from .errors import BadInput, Refusal, SiameseIndexError
+from .samples import images
+from .samples.images import Picture, picture_name
+from .samples.sources import Tags, clean_tags
+from .search.fusion import all_distances, fused_by_identity, to_identity
+from .session import Session, State, share
+from .store.answer_log import NewAnswer
 from .thresholds.decision import SET, Candidate, Decision, decide
 from .thresholds.learning import Threshold
-from .vectors import Vectors
+from .towers.embedding import Embedder, ahead
+from .towers.tower import BATCH, Taken
+from .vectors import Vectors, distances, unit
 
 if TYPE_CHECKING:
-    from .search.identities import Hit, Searcher
-    from .thresholds.impostor_searches import Cohort
+    from .search.identities import Hit
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,14 @@ class Verification:
     tower: str
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What a gallery promises, and what it costs: before and after a change."""
+class Asked(TypedDict, total=False):
+    """The options of a question, as keyword arguments: `Question` says what they mean."""
 
-    identities: int
+    k: int
+    fpir: float | None
     threshold: float | None
-    promise: float | None  # FPIR
-    misses: int  # mated searches (leave one out) that did not return their identity
-    mated: int
+    exact: bool
+    tags: Tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,12 @@ class Question:
     exact: bool = False  # also candidates on which the verdict does not depend
     tags: tuple[tuple[str, str], ...] = ()  # only identities that have all of these
 
+    @classmethod
+    def of(cls, asked: Asked) -> Question:
+        """Return the question with these options."""
+        options: dict[str, Any] = {**asked, "tags": clean_tags(asked.get("tags"))}
+        return cls(**options)
+
     def __post_init__(self) -> None:
         if not 1 <= self.k <= 1000:
             raise BadInput(f"{self.k} candidates cannot be listed.", "Expected 1 to 1000.")
@@ -70,234 +77,243 @@ class Question:
             raise BadInput(f"{self.threshold} is not a distance between unit vectors.", "Expected 0 to 2.")
 
 
-@dataclass(frozen=True)
-class State:
-    """What answers rest on, read once per revision."""
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """A sample on its way to an answer."""
 
-    store: Store
-    revision: tuple[int, bytes]
-    tower: TowerRow | None
-    settings: Settings
-    identities: int
-    labels: dict[int, tuple[str, int]] = field(default_factory=dict)  # template: (name, sample), as they come up
-    thresholds: dict[float, Threshold] = field(default_factory=dict)
-    odds: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)  # by source of the evidence
-    tagged: dict[tuple[tuple[str, str], ...], NDArray[np.int64]] = field(default_factory=dict)
-
-    @property
-    def active(self) -> TowerRow:
-        """The active tower. Raises Damaged in a gallery that has none."""
-        if self.tower is None:
-            raise Damaged(
-                f"{self.store.path}: this gallery has no active tower.", remedy="Restore a backup: sidx restore FILE"
-            )
-        return self.tower
-
-    @cached_property
-    def false_matches(self) -> NDArray[np.float32]:
-        return self.store.false_matches(self.tower.id) if self.tower else np.zeros((2, 0), np.float32)
-
-    @cached_property
-    def searches(self) -> SearchRows:
-        return self.store.searches.all(self.tower.id if self.tower else 0)
-
-    def only(self, tags: tuple[tuple[str, str], ...]) -> NDArray[np.int64] | None:
-        """Return the identities (ascending ids) that have all of these tags; None means everybody."""
-        if not tags:
-            return None
-        if tags not in self.tagged:
-            self.tagged[tags] = self.store.tagged(tags)
-        return self.tagged[tags]
-
-    def threshold(self, fpir: float | None) -> Threshold:
-        """Return the learned threshold (for the gallery's target when None)."""
-        target = self.settings.target_fpir if fpir is None else share(fpir)
-        if target not in self.thresholds:
-            self.thresholds[target] = learning.learn(self.searches, target, self.settings.fusion)
-        return self.thresholds[target]
-
-    def probability(self, distance: float, source: str) -> float | None:
-        """Return the probability that a nearest identity at this distance is right, by the evidence of `source`."""
-        if source not in self.odds:
-            self.odds[source] = learning.probabilities(self.searches, source)
-        odds = self.odds[source]
-        if odds is None:
-            return None
-        return float(odds[1, min(int(np.searchsorted(odds[0], distance)), odds.shape[1] - 1)])
+    name: str
+    data: bytes
+    tower: str  # the id of the tower that it was prepared for
+    taken: Taken
+    ms: float  # that reading and decoding took
 
 
-class Answering:
-    """Answers for the templates of the active tower, kept up with the gallery."""
+def identify(session: Session, pictures: Iterable[Picture], question: Question) -> Iterator[Decision | Refusal]:
+    """Yield an answer per picture, in order; a Refusal for one that cannot be read."""
+    embedder = session.last_embedder()  # if another one is active by now, `_decided` sees it
+    probes = ahead(partial(_probe, embedder), enumerate(pictures))
+    while batch := list(itertools.islice(probes, BATCH)):
+        yield from _answered(session, batch, question)
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._state: State | None = None
-        self._searching: tuple[str, Searcher, Cohort] | None = None  # of the tower by that id
 
-    def state(self) -> State:
-        """Return the state of the current revision. Call it inside a transaction."""
-        revision = self._store.revision()
-        if self._state is None or self._state.revision != revision:
-            settings, row = self._store.settings(), self._state.tower if self._state else None
-            if row is None or (row.id, row.sha256) != (settings.tower, settings.sha256):
-                row = self._store.tower(settings.tower) if settings.tower is not None else None
-            self._state = State(self._store, revision, row, settings, settings.identities)
-        return self._state
+def identify_vectors(session: Session, vectors: Any, question: Question, log: bool) -> list[Decision]:
+    """Return one answer per vector (n, dimension) of the active tower's kind. Raises BadInput."""
+    row, found = (session.last.tower if session.last else None) or session.active(), None
+    while found is None:
+        rows = unit(vectors, row.dimension)
+        names = [f"row {i}" for i in range(len(rows))]
+        found = _decided(session, row.sha256, names, rows, question, {"decode": 0.0, "embed": 0.0})
+        row = session.active() if found is None else row
+    if log:
+        _log(session, found, rows, [None] * len(rows))
+    return found
 
-    def close(self) -> None:
-        """Let go of what searches."""
-        if self._searching:
-            self._searching[1].index.close()
 
-    @property
-    def tower(self) -> TowerRow | None:
-        """The active tower when last looked: `decide` says so if another one is by now."""
-        return self._state.tower if self._state else None
+def _probe(embedder: Embedder, numbered: tuple[int, Picture]) -> _Probe | Refusal:
+    number, picture = numbered
+    name, begin = picture_name(picture, number), time.perf_counter()
+    try:
+        data = images.read(picture)
+        return _Probe(name, data, embedder.id, embedder.prepare(data), (time.perf_counter() - begin) * 1000)
+    except SiameseIndexError as error:
+        return Refusal(name, images.named(name, error))
 
-    @property
-    def revision(self) -> int:
-        """The gallery's revision when last looked."""
-        return self._state.revision[0] if self._state else 0
 
-    @property
-    def logs(self) -> bool:
-        """Whether the last answers are to be logged."""
-        return self._state is not None and self._state.settings.log
-
-    def searcher(self, state: State) -> Searcher:
-        """Return what searches among the active tower's templates, caught up with `state`."""
-        searcher = self._of(state)[0]
-        searcher.refresh(state.revision, state.identities, state.settings.fusion)
-        return searcher
-
-    def cohort(self) -> Cohort:
-        """Return the active tower's non-mated searches. Call it inside the transaction that changes the gallery."""
-        return self._of(self.state())[1]
-
-    def expect(self, tower: int) -> State:
-        """Return the state if `tower` is the active one. Raises Locked: what another one embedded is of no use."""
-        state = self.state()
-        if state.settings.tower != tower:
-            raise Locked(f"{self._store.path}: the tower was swapped meanwhile.", remedy="Run the same command again.")
-        return state
-
-    def before_change(self, tower: int) -> Cohort:
-        """Return the non-mated searches of the active `tower`, as they are before this transaction changes something.
-
-        Raises Locked when another one is active by now.
-        """
-        state = self.expect(tower)
-        cohort = self._of(state)[1]
-        cohort.catch_up(state.revision)
-        return cohort
-
-    def outlook(self) -> Outlook:
-        """Return what the gallery promises and costs at the present revision. Call it inside a transaction."""
-        state = self.state()
-        learned = state.threshold(None)
-        missed, mated = learning.misses(state.searches, learned.rule)
-        return Outlook(state.identities, learned.tau, learned.evidence.promise, missed, mated)
-
-    def _of(self, state: State) -> tuple[Searcher, Cohort]:
-        tower = state.active
-        if self._searching is None or self._searching[0] != tower.sha256:
-            from .search.identities import Searcher  # brings FAISS
-            from .thresholds.impostor_searches import Cohort
-
-            searcher = Searcher(self._store, tower)
-            self._searching = tower.sha256, searcher, Cohort(self._store, tower, searcher)
-        return self._searching[1:]
-
-    def decide(
-        self, tower: str, names: Sequence[str], vectors: Vectors, question: Question, ms: dict[str, float]
-    ) -> list[Decision] | None:
-        """Answer for vectors of `tower`, or return None when another tower is active by now."""
-        if not names:
-            return []
+def _answered(session: Session, batch: Sequence[_Probe | Refusal], question: Question) -> Iterator[Decision | Refusal]:
+    found = None
+    while found is None:
+        embedder = session.last_embedder()
+        probes = [each for each in batch if isinstance(each, _Probe)]
         begin = time.perf_counter()
-        with self._store.reading():
-            state = self.state()
-            if state.tower is None or state.tower.sha256 != tower:
-                return None
-            searcher = self.searcher(state)
-            given = question.threshold
-            learned = state.threshold(question.fpir) if given is None else Threshold(given, SET)
-            only = state.only(question.tags)
-            found = searcher.nearest(
-                vectors,
-                max(question.k, 2),  # at least two, for the margin
-                radius=None if question.exact else learned.rule.radius,
-                only=only,
-            )
-            new = {hit.template for hits in found for hit in hits if hit.template not in state.labels}
-            if new:
-                state.labels.update(self._store.owners(new))
-            among = state.identities if only is None else len(only)
-            each = {**ms, "search": (time.perf_counter() - begin) * 1000 / len(names)}
-            decided = [
-                self._decided(state, name, hits, question.k, learned, among, each)
-                for name, hits in zip(names, found, strict=True)
-            ]
-            searcher.index.settle()  # now that nobody waits for it
-            return decided
+        ready: list[Any] = [p.taken if p.tower == embedder.id else embedder.prepare(p.data) for p in probes]
+        vectors = embedder.embed(ready)
+        each = 1000 / max(1, len(probes))
+        ms = {"decode": sum(p.ms for p in probes) * each / 1000, "embed": (time.perf_counter() - begin) * each}
+        found = _decided(session, embedder.id, [p.name for p in probes], vectors, question, ms)
+        if found is None:
+            session.forget_embedder()
+    if session.last and session.last.settings.log:
+        _log(session, found, vectors, [embedder.kept(probe.data) for probe in probes])
+    answers = iter(found)
+    for one in batch:
+        yield one if isinstance(one, Refusal) else next(answers)
 
-    def _decided(
-        self,
-        state: State,
-        name: str,
-        hits: Sequence[Hit],
-        k: int,
-        learned: Threshold,
-        identities: int,
-        ms: dict[str, float],
-    ) -> Decision:
-        start = time.perf_counter()
-        candidates = [
-            Candidate(rank, state.labels[hit.template][0], hit.distance, state.labels[hit.template][1])
-            for rank, hit in enumerate(hits, 1)
+
+def _decided(
+    session: Session, tower: str, names: Sequence[str], vectors: Vectors, question: Question, ms: dict[str, float]
+) -> list[Decision] | None:
+    """Answer for vectors of `tower`, or return None when another tower is active by now."""
+    if not names:
+        return []
+    begin = time.perf_counter()
+    with session.reading() as state:
+        if state.tower is None or state.tower.sha256 != tower:
+            return None
+        searcher, given = state.searcher, question.threshold
+        learned = state.threshold(question.fpir) if given is None else Threshold(given, SET)
+        only = state.only(question.tags)
+        wanted = max(question.k, 2)  # at least two, for the margin
+        found = searcher.nearest(vectors, wanted, radius=None if question.exact else learned.rule.radius, only=only)
+        new = {hit.template for hits in found for hit in hits if hit.template not in state.labels}
+        if new:
+            state.labels.update(state.store.templates.owners(new))
+        among = state.settings.identities if only is None else len(only)
+        each = {**ms, "search": (time.perf_counter() - begin) * 1000 / len(names)}
+        decided = [
+            _decision(state, name, hits, question.k, learned, among, each)
+            for name, hits in zip(names, found, strict=True)
         ]
-        verdict, margin = decide(candidates, learned.rule)
-        first = candidates[0] if candidates else None
-        alarms = probability = None
-        if first:
-            alarms = statistics.expected_false_alarms(state.false_matches, first.distance, identities)
-            if learned.evidence.searches:
-                probability = state.probability(first.distance, learned.evidence.source)
-        return Decision(
-            probe=name,
-            verdict=verdict,
-            identity=first.identity if first and verdict == "match" else None,
-            distance=first.distance if first else None,
-            threshold=learned.tau,
-            margin=margin,
-            expected_false_alarms=alarms,
-            probability=probability,
-            candidates=tuple(candidates[:k]),
-            evidence=learned.evidence,
-            tower=state.active.sha256,
-            revision=state.revision[0],
-            ms={key: round(v, 3) for key, v in ms.items()} | {"decide": round((time.perf_counter() - start) * 1000, 3)},
+        searcher.index.rebuild_if_stale()  # now that nobody waits for it
+        return decided
+
+
+def _decision(
+    state: State,
+    name: str,
+    hits: Sequence[Hit],
+    k: int,
+    learned: Threshold,
+    identities: int,
+    ms: dict[str, float],
+) -> Decision:
+    start = time.perf_counter()
+    candidates = [
+        Candidate(rank, state.labels[hit.template][0], hit.distance, state.labels[hit.template][1])
+        for rank, hit in enumerate(hits, 1)
+    ]
+    verdict, margin = decide(candidates, learned.rule)
+    first = candidates[0] if candidates else None
+    alarms = probability = None
+    if first:
+        alarms = state.expected_false_alarms(first.distance, identities)
+        if learned.evidence.searches:
+            probability = state.probability(first.distance, learned.evidence.source)
+    return Decision(
+        probe=name,
+        verdict=verdict,
+        identity=first.identity if first and verdict == "match" else None,
+        distance=first.distance if first else None,
+        threshold=learned.tau,
+        margin=margin,
+        expected_false_alarms=alarms,
+        probability=probability,
+        candidates=tuple(candidates[:k]),
+        evidence=learned.evidence,
+        tower=state.active.sha256,
+        revision=state.revision[0],
+        ms={key: round(v, 3) for key, v in ms.items()} | {"decide": round((time.perf_counter() - start) * 1000, 3)},
+    )
+
+
+def _log(session: Session, decided: Sequence[Decision], vectors: Vectors, pictures: Sequence[bytes | None]) -> None:
+    """Log answers durably before they are given. An answer that cannot be logged is not given."""
+    if not decided or not (session.last and session.last.settings.log):
+        return
+    keep, row = session.last.settings.keep_pictures, session.active()
+    answers = [
+        NewAnswer(
+            revision=d.revision,
+            probe=d.probe,
+            verdict=d.verdict,
+            identity=d.identity,
+            distance=d.distance,
+            threshold=d.threshold,
+            vector=vector.tobytes(),
+            picture=picture if keep else None,
         )
-
-    def verified(self, distance: float, fmr: float | None) -> Verification:
-        """Say whether a comparison at this distance matches, where `fmr` of strangers' comparisons do."""
-        with self._store.reading():
-            tau, target = self.verification_threshold(fmr)
-            tower = self.state().tower
-        verdict = "match" if tau is not None and distance <= tau else "unknown"
-        return Verification(verdict, distance, tau, target, tower.sha256 if tower else "")
-
-    def verification_threshold(self, fmr: float | None) -> tuple[float | None, float]:
-        """Return (threshold, target FMR). Call it inside a transaction."""
-        state = self.state()
-        target = state.settings.target_fpir if fmr is None else share(fmr)
-        ends, shares = state.false_matches
-        within = np.flatnonzero(shares <= target)
-        return (float(ends[within[-1]]) if within.size else None), target
+        for d, vector, picture in zip(decided, vectors, pictures, strict=True)
+    ]
+    with session.store.writing("log"):
+        session.store.log.add(row.id, answers)
 
 
-def share(value: float) -> float:
-    """Return `value` if it lies strictly between 0 and 1. Raises BadInput."""
-    if not 0 < value < 1:
-        raise BadInput(f"{value} is not a share of strangers.", "Expected a number between 0 and 1, such as 0.01.")
-    return float(value)
+# -- one to one -----------------------------------------------------------------------------------
+
+
+def verify(session: Session, a: Picture, b: Picture, fmr: float | None) -> Verification:
+    """Say whether two samples show the same identity. Raises Unreadable."""
+    return _compared(session, (a, b), fmr, lambda _, vectors: float(distances(vectors[0], vectors[1])))
+
+
+def verify_as(session: Session, picture: Picture, name: str, fmr: float | None) -> Verification:
+    """Say whether a sample shows the enrolled identity `name`, by its fused distance. Raises Missing or Unreadable."""
+
+    def to_enrolled(state: State, vectors: Vectors) -> float:
+        row = state.active
+        _, templates = state.store.templates.of(row.id, row.dimension, state.store.known(name))
+        return to_identity(vectors, templates, state.settings.fusion)
+
+    return _compared(session, (picture,), fmr, to_enrolled)
+
+
+def verification_threshold(state: State, fmr: float | None) -> tuple[float | None, float]:
+    """Return (the distance at which so many of strangers' comparisons match, that share)."""
+    target = state.settings.target_fpir if fmr is None else share(fmr)
+    ends, shares = state.false_matches
+    within = np.flatnonzero(shares <= target)
+    return (float(ends[within[-1]]) if within.size else None), target
+
+
+def _compared(
+    session: Session, pictures: Sequence[Picture], fmr: float | None, measure: Callable[[State, Vectors], float]
+) -> Verification:
+    """Embed samples and measure a distance, all by one tower and in one state."""
+    while True:
+        embedder = session.last_embedder()
+        vectors = _embedded(embedder, pictures)
+        with session.reading() as state:
+            if state.active.sha256 == embedder.id:
+                distance, (tau, target) = measure(state, vectors), verification_threshold(state, fmr)
+                verdict = "match" if tau is not None and distance <= tau else "unknown"
+                return Verification(verdict, distance, tau, target, embedder.id)
+        session.forget_embedder()  # another tower is active by now
+
+
+def _embedded(embedder: Embedder, pictures: Sequence[Picture]) -> Vectors:
+    ready: list[Any] = []
+    for number, picture in enumerate(pictures):
+        try:
+            ready.append(embedder.prepare(images.read(picture)))
+        except SiameseIndexError as error:
+            raise images.named(picture_name(picture, number), error) from None
+    return embedder.embed(ready)
+
+
+# -- vectors --------------------------------------------------------------------------------------
+
+
+def embed(session: Session, pictures: Sequence[Picture]) -> tuple[Vectors, dict[int, Refusal]]:
+    """Return vectors (m, dimension) of the pictures that can be read, in order, and by position the others."""
+    embedder, refusals = session.embedder(), {}
+    ready: list[Any] = []
+    for i, picture in enumerate(pictures):
+        try:
+            ready.append(embedder.prepare(images.read(picture)))
+        except SiameseIndexError as error:
+            name = picture_name(picture, i)
+            refusals[i] = Refusal(name, images.named(name, error))
+    return embedder.embed(ready), refusals
+
+
+def all_distances_to(session: Session, vectors: Vectors) -> tuple[list[str], NDArray[np.float32]]:
+    """Return the enrolled names, and the fused distance of each vector (n, dimension) to each: float32 (n, N)."""
+    with session.reading() as state:
+        row = state.active
+        _, identities, templates = state.store.templates.after(row.id, row.dimension, 0)
+        names, fusion = state.store.identity_names(), state.settings.fusion
+    order = np.argsort(identities, kind="stable")
+    groups, starts = np.unique(identities[order], return_index=True)
+    out = np.empty((len(vectors), len(groups)), np.float32)
+    for first in range(0, len(vectors) if len(groups) else 0, 256):
+        block = all_distances(vectors[first : first + 256], templates[order])
+        out[first : first + 256] = fused_by_identity(block, starts, fusion)
+    return [names[i] for i in groups.tolist()], out
+
+
+def nearest_sample(session: Session, vector: NDArray[np.float32], name: str) -> int:
+    """Return the id of the identity's sample that is nearest to a vector (dimension,). Raises Missing."""
+    with session.reading() as state:
+        row = state.active
+        ids, templates = state.store.templates.of(row.id, row.dimension, state.store.known(name))
+        nearest = int(ids[distances(templates, vector).argmin()])
+        return state.store.templates.owners([nearest])[nearest][1]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from siamese_index.thresholds import strangers
-
 from .errors import BadInput, Missing
-from .identify import Answering
 from .samples.images import Progress
-from .store.rows import TowerRow
+from .session import Session, share
+from .store.opening import creating
+from .store.rows import NewSample, TowerRow
 from .store.store import Store
-from .thresholds import statistics
+from .store.tower_rows import NewTower
+from .thresholds import statistics, strangers
+from .towers.card import Card
+from .towers.embedding import Embedder
 from .towers.tower import Tower
 from .towers.tower_file import TowerFile
 from .vectors import Vectors
@@ -20,77 +23,130 @@ from .vectors import Vectors
 CHUNK = 1024  # samples that are embedded per transaction
 
 
-def insert_tower(store: Store, event: int, content: TowerFile, report: dict[str, Any] | None) -> int:
-    """Store a tower with its strangers; return its row id."""
+def new_gallery(
+    path: str | Path,
+    tower: TowerFile | str | Path | None,
+    dimension: int | None,
+    fpir: float,
+    keep_pictures: bool,
+    nodes: Sequence[str],
+) -> None:
+    """Make a gallery in its first generation: `Gallery.create`."""
+    if (tower is None) == (dimension is None):
+        raise BadInput("A gallery needs a tower, or the dimension of vectors from elsewhere.")
+    if dimension is not None and not 1 <= dimension <= 65536:
+        raise BadInput(f"{dimension} is no dimension.", "Expected 1 to 65,536.")
+    content = _served(tower) if tower is not None else None
+    with creating(path, share(fpir), keep_pictures, nodes) as store:
+        event = store.record("init")
+        if content is not None:
+            row = insert_tower(store, event, content)
+        else:
+            row = store.towers.add(event, NewTower(f"vectors-{dimension}", Card.of_vectors(dimension or 0)))
+        store.towers.begin_generation(event, row)
+
+
+def _served(tower: TowerFile | str | Path) -> TowerFile:
+    """Return a tower file, having opened its network: what cannot serve is not taken in."""
+    content = TowerFile.read(tower) if isinstance(tower, (str, Path)) else tower
+    Tower(content.onnx, content.card, content.id)
+    return content
+
+
+def add_tower(session: Session, tower: TowerFile | str | Path, report: dict[str, Any] | None) -> str:
+    """Store a tower as an inactive candidate, with the figures it was judged by; return its id."""
+    content = _served(tower)
+    with session.changing("add tower") as change:
+        if all(row.sha256 != content.id for row in change.store.towers.all()):
+            insert_tower(change.store, change.record(tower=content.id), content, report)
+    return content.id
+
+
+def tower_file(session: Session, row: TowerRow) -> TowerFile:
+    """Return a stored tower as a tower file, without its strangers. Raises BadInput for one without a network."""
+    if not row.has_network:
+        raise BadInput(f"{session.store.path}: this gallery holds vectors; there is no tower to take out.")
+    onnx, keras = session.store.towers.network(row.id)
+    return TowerFile(onnx, keras, row.card)
+
+
+def insert_tower(store: Store, event: int, content: TowerFile, report: dict[str, Any] | None = None) -> int:
+    """Store a tower with its strangers; return its row id. Call it inside a transaction."""
     cohort = content.cohort
     table = statistics.false_match_table(cohort.vectors, cohort.names)
-    row = store.add_tower(
-        event, content.id, int(content.card["dimension"]), content.card, table, content.onnx, content.keras, report
-    )
-    rows = [(n, bytes.fromhex(d), None) for n, d in zip(cohort.names, cohort.digests, strict=True)]
-    strangers.admit(store, event, row, "tower", rows, cohort.vectors)
+    row = store.towers.add(event, NewTower(content.id, content.card, table, content.onnx, content.keras, report))
+    held_out = zip(cohort.names, cohort.digests, strict=True)
+    samples = [NewSample(name, bytes.fromhex(digest), "", None) for name, digest in held_out]
+    strangers.admit(store, event, row, "tower", samples, cohort.vectors)
     return row
 
 
 def find_tower(store: Store, tower: str) -> TowerRow:
     """Return the tower whose id begins so. Raises Missing when it is none, or not one alone."""
     with store.reading():
-        found = [row for row in store.towers() if row.sha256.startswith(tower.lower())] if tower else []
+        found = [row for row in store.towers.all() if row.sha256.startswith(tower.lower())] if tower else []
     if len(found) != 1:
         what = "is not in this gallery" if not found else f"is the beginning of {len(found)} towers"
         raise Missing(f"Tower {tower!r} {what}.", remedy="See them: sidx towers list")
     return found[0]
 
 
-def switch(
-    store: Store,
-    answering: Answering,
-    active: int,
-    row: TowerRow,
-    tower: Tower,
-    back_to: int | None,
-    progress: Progress | None,
-) -> int:
-    """Make `tower` active instead of the tower `active`; return how many samples it had to embed.
+def promote(session: Session, tower: str, progress: Progress | None = None) -> int:
+    """Make a stored tower the active one, in a new generation; return how many samples it had to embed."""
+    row, active = find_tower(session.store, tower), session.active()
+    if row.id == active.id:
+        raise BadInput(f"Tower {row.sha256[:12]} is the active one already.")
+    return _switch(session, active.id, row, None, progress)
+
+
+def rollback(session: Session, progress: Progress | None = None) -> str:
+    """Go back to the generation before the active one; return its tower's id. Raises BadInput when there is none."""
+    with session.reading() as state:
+        generation = state.store.towers.active_generation()
+        before = generation[1] if generation else None
+        if before is None:
+            raise BadInput("There is no generation to go back to.", "This gallery has only had one tower.")
+        row, active = state.store.towers.row(state.store.towers.generation_tower(before)), state.active.id
+    _switch(session, active, row, before, progress)
+    return row.sha256
+
+
+def _switch(session: Session, active: int, row: TowerRow, back_to: int | None, progress: Progress | None) -> int:
+    """Make the tower `row` active instead of the tower `active`; return how many samples it had to embed.
 
     Begins a new generation, or goes `back_to` one. Most samples are embedded before, in pieces, while
     others search and enroll; one transaction embeds the latest and switches.
     """
-    embedded = 0
+    embedder, store, embedded = session.opened(row), session.store, 0
     while True:
         with store.reading():
-            missing = store.without_template(row.id, CHUNK)
+            missing = store.templates.missing(row.id, CHUNK)
         if not missing:
             break
-        vectors = _embed_kept(tower, missing)
-        with store.writing("embed"):
-            store.record("embed", tower=row.sha256, samples=len(missing))
-            store.add_templates(row.id, [sample for sample, _ in missing], vectors)
+        vectors = _embed_kept(embedder, missing)
+        with session.changing("embed") as change:
+            change.record(tower=row.sha256, samples=len(missing))
+            store.templates.add(row.id, [sample for sample, _ in missing], vectors)
         embedded += len(missing)
         if progress:
             progress(len(missing))
-    verb = "promote" if back_to is None else "rollback"
-    with store.writing(verb):
-        answering.expect(active)
-        event = store.record(verb, tower=row.sha256)
-        late = store.without_template(row.id, -1)  # enrolled since the last look
+    with session.changing("promote" if back_to is None else "rollback", active) as change:
+        event = change.record(tower=row.sha256)
+        late = store.templates.missing(row.id, -1)  # enrolled since the last look
         if late:
-            store.add_templates(row.id, [sample for sample, _ in late], _embed_kept(tower, late))
-        given = store.searches.to_embed(row.id)
+            store.templates.add(row.id, [sample for sample, _ in late], _embed_kept(embedder, late))
+        given = store.impostors.to_embed(row.id)
         if given:
-            store.searches.add(row.id, [stranger for stranger, _ in given], _embed_kept(tower, given))
+            store.impostors.add(row.id, [stranger for stranger, _ in given], _embed_kept(embedder, given))
         if back_to is None:
-            store.begin_generation(event, row.id)
+            store.towers.begin_generation(event, row.id)
         else:
-            store.activate(back_to)
-        cohort = answering.cohort()
-        cohort.catch_up(store.revision())
-        cohort.recompute()
-        cohort.seen()
+            store.towers.activate(back_to)
+        change.switched()
     return embedded + len(late)
 
 
-def _embed_kept(tower: Tower, kept: Sequence[tuple[int, bytes | None]]) -> Vectors:
+def _embed_kept(embedder: Embedder, kept: Sequence[tuple[int, bytes | None]]) -> Vectors:
     without = [sample for sample, picture in kept if picture is None]
     if without:
         raise BadInput(
@@ -98,4 +154,4 @@ def _embed_kept(tower: Tower, kept: Sequence[tuple[int, bytes | None]]) -> Vecto
             "Another tower cannot embed what was not kept.",
             "Enroll them again in a gallery that keeps pictures.",
         )
-    return tower.embed_samples(picture for _, picture in kept if picture is not None)
+    return embedder.embed_samples(picture for _, picture in kept if picture is not None)

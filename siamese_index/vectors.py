@@ -72,7 +72,7 @@ def pack(vector: Any) -> bytes:
 
 
 def unpack(data: bytes) -> NDArray[np.float32]:
-    """Return the vector (d,) in the bytes of an .npy file. Raises Unreadable for anything else."""
+    """Return the vector in the bytes of an .npy file of shape (d,) or (1, d). Raises Unreadable for anything else."""
     try:
         if data[:6] != b"\x93NUMPY":
             raise ValueError("it does not begin as one")
@@ -81,7 +81,8 @@ def unpack(data: bytes) -> NDArray[np.float32]:
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(file)
         # From the header, before memory is taken for what it says.
-        if len(shape) != 1 or dtype.kind != "f" or shape[0] * dtype.itemsize != len(data) - file.tell():
+        row = shape[1:] if len(shape) == 2 and shape[0] == 1 else shape
+        if len(row) != 1 or dtype.kind != "f" or row[0] * dtype.itemsize != len(data) - file.tell():
             raise ValueError(f"it holds shape {shape} of {dtype}")
         vector = np.frombuffer(data, dtype, offset=file.tell()).astype(np.float32)
     except (ValueError, TypeError, EOFError) as error:

@@ -1,77 +1,202 @@
 """The architecture: which module may import which, what an import costs, what the wheel holds."""
 
-import json
-import os
-import shutil
+import ast
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+ROOTS = {"siamese_index": "siamese_index", "siamese_index.cli": "cli", "siamese_index.training": "training"}
+# From the ground up: what stands in a line may import what stands in it or above it, never below.
+LAYERS = (
+    ("_version", "errors", "files", "vectors"),
+    ("samples",),
+    ("towers",),
+    ("store",),
+    ("search",),
+    ("thresholds",),
+    ("describe",),
+    ("session",),
+    ("identify", "enrollment", "curate", "calibrate", "promote"),
+    ("analysis",),
+    ("gallery",),
+    ("__init__",),
+    ("rebuild",),
+    ("training",),
+    ("cli",),
+)
 
 
-@pytest.fixture(scope="module")
-def imports(tmp_path_factory):
-    """All (importer, imported) pairs of modules, of the package laid out as it is installed."""
-    home = tmp_path_factory.mktemp("laid-out")
-    for name, folder in PROJECT["tool"]["setuptools"]["package-dir"].items():
-        shutil.copytree(ROOT / folder, home / name.replace(".", "/"), dirs_exist_ok=True)
-    script = (
-        "import grimp, json; graph = grimp.build_graph('siamese_index', include_external_packages=True, cache_dir=None)\n"
-        "print(json.dumps([(m, n) for m in graph.modules for n in graph.find_modules_directly_imported_by(m)]))"
-    )
-    path = {**os.environ, "PYTHONPATH": str(home)}
-    done = subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path += {sys.path!r}\n{script}"],
-                          cwd=home, env=path, capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [tuple(pair) for pair in json.loads(done.stdout)]
+def modules():
+    """Return module name -> file, of everything that is shipped."""
+    found = {}
+    for package, folder in ROOTS.items():
+        for file in (ROOT / folder).rglob("*.py"):
+            words = [*package.split("."), *file.relative_to(ROOT / folder).with_suffix("").parts]
+            found[".".join(words[:-1] if words[-1] == "__init__" else words)] = file
+    return found
 
 
-def part(module):
-    words = module.split(".")
-    return words[1] if len(words) > 1 and words[1] in ("cli", "training") else "engine"
+MODULES = modules()
+TREES = {name: ast.parse(file.read_text()) for name, file in MODULES.items()}
 
 
-def importers(imports, library):
-    return {one for one, other in imports if other.split(".")[0] == library}
+def targets(name, node):
+    """Yield the full names that an import names."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    else:
+        words = name.split(".")
+        home = words if MODULES[name].name == "__init__.py" else words[:-1]
+        base = [*home[: len(home) - node.level + 1]] if node.level else []
+        base = ".".join(base + ([node.module] if node.module else []))
+        yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def test_arrows_run_from_cli_to_training_to_the_engine(imports):
-    allowed = {("cli", "training"), ("cli", "engine"), ("training", "engine")}
-    ours = [(one, other) for one, other in imports if other.startswith("siamese_index")]
-    assert {part(one) for one, _ in ours} == {"cli", "training", "engine"}
-    wrong = [(a, b) for a, b in ours if part(a) != part(b) and (part(a), part(b)) not in allowed]
+def ours(target):
+    """Return the module of ours that a name is or is in, or None."""
+    while target and target not in MODULES:
+        target = target.rpartition(".")[0]
+    return target or None
+
+
+def imported():
+    """Return (importer, imported) pairs of our modules: imports anywhere, for types too, and by name when asked for."""
+    pairs = set()
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                pairs |= {(name, found) for target in targets(name, node) if (found := ours(target))}
+    from siamese_index import _HOMES
+    from siamese_index.cli.app import COMMANDS
+
+    pairs |= {("siamese_index", f"siamese_index.{home}") for home in _HOMES.values()}
+    pairs |= {("siamese_index.cli.app", f"siamese_index.cli.{command}") for command in COMMANDS}
+    return {(a, b) for a, b in pairs if a != b}
+
+
+IMPORTED = imported()
+
+
+def external(library):
+    """Return the modules that import a library, anywhere."""
+    return {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for target in targets(name, node)
+        if target.split(".")[0] == library
+    }
+
+
+def layer(module):
+    part = module.split(".")[1] if "." in module else "__init__"
+    return next(number for number, parts in enumerate(LAYERS) if part in parts)
+
+
+def test_no_module_imports_one_that_imports_it():
+    waiting = {name: {b for a, b in IMPORTED if a == name} for name in MODULES}
+    while free := {name for name, needs in waiting.items() if not needs & waiting.keys()}:
+        for name in free:
+            del waiting[name]
+    assert waiting == {}
+
+
+def test_modules_are_imported_by_name_only_where_that_hides_nothing():
+    """`import_module` loads what is asked for: names of the package, commands; and a user's own function."""
+    by_name = {name for name, file in MODULES.items() if re.search(r"\b(import_module|__import__)\(", file.read_text())}
+    assert by_name == {"siamese_index", "siamese_index.cli.app", "siamese_index.training.towers"}
+
+
+def test_arrows_run_one_way():
+    wrong = sorted((a, b) for a, b in IMPORTED if layer(b) > layer(a))
     assert wrong == []
+    assert {layer(name) for name in MODULES} == set(range(len(LAYERS)))
 
 
 @pytest.mark.parametrize(
-    ("library", "modules"),
+    ("library", "homes"),
     [
         ("faiss", {"siamese_index.search.scan"}),
         ("sqlite3", {"siamese_index.store.sqlite", "siamese_index.store.schema"}),
         ("sqlite_utils", {"siamese_index.store.schema"}),
-        ("onnxruntime", {"siamese_index.towers.tower", "siamese_index.training.optimizing"}),
+        ("psycopg", {"siamese_index.store.postgres", "siamese_index.store.postgres_layout"}),
+        ("onnxruntime", {"siamese_index.towers.tower", "siamese_index.training.quantize"}),
         ("tensorflow", {"siamese_index.training.fit"}),
     ],
 )
-def test_each_library_is_used_in_few_places(imports, library, modules):
-    assert importers(imports, library) == modules
+def test_each_library_is_used_in_few_places(library, homes):
+    assert external(library) == homes
 
 
-def test_keras_is_for_training_and_typer_for_the_command_line(imports):
-    assert {part(m) for m in importers(imports, "keras")} == {"training"}
-    assert {part(m) for m in importers(imports, "typer")} == {"cli"}
+def test_keras_is_for_training_and_typer_for_the_command_line():
+    assert {name.split(".")[1] for name in external("keras")} == {"training"}
+    assert {name.split(".")[1] for name in external("typer")} == {"cli"}
+
+
+# -- shape -----------------------------------------------------------------------------------------
+
+
+def test_the_engine_shows_at_most_twenty_names():
+    shown = [p for p in (ROOT / "siamese_index").iterdir() if p.suffix == ".py" or any(p.glob("*.py"))]
+    assert len(shown) <= 20, sorted(p.name for p in shown)
+
+
+def test_modules_and_classes_have_a_readable_length():
+    lengths = {name: len(file.read_text().splitlines()) for name, file in MODULES.items()}
+    assert {name: n for name, n in lengths.items() if n > 420} == {}
+    assert lengths["siamese_index.gallery"] <= 400
+    classes = {
+        f"{name}.{node.name}": node.end_lineno - node.lineno + 1
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    assert {name: n for name, n in classes.items() if n > 400} == {}
+
+
+def test_the_formatter_is_nearly_always_right():
+    skipped = sum(file.read_text().count("fmt: skip") + file.read_text().count("fmt: off") for file in MODULES.values())
+    assert skipped <= 10
+
+
+def test_a_class_name_means_one_class():
+    names = Counter(node.name for tree in TREES.values() for node in tree.body if isinstance(node, ast.ClassDef))
+    assert {name for name, count in names.items() if count > 1} == set()
+
+
+def test_shipped_code_has_no_asserts():
+    """They are gone under `python -O`."""
+    found = [name for name, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    assert found == []
+
+
+def test_every_package_says_what_it_is_for_and_the_drawing_names_it():
+    drawn = (ROOT / "docs" / "development.md").read_text()
+    for name, file in MODULES.items():
+        if file.name == "__init__.py":
+            assert ast.get_docstring(TREES[name]), name
+        assert f"{name.rpartition('.')[2]}" in drawn, f"docs/development.md does not name {name}"
+
+
+# -- what it costs and what it ships ----------------------------------------------------------------
 
 
 def test_importing_the_library_loads_only_what_it_needs():
     script = (
         "import sys, siamese_index\n"
-        "heavy = {'tensorflow', 'keras', 'faiss', 'onnxruntime', 'scipy', 'sqlite_utils', 'typer'}\n"
+        "heavy = {'tensorflow', 'keras', 'faiss', 'onnxruntime', 'scipy', 'sqlite_utils', 'typer', 'numpy', 'cv2'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "from siamese_index import Gallery\n"
+        "heavy -= {'numpy', 'cv2'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -80,9 +205,9 @@ def test_importing_the_library_loads_only_what_it_needs():
 
 def test_all_folders_with_code_are_packages_of_the_wheel():
     listed = set(PROJECT["tool"]["setuptools"]["packages"])
+    assert listed == {name for name, file in MODULES.items() if file.name == "__init__.py"}
     mapped = PROJECT["tool"]["setuptools"]["package-dir"]
-    folders = {p.parent for top in ("siamese_index", "cli", "training") for p in (ROOT / top).rglob("*.py")}
-    assert {ROOT / mapped[name] for name in listed} == folders
+    assert mapped == ROOTS
 
 
 def test_the_wheel_works_from_elsewhere(tmp_path):

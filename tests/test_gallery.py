@@ -214,8 +214,10 @@ def test_one_bad_vector_enrolls_none(vector_gallery, angles):
 def test_a_gallery_of_pictures_takes_no_vectors_and_the_other_way_round(gallery, vector_gallery, person, angles):
     with pytest.raises(BadInput, match="embeds pictures itself"):
         gallery.enroll_vectors(["ada"], angles(0))
-    with pytest.raises(BadInput, match="holds vectors"):
+    with pytest.raises(Unreadable, match="not a vector"):
         vector_gallery.enroll("ada", [person(0, 0)])
+    with pytest.raises(BadInput, match="holds vectors"):
+        _ = vector_gallery.tower
 
 
 @pytest.mark.parametrize("request_", [{"k": 0}, {"k": 1001}, {"fpir": 0.0}, {"fpir": 1.5}, {"threshold": 3.0},
@@ -230,7 +232,7 @@ def test_impossible_questions_are_refused(vector_gallery, angles, request_):
 
 def brute_force_nearest(gallery):
     """Each stranger's distance to its nearest template of another name, the slow way, from the database itself."""
-    db = gallery._store.database
+    db = gallery._session.store.database
     with db.reading():
         enrolled = db.execute(
             "SELECT i.name, t.vector FROM template t JOIN sample s ON s.id = t.sample_id"
@@ -457,7 +459,7 @@ def test_every_change_is_one_event(vector_gallery, angles):
     vector_gallery.rename("ada", "eve")
     vector_gallery.remove("bob")
     vector_gallery.calibrate_vectors(fpir=0.05)
-    db = vector_gallery._store.database
+    db = vector_gallery._session.store.database
     with db.reading():
         events = [row[0] for row in db.execute("SELECT verb FROM event ORDER BY id")]
         logged = " ".join(row[0] for row in db.execute("SELECT detail FROM event"))
@@ -467,7 +469,7 @@ def test_every_change_is_one_event(vector_gallery, angles):
 
 
 def test_durability_and_safety_are_set_on_every_connection(file_gallery):
-    db = file_gallery._store._db
+    db = file_gallery._session.store._db
     found = {
         p: db.execute(f"PRAGMA {p}").fetchone()[0]
         for p in ("synchronous", "foreign_keys", "secure_delete", "trusted_schema")
@@ -492,7 +494,7 @@ def test_a_second_writer_waits_and_then_says_who_writes(vector_gallery, angles, 
     inside, done = threading.Event(), threading.Event()
 
     def write_slowly():
-        with Gallery.open(vector_gallery.path) as other, other._store.writing("enroll"):
+        with Gallery.open(vector_gallery.path) as other, other._session.store.writing("enroll"):
             inside.set()
             done.wait(10)
 
@@ -515,8 +517,8 @@ def test_a_second_writer_waits_and_then_says_who_writes(vector_gallery, angles, 
 def test_who_waits_is_never_told_to_wait_for_itself(file_gallery, angles):
     with Gallery.open(file_gallery.path) as other:
         other.enroll_vectors(["ada"], angles(0))
-        assert re.fullmatch(r"process \d+ \(.* enroll\)", file_gallery._store.database._writer())
-        assert "a reader" in other._store.database._writer()
+        assert re.fullmatch(r"process \d+ \(.* enroll\)", file_gallery._session.store.database._writer())
+        assert "a reader" in other._session.store.database._writer()
 
 
 def test_a_program_without_a_readable_name_may_write(file_gallery, angles, monkeypatch):
@@ -619,7 +621,7 @@ def test_a_gallery_lives_in_wal_mode_too(tmp_path, angles, monkeypatch):
         with Gallery.open(gallery.path) as other:
             other.remove("bob")
         assert [c.identity for c in gallery.identify_vectors(angles(1), threshold=1)[0].candidates] == ["ada"]
-        assert gallery._store.facts()["journal"].startswith("wal")
+        assert gallery._session.store.facts()["journal"].startswith("wal")
         modes = {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir() if p.is_file()}
         assert modes == {0o600}
         gallery.backup(tmp_path / "copy")

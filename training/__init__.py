@@ -4,7 +4,7 @@
 what a training would be of. Importing this package loads neither TensorFlow nor FAISS.
 """
 
-from .child import look, train
-from .retraining import Retraining, retrain
+from .retrain import Retraining, retrain
+from .train import look, train
 
 __all__ = ["Retraining", "look", "retrain", "train"]

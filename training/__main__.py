@@ -1,5 +1,78 @@
-"""The child process of `siamese_index.training.child`."""
+"""The child process of a training: reads a job from stdin, does it, and reports on stdout."""
 
-from .child import serve
+from __future__ import annotations
 
-serve()
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamese_index import BadInput, Gallery, SiameseIndexError
+
+from . import recipe
+from .data import Source, enrolled, source
+from .fit import Settings, Trained, fit
+from .process import EMBEDDED, TOWER
+from .progress import Report
+
+
+def serve() -> None:
+    """Be the child."""
+    # Libraries print to stdout as they please; our lines go to where stdout was.
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    interrupted = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+
+    def report(message: dict[str, Any]) -> None:
+        channel.write(json.dumps(message) + "\n")
+        channel.flush()
+
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _do(job, report, interrupted.is_set)
+    except SiameseIndexError as error:
+        report({"error": type(error).__name__, "says": [error.what, error.why, error.remedy]})
+    except OSError as error:
+        what = f"{error.filename or 'A temporary file'}: cannot be written or read."
+        report({"error": "Missing", "says": [what, f"{error.strerror or error}.", "Is the disk full?"]})
+
+
+def _do(job: dict[str, Any], report: Report, interrupted: Callable[[], bool]) -> None:
+    start, ids = None, np.zeros(0, np.int64)
+    found = None if job.get("data") is None else source(job["data"])
+    if "gallery" in job:
+        with Gallery.open(job["gallery"]) as opened:
+            items, ids = enrolled(opened)
+            start = opened.tower_file().keras
+        found = Source(items + found.items if found else items)
+    if found is None:
+        raise BadInput("There is nothing to learn from.", "Expected data, a gallery, or both.")
+    wanted, folder = job.get("recipe"), Path(job["folder"]) if job.get("folder") else None
+    chosen = recipe.parse(wanted) if isinstance(wanted, dict) else recipe.named(wanted) if wanted else None
+    trained = fit(found, chosen, Settings(**job["settings"]), report, start, folder, interrupted)
+    _leave(Path(job["out"]), trained, ids)
+
+
+def _leave(out: Path, trained: Trained, ids: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    """Write the tower, and the vectors by it of the gallery's samples, which come first in the data."""
+    trained.file.write(out / TOWER)
+    readable = np.array([i for i in range(len(ids)) if i not in trained.data.unreadable], np.int64)
+    names = np.array([trained.data.items.names[i] for i in readable], dtype=np.str_)
+    np.savez(out / EMBEDDED, samples=ids[readable], names=names, vectors=trained.embedded(readable))
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    serve()

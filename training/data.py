@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ from siamese_index.samples import framing, images, sources
 from siamese_index.samples.sources import Item, Items
 from siamese_index.vectors import unpack
 
-Report = Callable[[dict[str, Any]], None]
+from .progress import Report
+
 CACHE = 512 << 20  # bytes of decoded samples that are kept
 CHUNK = 64  # samples that a thread reads at once
 UNKNOWN = -1
@@ -46,14 +47,23 @@ def source(data: str | Path) -> Source:
         listed = sources.pairs(data)
         return Source(listed.items, listed.positions, listed.genuine)
     if _is_gallery(Path(data)):
-        return Source(enrolled(data))
+        with Gallery.open(data) as opened:
+            return Source(enrolled(opened)[0])
     return Source(sources.items(data))
 
 
-def enrolled(gallery: str | Path) -> Items:
-    """Return the gallery's kept samples, as they are at this moment."""
-    with Gallery.open(gallery) as opened:
-        return spooled((name, sample) for name, sample in opened.pictures() if sample is not None)
+def enrolled(gallery: Gallery) -> tuple[Items, NDArray[np.int64]]:
+    """Return the gallery's kept samples as they are at this moment, and their ids (n,)."""
+    ids: list[int] = []
+
+    def kept() -> Iterator[Item]:
+        with gallery.reading() as state:
+            for sample, name, picture in state.store.pictures():
+                if picture is not None:
+                    ids.append(sample)
+                    yield name, picture
+
+    return spooled(kept()), np.array(ids, np.int64)
 
 
 def spooled(rows: Iterable[Item]) -> Items:
@@ -95,6 +105,7 @@ class Data:
         self._threads = ThreadPoolExecutor(self._workers)
         self.digests = np.zeros((len(items), 32), np.uint8)  # SHA-256
         self.left_out: list[str] = []
+        self.unreadable: set[int] = set()  # positions
         index = {name: i for i, name in enumerate(self.names)}
         self.whose = np.array([index[name] for name in items.names], np.int32)
         self._read_all(report)
@@ -149,6 +160,7 @@ class Data:
             for i, told in failed:
                 self.whose[i] = UNKNOWN
                 self.left_out.append(told)
+                self.unreadable.add(i)
             if done % 16 == 0:
                 report({"stage": "decode", "done": min(done * CHUNK, len(self)), "of": len(self)})
         if self.left_out and len(np.unique(self.whose[self.whose >= 0])) < 2:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index import Cohort, Damaged, Tower, TowerFile
+from siamese_index.towers.card import Card
 
 if TYPE_CHECKING:
     import keras
@@ -21,9 +22,7 @@ LARGEST_DIFFERENCE = 1e-4
 LEAST_COSINE = 0.9999
 
 
-def export(
-    tower: keras.Model, trained: keras.Model, card: dict[str, Any], cohort: Cohort, samples: NDArray[Any]
-) -> TowerFile:
+def export(tower: keras.Model, trained: keras.Model, card: Card, cohort: Cohort, samples: NDArray[Any]) -> TowerFile:
     """Return a tower file of the model that serves, and of the one that training goes on from.
 
     Raises Damaged unless ONNX Runtime and Keras agree on `samples` (n, *shape): largest absolute

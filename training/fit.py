@@ -18,16 +18,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index import BadInput, Cohort, NotInstalled, TowerFile
+from siamese_index import BadInput, Cohort, NotInstalled, Tower, TowerFile
 from siamese_index import __version__ as version
 from siamese_index.analysis.comparison import tower_figures
 from siamese_index.thresholds.planning import Planner
+from siamese_index.towers.card import Card, TowerInput, TrainingRecord
 from siamese_index.vectors import unit
 
-from .child import CHECKPOINT
-from .data import Data, Report, Source
-from .feeding import Kitchen, Sampler, feed
-from .loop import Checkpoint, Plan, State, Weights, refuse_collapsed, variables, watcher
+from .batch_builder import BatchBuilder, Sampler, feed
+from .data import Data, Source
+from .loop import (
+    CHECKPOINT,
+    Checkpoint,
+    LoopSettings,
+    TrainingState,
+    Weights,
+    refuse_collapsed,
+    variables,
+    watcher,
+)
+from .progress import Report
 from .recipe import Choice, Recipe, choose
 
 if TYPE_CHECKING:
@@ -56,6 +66,20 @@ class Settings:
     tensorboard: bool = False
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A trained tower, and the data it was trained on, which are decoded already."""
+
+    file: TowerFile
+    data: Data
+
+    def embedded(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors (k, dimension) of samples by position, as the tower that serves gives them."""
+        tower = Tower(self.file.onnx, self.file.card, self.file.id)
+        rows = [tower.embed(self.data.take(positions[i : i + 256])) for i in range(0, len(positions), 256)]
+        return np.concatenate(rows) if rows else np.zeros((0, tower.dimension), np.float32)
+
+
 def fit(
     source: Source,
     recipe: Recipe | None,
@@ -64,7 +88,7 @@ def fit(
     start: bytes | None = None,
     folder: Path | None = None,
     interrupted: Callable[[], bool] = lambda: False,
-) -> TowerFile:
+) -> Trained:
     """Train a tower and return it, with the held-out identities as its strangers.
 
     `recipe` None is chosen from the data. `report` is called with {"stage": …} and {"step": …, "of": …,
@@ -81,8 +105,8 @@ def fit(
 
     keras = _keras(settings, recipe)
     from . import losses
+    from .artifacts import write_artifacts
     from .export import export
-    from .leaving import leave
 
     sampler = _sampler(source, data, parts, recipe, settings.seed)
     known = data.take(parts.seen[:: max(1, len(parts.seen) // 2000)])
@@ -100,60 +124,59 @@ def fit(
         return _figures(models.served, data, parts, settings.fpir)
 
     samples = len(parts.seen) * recipe.feeding.classes
-    state = State(steps=settings.steps or recipe.fit.steps or _steps(samples, recipe))
+    state = TrainingState(steps=settings.steps or recipe.fit.steps or _steps(samples, recipe))
     checkpoint = Checkpoint(folder / CHECKPOINT, _key(recipe, settings, data, state.steps, start)) if folder else None
     deadline = None if settings.time_budget is None else began + max(1.0, settings.time_budget - EXPORT)
-    plan = Plan(recipe.fit, look, report, checkpoint, deadline, interrupted)
-    kitchen = Kitchen(data, sampler, recipe.augment, known)
+    plan = LoopSettings(recipe.fit, look, report, checkpoint, deadline, interrupted)
+    builder = BatchBuilder(data, sampler, recipe.augment, known)
     logs = [_tensorboard(keras, folder)] if settings.tensorboard and folder else []
     report({"stage": "fit", "steps": state.steps, "parameters": models.tower.count_params()})
-    state = _run(keras, trainable, models.tower, kitchen, loss, plan, state, settings.resume, logs)
+    state = _run(keras, trainable, models.tower, builder, loss, plan, state, settings.resume, logs)
 
     report({"stage": "export", "ended": state.ended, "step": state.best_at})
     models.averaged.set_weights(state.best)
     measured = _measured(models.served, data, parts)
-    card: dict[str, Any] = {
-        "format": 1,
-        "input": _input(data, recipe.tower),
-        "dimension": models.served.output_shape[-1],
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "training": {
-            "recipe": recipe.to_dict(),
-            "why": list(choice.why),
-            "settings": asdict(settings),
-            "identities": sorted({data.names[i] for i in data.whose[parts.seen]}),
-            "held_out": sorted(set(measured.names)),
-            "samples": len(parts.seen),
-            "left_out": len(data.left_out),
-            "data_sha256": data.digest(),
-            "steps": state.steps,
-            "kept_from_step": state.best_at,
-            "ended": state.ended,
-            "continued": models.continued,
-            "parameters": models.tower.count_params(),
-            "seconds": round(time.monotonic() - began, 1),
-            "history": state.history,
-        },
-        "held_out": _held_out(measured, data, parts, settings.fpir),
-        "versions": {"siamese-index": version, "keras": keras.__version__},
-    }
+    record = TrainingRecord(
+        recipe=recipe.to_dict(),
+        why=list(choice.why),
+        settings=asdict(settings),
+        identities=sorted({data.names[i] for i in data.whose[parts.seen]}),
+        held_out=sorted(set(measured.names)),
+        samples=len(parts.seen),
+        left_out=len(data.left_out),
+        data_sha256=data.digest(),
+        steps=state.steps,
+        kept_from_step=state.best_at,
+        ended=state.ended,
+        continued=models.continued,
+        parameters=models.tower.count_params(),
+        seconds=round(time.monotonic() - began, 1),
+        history=state.history,
+    )
+    card = Card(
+        input=_input(data, recipe.tower),
+        dimension=int(models.served.output_shape[-1]),
+        made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        training=record,
+        held_out=_held_out(measured, data, parts, settings.fpir),
+        versions={"siamese-index": version, "keras": keras.__version__},
+    )
     good = np.flatnonzero(data.whose >= 0)
     checked = data.take(good[:: max(1, len(good) // 64)][:64])
     made = export(models.served, models.averaged, card, measured if settings.cohort else Cohort(), checked)
     if folder:
-        leave(folder, made, measured, data, parts.unseen, report)
-    return made
+        write_artifacts(folder, made, measured, data, parts.unseen, report)
+    return Trained(made, data)
 
 
-def _input(data: Data, tower: dict[str, Any]) -> dict[str, Any]:
+def _input(data: Data, tower: dict[str, Any]) -> TowerInput:
     """Return what a card says of the input: all that serving must do before the network."""
     if len(data.shape) == 1:
-        return {"numbers": data.shape[0]}
+        return TowerInput(data.shape)
     from .towers import LOOKS
 
     looks = (2 if tower.get("mirrored") else 1) * (LOOKS if tower.get("looks") else 1)
-    taken = {**dict(zip(("height", "width", "channels"), data.shape, strict=True)), "frame": data.frame}
-    return taken | ({"looks": looks} if looks > 1 else {})
+    return TowerInput(data.shape, data.frame, looks)
 
 
 @dataclass(frozen=True)
@@ -335,13 +358,13 @@ def _run(
     keras: Any,
     trainable: keras.Model,
     tower: keras.Model,
-    kitchen: Kitchen,
+    builder: BatchBuilder,
     loss: Any,
-    plan: Plan,
-    state: State,
+    plan: LoopSettings,
+    state: TrainingState,
     resume: bool,
     logs: list[Any],
-) -> State:
+) -> TrainingState:
     """Take all steps, in two phases when a pretrained backbone is frozen at first."""
     saved: Weights | None = None
     if resume:
@@ -366,7 +389,7 @@ def _run(
             # With a time budget nobody knows yet how many there will be: `watcher` ends them.
             last = state.steps if plan.deadline is None else state.step + (1 << 40)
             trainable.fit(
-                feed(kitchen, state.step, last), epochs=1, verbose=0, shuffle=False,
+                feed(builder, state.step, last), epochs=1, verbose=0, shuffle=False,
                 callbacks=[watcher(plan, state, trainable, tower), *logs],
             )  # fmt: skip
         if state.ended != "frozen" or state.phase == 1:

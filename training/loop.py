@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from siamese_index import BadInput, Missing
 from siamese_index.files import replacing
 
-from .data import Report
+from .progress import Report
 from .recipe import Fit
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Weights = list[NDArray[Any]]
 Figures = dict[str, float]
+CHECKPOINT = "checkpoint.npz"
 AVERAGED_EVERY = 10  # steps
 TOLD_EVERY = 0.5  # seconds
 SAVED_EVERY = 60.0  # seconds, and after each round
@@ -34,7 +35,7 @@ COLLAPSED = 0.02  # mean distance between pictures of different identities
 
 
 @dataclass
-class State:
+class TrainingState:
     """Everything that a training goes on from, apart from the model's and the optimiser's variables."""
 
     steps: int
@@ -56,7 +57,7 @@ class Checkpoint:
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
 
-    def save(self, state: State, variables: Weights) -> None:
+    def save(self, state: TrainingState, variables: Weights) -> None:
         """Write everything durably. Raises Missing when that cannot be done."""
         plain = {k: v for k, v in vars(state).items() if k not in ("average", "best")}
         arrays: dict[str, Any] = {"meta": np.frombuffer(json.dumps({"key": self.key, **plain}).encode(), np.uint8)}
@@ -65,7 +66,7 @@ class Checkpoint:
         with replacing(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
-    def load(self) -> tuple[State, Weights]:
+    def load(self) -> tuple[TrainingState, Weights]:
         """Return what was saved. Raises Missing when there is none, BadInput when it is of another training."""
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -84,11 +85,11 @@ class Checkpoint:
                 "The data, the recipe or the options are not those it was started with.",
                 "Start it as before, or leave out --resume.",
             )
-        return State(**meta, average=average, best=best), variables
+        return TrainingState(**meta, average=average, best=best), variables
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoopSettings:
     """What the loop is told."""
 
     fit: Fit
@@ -99,7 +100,9 @@ class Plan:
     interrupted: Callable[[], bool]
 
 
-def watcher(plan: Plan, state: State, trainable: keras.Model, tower: keras.Model) -> keras.callbacks.Callback:
+def watcher(
+    plan: LoopSettings, state: TrainingState, trainable: keras.Model, tower: keras.Model
+) -> keras.callbacks.Callback:
     """Return the callback that carries `state` through one phase of `trainable.fit`."""
     import keras
 
@@ -207,7 +210,7 @@ def rate_at(step: int, steps: int, fit: Fit) -> float:
     return fit.rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def average(state: State, tower: keras.Model, kept: float) -> None:
+def average(state: TrainingState, tower: keras.Model, kept: float) -> None:
     """Move the average towards the present weights; a young one moves faster, or it would remember the beginning."""
     weights = tower.get_weights()
     updates = state.step // AVERAGED_EVERY

@@ -13,23 +13,16 @@ from typing import Literal
 
 import numpy as np
 
-from siamese_index.identify import Answering
+from siamese_index.analysis.contract import OpenGallery
 from siamese_index.samples.images import Progress
 from siamese_index.search.fusion import all_distances
-from siamese_index.store.store import Store
 from siamese_index.thresholds.decision import Rule
 
-from .leave_one_out import Census, Searched
+from .leave_one_out import LeaveOneOut, LeftOut
 
 Kind = Literal["mistaken", "one of two", "outlier", "duplicate", "lamb", "goat"]
-
-
 LISTED = 10  # findings of a kind
-
-
 FLOCK = 3  # false alarms that name the same identity
-
-
 DUPLICATE = 0.05  # distance below which a second sample of an identity adds nothing
 
 
@@ -60,23 +53,26 @@ class Audit:
     strangers: int
 
 
-def audit(store: Store, answering: Answering, progress: Progress | None = None) -> Audit:
-    """Examine what is enrolled. Weighing a finding takes a search of everybody among everybody."""
-    with store.reading():
-        state = answering.state()
+def audit(gallery: OpenGallery, progress: Progress | None = None) -> Audit:
+    """Examine what is enrolled: what is mistaken, doubled, unlike the rest, hit by strangers or missed.
+
+    Weighing a finding takes a leave-one-out search of all templates.
+    """
+    with gallery.reading() as state:
+        store = state.store
         rule, tower = state.threshold(None).rule, state.tower
         tau = rule.threshold
         if tau is None or tower is None:
             return Audit((), tau, None, 0, None, 0)
-        ids, identities, vectors = store.templates_after(tower.id, tower.dimension, 0)
-        owners, names = store.owners(ids.tolist()), store.identity_names()
-        rows = store.searches.strangers(tower.id, tower.dimension)
+        ids, identities, vectors = store.templates.after(tower.id, tower.dimension, 0)
+        owners, names = store.templates.owners(ids.tolist()), store.identity_names()
+        rows = store.impostors.strangers(tower.id, tower.dimension)
     samples = np.array([owners[t][1] for t in ids.tolist()], np.int64)
-    census = Census.sorted(vectors, identities, samples, rows.vectors, rows.own, state.settings.fusion)
-    searched = census.search()
+    enrolled = LeaveOneOut.sorted(vectors, identities, samples, rows.vectors, rows.own, state.settings.fusion)
+    searched = enrolled.search()
     before = searched.rates(rule)
     found = []
-    for finding, mended in _findings(census, searched, rule, tau, names):
+    for finding, mended in _findings(enrolled, searched, rule, tau, names):
         after = mended.search().rates(rule) if mended is not None else before
         changes = [None if a is None or b is None else a - b for a, b in zip(after, before, strict=True)]
         found.append(replace(finding, fnir_change=changes[0], fpir_change=changes[1]))
@@ -87,28 +83,28 @@ def audit(store: Store, answering: Answering, progress: Progress | None = None) 
 
 
 def _findings(
-    census: Census, searched: Searched, rule: Rule, tau: float, names: dict[int, str]
-) -> Iterator[tuple[ContentFinding, Census | None]]:
+    enrolled: LeaveOneOut, searched: LeftOut, rule: Rule, tau: float, names: dict[int, str]
+) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
     """Yield findings, gravest kind first, each with the content as mending it would leave it."""
-    yield from _ones_of_two(census, searched, tau, names)
-    yield from _mistaken(census, searched, tau, names)
-    yield from _outliers(census, searched, tau, names)
-    yield from _animals(census, searched, rule, names)
-    yield from _duplicates(census, names)
+    yield from _ones_of_two(enrolled, searched, tau, names)
+    yield from _mistaken(enrolled, searched, tau, names)
+    yield from _outliers(enrolled, searched, tau, names)
+    yield from _animals(enrolled, searched, rule, names)
+    yield from _duplicates(enrolled, names)
 
 
 def _ones_of_two(
-    census: Census, searched: Searched, tau: float, names: dict[int, str]
-) -> Iterator[tuple[ContentFinding, Census | None]]:
+    enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]
+) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
     """Two identities whose samples are nearer to each other than to their own, the nearest pairs first."""
     mated = searched.mate[~np.isnan(searched.mate)]
     usual = min(tau, float(np.median(mated))) if len(mated) else tau  # how near one identity's own samples are
     within = searched.other <= np.fmin(searched.mate, usual)  # a single sample has no mate: NaN
     found: dict[tuple[int, int], list[float]] = {}  # (whose, whom): how near
-    for a, b, d in zip(census.identities[within].tolist(), searched.nearest[within].tolist(),
+    for a, b, d in zip(enrolled.identities[within].tolist(), searched.nearest[within].tolist(),
                        searched.other[within].tolist(), strict=True):  # fmt: skip
         found.setdefault((a, b), []).append(d)
-    sizes = Counter(census.identities.tolist())
+    sizes = Counter(enrolled.identities.tolist())
     most = {(a, b): min(d) for (a, b), d in found.items() if len(d) > sizes[a] / 2}
     mutual = [(d, a, b) for (a, b), d in most.items() if a < b and (b, a) in most]
     for distance, a, b in sorted(mutual)[:LISTED]:
@@ -117,45 +113,45 @@ def _ones_of_two(
             f"{names[a]!r} and {names[b]!r} look like one: most samples of each are nearer to the other.",
             f"If they are, enroll the pictures of {names[b]!r} as {names[a]!r} and remove {names[b]!r}.", None, None,
         )  # fmt: skip
-        yield finding, census.merged(a, b)
+        yield finding, enrolled.merged(a, b)
 
 
 def _mistaken(
-    census: Census, searched: Searched, tau: float, names: dict[int, str]
-) -> Iterator[tuple[ContentFinding, Census | None]]:
+    enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]
+) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
     """Samples that lie nearer to another identity than to their own, and within the threshold of it."""
     wrong = np.flatnonzero((searched.other < searched.mate) & (searched.other <= tau))
     for i in wrong[np.argsort((searched.other - searched.mate)[wrong])][:LISTED].tolist():
-        own, other = names[int(census.identities[i])], names[int(searched.nearest[i])]
+        own, other = names[int(enrolled.identities[i])], names[int(searched.nearest[i])]
         finding = ContentFinding(
-            "mistaken", own, int(census.samples[i]), other, round(float(searched.other[i]), 4),
-            f"sample {census.samples[i]} of {own!r} is nearer to {other!r} ({searched.other[i]:.3f})"
+            "mistaken", own, int(enrolled.samples[i]), other, round(float(searched.other[i]), 4),
+            f"sample {enrolled.samples[i]} of {own!r} is nearer to {other!r} ({searched.other[i]:.3f})"
             f" than to its own ({searched.mate[i]:.3f}).",
             f"Look at it; is it {other!r}?", None, None,
         )  # fmt: skip
-        yield finding, census.without(np.arange(len(census.identities)) == i)
+        yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)
 
 
 def _outliers(
-    census: Census, searched: Searched, tau: float, names: dict[int, str]
-) -> Iterator[tuple[ContentFinding, Census | None]]:
+    enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]
+) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
     """Samples of an identity of three and more that are beyond the threshold from all the others of it."""
-    sizes = Counter(census.identities.tolist())
-    many = np.array([sizes[i] > 2 for i in census.identities.tolist()])
+    sizes = Counter(enrolled.identities.tolist())
+    many = np.array([sizes[i] > 2 for i in enrolled.identities.tolist()])
     far = np.flatnonzero(many & (searched.mate > tau) & (searched.other > tau))
     for i in far[np.argsort(-searched.mate[far])][:LISTED].tolist():
-        own = names[int(census.identities[i])]
+        own = names[int(enrolled.identities[i])]
         finding = ContentFinding(
-            "outlier", own, int(census.samples[i]), None, round(float(searched.mate[i]), 4),
-            f"sample {census.samples[i]} of {own!r} is like none of its others ({searched.mate[i]:.3f}).",
+            "outlier", own, int(enrolled.samples[i]), None, round(float(searched.mate[i]), 4),
+            f"sample {enrolled.samples[i]} of {own!r} is like none of its others ({searched.mate[i]:.3f}).",
             "Look at it: another side, or not fit to be seen?", None, None,
         )  # fmt: skip
-        yield finding, census.without(np.arange(len(census.identities)) == i)
+        yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)
 
 
 def _animals(
-    census: Census, searched: Searched, rule: Rule, names: dict[int, str]
-) -> Iterator[tuple[ContentFinding, Census | None]]:
+    enrolled: LeaveOneOut, searched: LeftOut, rule: Rule, names: dict[int, str]
+) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
     """Lambs, whom strangers hit, and goats, who are missed (Doddington et al., 1998)."""
     alarms = rule.is_within(searched.stranger)
     hits = Counter(searched.hit[alarms].tolist())
@@ -167,9 +163,9 @@ def _animals(
             f"{names[identity]!r} is whom {count} of {int(np.sum(alarms))} false alarms name.",
             "Enroll sharper, more typical pictures of it.", None, None,
         )  # fmt: skip
-        yield finding, census.without(census.identities == identity)
+        yield finding, enrolled.without(enrolled.identities == identity)
     mated, missed = ~np.isnan(searched.mate), searched.missed(rule)
-    of, bad = Counter(census.identities[mated].tolist()), Counter(census.identities[missed].tolist())
+    of, bad = Counter(enrolled.identities[mated].tolist()), Counter(enrolled.identities[missed].tolist())
     goats = [(count / of[i], count, i) for i, count in bad.items() if of[i] > 2 and count > of[i] / 2]
     for share, count, identity in sorted(goats, key=lambda g: (-g[0], -g[1], g[2]))[:LISTED]:
         finding = ContentFinding(
@@ -180,22 +176,22 @@ def _animals(
         yield finding, None
 
 
-def _duplicates(census: Census, names: dict[int, str]) -> Iterator[tuple[ContentFinding, Census | None]]:
+def _duplicates(enrolled: LeaveOneOut, names: dict[int, str]) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
     """Second samples so near to an earlier one of the same identity that they add nothing."""
-    _, starts = np.unique(census.identities, return_index=True)
-    ends = np.append(starts[1:], len(census.identities))
+    _, starts = np.unique(enrolled.identities, return_index=True)
+    ends = np.append(starts[1:], len(enrolled.identities))
     found = []
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         if end - start > 1:
-            distance = np.triu(all_distances(census.vectors[start:end], census.vectors[start:end]), 1)
+            distance = np.triu(all_distances(enrolled.vectors[start:end], enrolled.vectors[start:end]), 1)
             distance[np.tril_indices(end - start)] = np.inf
             nearest = distance.min(axis=0)
             found += [(float(nearest[j]), start + int(j)) for j in np.flatnonzero(nearest < DUPLICATE)]
     for distance_, i in sorted(found)[:LISTED]:
-        own = names[int(census.identities[i])]
+        own = names[int(enrolled.identities[i])]
         finding = ContentFinding(
-            "duplicate", own, int(census.samples[i]), None, round(distance_, 4),
-            f"sample {census.samples[i]} of {own!r} shows what an earlier one shows ({distance_:.3f}).",
+            "duplicate", own, int(enrolled.samples[i]), None, round(distance_, 4),
+            f"sample {enrolled.samples[i]} of {own!r} shows what an earlier one shows ({distance_:.3f}).",
             "It makes the gallery look better than it is.", None, None,
         )  # fmt: skip
-        yield finding, census.without(np.arange(len(census.identities)) == i)
+        yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -13,11 +14,11 @@ import numpy as np
 
 from siamese_index.errors import SiameseIndexError
 from siamese_index.files import drop_cache, leftovers
-from siamese_index.identify import Answering
+from siamese_index.search.opening import index_of
+from siamese_index.session import Session
 from siamese_index.store.address import place_of
 from siamese_index.store.opening import connect
 from siamese_index.store.store import Store
-from siamese_index.thresholds.impostor_searches import Cohort
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +62,20 @@ def _files(gallery: Path) -> list[Finding]:
 
 
 def mend(path: str | Path) -> None:
-    """Repair what is derived: rights, leftovers, cache, strangers' distances."""
+    """Repair what is derived: rights, leftovers, cache, the distances of impostor searches."""
     gallery = place_of(path)
     if isinstance(gallery, Path):
         for leftover in leftovers(gallery):
             leftover.unlink(missing_ok=True)
         os.chmod(gallery, 0o600)  # noqa: PTH101
         drop_cache(gallery)
-    store = connect(path)
-    try:
-        with store.writing("mend"):
-            if store.settings().tower is not None:
-                cohort = _cohort(store)
-                if cohort.stale():
-                    store.record("mend")
-                    cohort.recompute()
-    finally:
-        store.close()
+    with contextlib.closing(connect(path)) as store:
+        if store.settings().tower is None:
+            return
+        with Session(store).changing("mend") as change:
+            if change.impostors.stale():
+                change.record()
+                change.impostors.recompute()
 
 
 def _content(store: Store) -> list[Finding]:
@@ -95,8 +93,8 @@ def _towers(store: Store) -> list[Finding]:
     if store.settings().tower is None:
         return [Finding("there is no active tower", False)]
     found = []
-    for row in store.towers():
-        if row.has_network and hashlib.sha256(store.onnx(row.id)).hexdigest() != row.sha256:
+    for row in store.towers.all():
+        if row.has_network and hashlib.sha256(store.towers.onnx(row.id)).hexdigest() != row.sha256:
             found.append(Finding(f"tower {row.sha256[:12]} is not what was stored", False))
     return found
 
@@ -106,12 +104,12 @@ def _templates(store: Store) -> list[Finding]:
     if active is None:
         return []
     found = []
-    row = store.tower(active)
-    _, _, vectors = store.templates_after(active, row.dimension, 0)
+    row = store.towers.row(active)
+    _, _, vectors = store.templates.after(active, row.dimension, 0)
     bad = int(np.sum(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3)))
     if bad:
         found.append(Finding(f"{bad} templates are not unit vectors", False))
-    missing = len(store.without_template(active, -1))
+    missing = len(store.templates.missing(active, -1))
     if missing:
         found.append(Finding(f"{missing} samples have no template of the active tower", False))
     return found
@@ -119,10 +117,10 @@ def _templates(store: Store) -> list[Finding]:
 
 def _counts(store: Store) -> list[Finding]:
     found = []
-    if store.identity_count() != len(store.identity_names()):
+    if store.settings().identities != len(store.identity_names()):
         found.append(Finding("the number of identities is not that of those enrolled", False))
-    for row in store.towers():
-        if store.template_total(row.id) != store.templates_stored(row.id):
+    for row in store.towers.all():
+        if store.templates.total(row.id) != store.templates.stored(row.id):
             found.append(
                 Finding(f"the number of templates of tower {row.sha256[:12]} is not that of those stored", False)
             )
@@ -132,20 +130,17 @@ def _counts(store: Store) -> list[Finding]:
 def _strangers(store: Store) -> list[Finding]:
     if store.settings().tower is None:
         return []
-    wrong = _cohort(store).stale()
+    session = Session(store)
+    impostors = session.searching(session.state())[1]
+    impostors.read()
+    wrong = impostors.stale()
     return [Finding(f"{wrong} stranger searches are not up to date", True)] if wrong else []
-
-
-def _cohort(store: Store) -> Cohort:
-    cohort = Answering(store).cohort()
-    cohort.read()
-    return cohort
 
 
 def _cache(store: Store) -> list[Finding]:
     active = store.settings().tower
     if active is None:
         return []
-    row = store.tower(active)
-    problem = store.index(row).problem()
+    row = store.towers.row(active)
+    problem = index_of(store, row).problem()
     return [Finding(f"cache: {problem}; searches do without it", True)] if problem else []

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_index.analysis.contract import OpenGallery
 from siamese_index.errors import BadInput, Missing, Refusal
-from siamese_index.gallery import Gallery
 from siamese_index.samples import images
 from siamese_index.samples.images import Picture, Progress, picture_name
 from siamese_index.samples.sources import Pairs
@@ -23,8 +23,6 @@ from siamese_index.vectors import Vectors, distances
 from .comparison import equal_error_rate
 
 TARGETS = (0.1, 0.01, 0.001)  # FPIR at which FNIR is told, where there are strangers enough
-
-
 KEPT = 24  # mistakes that are told one by one
 
 
@@ -101,18 +99,18 @@ class Evaluation:
     by_tag: dict[str, dict[str, Rate]]  # "tag=value": rank1, fnir, fpir
     mistakes: tuple[Mistake, ...]  # the worst
     refused: tuple[Refusal, ...]
-    searches: Searches = field(repr=False)  # for plots
+    searches: ProbeDistances = field(repr=False)  # for plots
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that `evaluate --json` prints."""
-        content = asdict(replace(self, searches=Searches.none(), refused=()))
+        content = asdict(replace(self, searches=ProbeDistances.none(), refused=()))
         del content["searches"]
         content["refused"] = [{"probe": r.source, "error": str(r.error)} for r in self.refused]
         return content
 
 
 @dataclass(frozen=True)
-class Searches:
+class ProbeDistances:
     """The distances behind an evaluation, a row per probe that could be read."""
 
     names: tuple[str, ...]
@@ -124,14 +122,14 @@ class Searches:
     other_comparisons: NDArray[np.float64]  # a part of all non-mated
 
     @classmethod
-    def none(cls) -> Searches:
+    def none(cls) -> ProbeDistances:
         """Return the distances of no probe."""
         nothing = np.zeros(0)
         return cls((), nothing, nothing, (), np.zeros((0, 0), np.float32), (), nothing)
 
 
 def evaluate(
-    gallery: Gallery,
+    gallery: OpenGallery,
     probes: Iterable[tuple[str, Picture]],
     *,
     k: int = 5,
@@ -215,7 +213,7 @@ def evaluate(
     )
 
 
-def _distances(gallery: Gallery, items: Sequence[tuple[str, Picture]], vectors: Vectors) -> Searches:
+def _distances(gallery: OpenGallery, items: Sequence[tuple[str, Picture]], vectors: Vectors) -> ProbeDistances:
     own, other = np.full(len(items), np.nan), np.full(len(items), np.inf)
     other_names = [""] * len(items)
     comparisons = []
@@ -231,13 +229,13 @@ def _distances(gallery: Gallery, items: Sequence[tuple[str, Picture]], vectors: 
                 at = int(row.argmin())
                 other[start + i], other_names[start + i] = row[at], enrolled[at]
                 comparisons.append(row[np.isfinite(row)][:: max(1, len(row) // 500)])
-    return Searches(
+    return ProbeDistances(
         tuple(name for name, _ in items), own, other, tuple(p for _, p in items), vectors, tuple(other_names),
         np.concatenate(comparisons) if comparisons else np.zeros(0),
     )  # fmt: skip
 
 
-def _comparisons(found: Searches, tau: float | None) -> tuple[Rate, Rate, float | None]:
+def _comparisons(found: ProbeDistances, tau: float | None) -> tuple[Rate, Rate, float | None]:
     """Return (FMR, FNMR) at `tau` and the EER, of comparisons between probes and identities."""
     mated = ~np.isnan(found.own)
     limit = -1.0 if tau is None else tau
@@ -249,7 +247,7 @@ def _comparisons(found: Searches, tau: float | None) -> tuple[Rate, Rate, float 
     return fmr, fnmr, equal_error_rate(found.own[mated], found.other_comparisons) if both else None
 
 
-def _operating(found: Searches, unread: int) -> tuple[Operating, ...]:
+def _operating(found: ProbeDistances, unread: int) -> tuple[Operating, ...]:
     """Return FNIR at the TARGETS, each at the threshold that lets at most so many of these strangers in."""
     mated = ~np.isnan(found.own)
     strangers = np.sort(found.other[~mated])
@@ -267,7 +265,7 @@ def _operating(found: Searches, unread: int) -> tuple[Operating, ...]:
     return tuple(told)
 
 
-def _mistakes(found: Searches, tau: float | None) -> tuple[Mistake, ...]:
+def _mistakes(found: ProbeDistances, tau: float | None) -> tuple[Mistake, ...]:
     """Return the worst: wrong identities and false alarms by how near they were, then misses by how far."""
     if tau is None:
         return ()
@@ -310,7 +308,7 @@ class Verified:
         return {k: v for k, v in asdict(self).items() if not k.endswith("_distances")}
 
 
-def evaluate_pairs(gallery: Gallery, pairs: Pairs, progress: Progress | None = None) -> Verified:
+def evaluate_pairs(gallery: OpenGallery, pairs: Pairs, progress: Progress | None = None) -> Verified:
     """Compare ready-made pairs by the gallery's tower, at the threshold of `verify`. Raises Unreadable."""
     positions, genuine = pairs.positions, pairs.genuine
     if not genuine.any() or genuine.all():

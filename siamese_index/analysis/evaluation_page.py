@@ -7,25 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from siamese_index.analysis.contract import OpenGallery
 from siamese_index.errors import SiameseIndexError
-from siamese_index.gallery import Gallery
 from siamese_index.samples import images
 from siamese_index.samples.images import Picture, Pixels
 
 from . import html as html
-from .evaluation import Evaluation, OneShot, Rate, Searches, Verified
+from .evaluation import Evaluation, OneShot, ProbeDistances, Rate, Verified
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 SHOWN = 12  # mistakes
-
-
 HEAD = ("figure", "share", "count", "of", "95 % interval")
 
 
-def evaluation_page(gallery: Gallery, evaluation: Evaluation, about: str, promise: str) -> str:
+def evaluation_page(gallery: OpenGallery, evaluation: Evaluation, about: str, promise: str) -> str:
     """Return the page of an open-set evaluation. `promise` says what the threshold rests on."""
     found = evaluation.searches
     mated = ~np.isnan(found.own)
@@ -84,7 +82,7 @@ def rate_row(name: str, rate: Rate) -> list[object]:
     return [name, share, rate.count, rate.of, f"{rate.low:.2%} … {rate.high:.2%}"]
 
 
-def _finite(found: Searches) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _finite(found: ProbeDistances) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return found.other[np.isfinite(found.other)]
 
 
@@ -98,7 +96,7 @@ def _operating(evaluation: Evaluation) -> str:
     )
 
 
-def _det(found: Searches) -> str:
+def _det(found: ProbeDistances) -> str:
     """Return the DET of searches: FNIR over FPIR."""
     mated = ~np.isnan(found.own)
     if not mated.any() or mated.all():
@@ -129,7 +127,7 @@ def _by_tag(evaluation: Evaluation) -> str:
     return html.table([row for row in rows if row[4]], ["tag", *HEAD]) if rows else ""
 
 
-def _mistakes(gallery: Gallery, evaluation: Evaluation, found: Searches) -> str:
+def _mistakes(gallery: OpenGallery, evaluation: Evaluation, found: ProbeDistances) -> str:
     """Return the probes that went wrong, each beside the picture it was taken for and the nearest of its own."""
     if not evaluation.mistakes:
         return html.paragraph("None.")

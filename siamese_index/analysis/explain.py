@@ -9,17 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.gallery import Gallery
+from siamese_index import describe
+from siamese_index.analysis.contract import OpenGallery
 from siamese_index.identify import Question
 from siamese_index.samples import images
 from siamese_index.samples.images import Picture, Pixels
-from siamese_index.thresholds.decision import Decision, Rule
-from siamese_index.thresholds.learning import Threshold
+from siamese_index.thresholds.decision import Decision
+from siamese_index.towers.tower import Tower
+from siamese_index.towers.vector_embedder import VectorEmbedder
 from siamese_index.vectors import distances
 
 PATCHES = 8  # along each side; each patch covers two of these steps
-
-
 SIDE = 192  # pixels of each picture of the strip
 
 
@@ -33,7 +33,7 @@ class Explanation:
 
 
 def explain(
-    gallery: Gallery,
+    gallery: OpenGallery,
     picture: Picture,
     *,
     k: int = 5,
@@ -48,15 +48,15 @@ def explain(
     decision = gallery.identify(picture, k=max(2, k), fpir=fpir, threshold=threshold, exact=exact, tags=tags)
     listed = replace(decision, candidates=decision.candidates[: question.k])
     learned = gallery.threshold(fpir)
-    words = in_words(decision, learned if threshold is None else None)
-    tower = gallery.tower
-    if tower.takes_numbers or not decision.candidates:
+    words = describe.decision(decision, learned if threshold is None else None)
+    tower = gallery.embedder()
+    if isinstance(tower, VectorEmbedder) or tower.takes_numbers or not decision.candidates:
         return Explanation(listed, words, None)
     data = images.read(picture)
     probe = images.decode(data, 3)
     prepared = np.asarray(tower.prepare(data), np.uint8)
     nearest = gallery.template(decision.candidates[0].sample)
-    heat = occlusion(gallery, prepared, nearest)
+    heat = occlusion(tower, prepared, nearest)
     panels = [(probe, "probe"), (_overlaid(prepared, heat), "what spoke for the first")]
     for candidate in decision.candidates[:2]:
         kept = gallery.picture(candidate.sample)
@@ -65,69 +65,12 @@ def explain(
     return Explanation(listed, words, _strip(panels))
 
 
-def in_words(decision: Decision, learned: Threshold | None) -> tuple[str, ...]:
-    """Return the reasons of an answer, a sentence each. `learned` None: the caller set the threshold."""
-    if not decision.candidates:
-        return ("Nobody is enrolled, so nobody can be named.",)
-    first = decision.candidates[0]
-    evidence, tau = decision.evidence, decision.threshold
-    said = [
-        f"The nearest of those enrolled is {first.identity!r}, {first.distance:.4f} away (0: the same, 2: opposite)."
-    ]
-    if evidence.fusion != "best":
-        said[0] += f" Distances to an identity's templates are fused by their {evidence.fusion}."
-    if tau is None:
-        said.append("There is no threshold: no stranger has been searched for, so nobody is named.")
-        return tuple(said)
-    side = "within" if first.distance <= tau else "beyond"
-    said.append(f"That is {side} the threshold, {tau:.4f}.")
-    if learned is None:
-        said.append("The threshold was set, not learned: nothing is known of its error rates.")
-    else:
-        said.append(_promise(learned))
-    if len(decision.candidates) > 1 and decision.margin is not None:
-        second = decision.candidates[1]
-        said.append(f"The next is {second.identity!r}, {second.distance:.4f}: farther by {decision.margin:.4f}.")
-        if evidence.margin:
-            close = Rule(tau, evidence.margin).is_ambiguous(first.distance, second.distance)
-            said.append(
-                f"Two within the threshold and closer than {evidence.margin:.4f} would be ambiguous;"
-                f" these {'cannot be told apart' if close else 'can be told apart'}."
-            )
-    if decision.expected_false_alarms is not None:
-        said.append(f"By chance {decision.expected_false_alarms:.3g} of those enrolled lie this near to a stranger.")
-    if decision.probability is not None and decision.verdict == "match":
-        said.append(
-            f"Were every second probe a stranger's, {first.identity!r} would be right with probability"
-            f" {decision.probability:.2f}."
-        )
-    said.append({"match": f"So it is {first.identity!r}.", "unknown": "So it is nobody that is enrolled.",
-                 "ambiguous": "So it may be either: ask for another picture."}[decision.verdict])  # fmt: skip
-    return tuple(said)
-
-
-def _promise(learned: Threshold) -> str:
-    e, ends = learned.evidence, learned.interval()
-    told = (
-        f"The threshold comes from {e.searches} searches ({e.source}), worth {e.effective:.0f} independent ones,"
-        f" of which {e.false_alarms} are within it"
-    )
-    if e.target_fpir is None or ends is None:
-        return f"{told}."
-    told += f"; the target is that {e.target_fpir:.2%} of strangers match,"
-    told += f" and the truth is in {ends[0]:.2%} … {ends[1]:.2%} (95 %)."
-    if e.missing:
-        told += f" {e.missing} more independent strangers are needed to promise the target."
-    return told
-
-
-def occlusion(gallery: Gallery, prepared: NDArray[np.uint8], nearest: NDArray[np.float32]) -> NDArray[np.float64]:
+def occlusion(tower: Tower, prepared: NDArray[np.uint8], nearest: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return (PATCHES, PATCHES): how much farther `nearest` is when a patch of the picture is covered.
 
     The picture is as the tower takes it; the cover is its mean (Zeiler & Fergus, 2014). Positive: that
     place spoke for the identity.
     """
-    tower = gallery.tower
     height, width = prepared.shape[:2]
     mean = prepared.reshape(-1, prepared.shape[2]).mean(axis=0).astype(np.uint8)
     covered = []

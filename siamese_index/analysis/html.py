@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 
 DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8)
-
-
 _STYLE = """
 :root { color-scheme: light }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; background: #fff }

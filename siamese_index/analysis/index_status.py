@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from siamese_index.identify import State
+from siamese_index.analysis.contract import OpenGallery
+from siamese_index.session import State
 from siamese_index.store.rows import TowerRow
-from siamese_index.store.store import Store
 from siamese_index.vectors import unit
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 
 MEASURED = 256  # searches
-
-
 USUAL = 0.5  # how far a probe is moved where the gallery does not know how far samples of an identity are apart
 
 
@@ -42,11 +40,18 @@ class IndexStatus:
     exact_ms: float | None
 
 
-def measured(store: Store, index: TemplateIndex, tower: TowerRow, state: State) -> IndexStatus:
-    """Search from around own templates, as answers do and exactly. Call it inside a transaction."""
-    learned = state.threshold(None)
-    radius = learned.rule.radius
-    probes = store.some_templates(tower.id, tower.dimension, MEASURED)
+def index_status(gallery: OpenGallery) -> IndexStatus:
+    """Return what finds the nearest templates, why, and how often it finds what an exact search does.
+
+    Searches from around own templates, as answers do and exactly.
+    """
+    with gallery.reading() as state:
+        return _measured(state, state.searcher.index, state.active)
+
+
+def _measured(state: State, index: TemplateIndex, tower: TowerRow) -> IndexStatus:
+    store, radius = state.store, state.threshold(None).rule.radius
+    probes = store.templates.some(tower.id, tower.dimension, MEASURED)
     mates = state.searches.mates[np.isfinite(state.searches.mates)]
     far = float(np.median(mates)) if len(mates) else USUAL
     aside = unit(np.random.default_rng(0).normal(size=probes.shape)) if len(probes) else probes
@@ -63,8 +68,21 @@ def measured(store: Store, index: TemplateIndex, tower: TowerRow, state: State) 
         same_template += int(quick.templates[0, 0] == found[True].templates[0, 0])
         same_identity += int(quick.identities[0, 0] == found[True].identities[0, 0])
         again += int(index.coarse and radius(quick.distances[0, :1])[0] > quick.reach[0])
-    shares = [count / len(probes) if len(probes) else None for count in (same_template, same_identity, again)]
-    medians = [float(np.median(t)) if t else None for t in times.values()]
+    n = len(probes)
     kind, why = index.described()
-    sizes = index.sizes()
-    return IndexStatus(kind, why, store.template_count(tower.id), *sizes, len(probes), *shares, *medians)
+    in_base, in_tail, file_bytes, memory_bytes = index.sizes()
+    return IndexStatus(
+        kind=kind,
+        why=why,
+        templates=store.templates.count(tower.id),
+        in_base=in_base,
+        in_tail=in_tail,
+        file_bytes=file_bytes,
+        memory_bytes=memory_bytes,
+        searches=n,
+        recall_at_1=same_template / n if n else None,
+        identity_hit=same_identity / n if n else None,
+        scanned_after_all=again / n if n else None,
+        ms=float(np.median(times[False])) if n else None,
+        exact_ms=float(np.median(times[True])) if n else None,
+    )

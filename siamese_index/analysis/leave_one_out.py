@@ -1,4 +1,4 @@
-"""Everybody searched among everybody, in memory: what a gallery would be with other content, or another tower."""
+"""Leave-one-out searches in memory: what a gallery would answer with other content, or with another tower."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLOCK = 4_000_000  # distances at a time
 
 
 @dataclass(frozen=True)
-class Census:
+class LeaveOneOut:
     """Templates, identity by identity, and strangers."""
 
     vectors: Vectors  # (n, d)
@@ -37,19 +37,19 @@ class Census:
         stranger_vectors: Vectors,
         stranger_own: NDArray[np.int64],
         fusion: Fusion,
-    ) -> Census:
+    ) -> LeaveOneOut:
         order = np.argsort(identities, kind="stable")
         return cls(vectors[order], identities[order], samples[order], stranger_vectors, stranger_own, fusion)
 
-    def without(self, gone: NDArray[np.bool_]) -> Census:
-        """Return the census without some templates."""
+    def without(self, gone: NDArray[np.bool_]) -> LeaveOneOut:
+        """Return the same without some templates."""
         kept = ~gone
         return replace(self, vectors=self.vectors[kept], identities=self.identities[kept], samples=self.samples[kept])
 
-    def merged(self, one: int, other: int) -> Census:
-        """Return the census with the templates of `other` as those of `one`."""
+    def merged(self, one: int, other: int) -> LeaveOneOut:
+        """Return the same with the templates of `other` as those of `one`."""
         identities = np.where(self.identities == other, one, self.identities)
-        return Census.sorted(
+        return LeaveOneOut.sorted(
             self.vectors, identities, self.samples, self.stranger_vectors, self.stranger_own, self.fusion
         )
 
@@ -60,7 +60,7 @@ class Census:
             return groups, np.zeros((len(probes), 0))
         return groups, fused_by_identity(all_distances(probes, self.vectors), starts, self.fusion)
 
-    def search(self) -> Searched:
+    def search(self) -> LeftOut:
         """Search every template among the others, and every stranger among all: leave one identity out."""
         n, s = len(self.vectors), len(self.stranger_vectors)
         mate = np.full(n, np.nan)
@@ -87,11 +87,11 @@ class Census:
                     g = int(np.searchsorted(groups, own[row]))
                     mine = np.delete(self.vectors[starts[g] : ends[g]], row - starts[g], axis=0)
                     mate[row] = to_identity(searching[row], mine, self.fusion) if len(mine) else np.nan
-        return Searched(mate, other[:n], nearest[:n], other[n:], nearest[n:])
+        return LeftOut(mate, other[:n], nearest[:n], other[n:], nearest[n:])
 
 
 @dataclass(frozen=True)
-class Searched:
+class LeftOut:
     """Every template among the others, and every stranger among all."""
 
     mate: NDArray[np.float64]  # (n,) to the own identity; NaN without

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from siamese_index.analysis.contract import OpenGallery
 from siamese_index.errors import BadInput
-from siamese_index.identify import Answering
 from siamese_index.store.answer_log import Answer
 from siamese_index.store.rows import TowerRow
 from siamese_index.store.store import Store
 from siamese_index.thresholds import learning
 from siamese_index.thresholds.decision import Candidate, decide
 from siamese_index.thresholds.strangers import enrolled_as
-from siamese_index.towers.tower import Tower
+from siamese_index.towers.embedding import Embedder
 from siamese_index.vectors import Vectors
 
-from .leave_one_out import Census
+from .leave_one_out import LeaveOneOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +48,28 @@ class Replay:
     tower: str
 
 
-def replay(store: Store, answering: Answering, row: TowerRow, tower: Tower | None) -> Replay:
-    """Ask every logged answer again of tower `row`, as if it were active in this gallery.
+def replay(gallery: OpenGallery, tower: str | None = None) -> Replay:
+    """Ask every logged answer again of a stored tower (its id or the beginning of it; None: the active one).
 
-    Nothing is stored: what the tower has not embedded yet is embedded for this (`tower` None: vectors
-    from outside). Raises BadInput when nothing was logged.
+    It is asked as if it were active. Nothing is stored: what the tower has not embedded yet is embedded for
+    this. Raises BadInput when nothing was logged.
     """
-    with store.reading():
-        target, fusion = answering.state().settings.target_fpir, answering.state().settings.fusion
-        answers = store.log.all()
-        names = store.identity_names()
-        census, stranger_names, sources = _census(store, row, tower)
+    row, embedder = gallery.tower_record(tower)[0], gallery.embedder(tower)
+    with gallery.reading() as state:
+        target, fusion = state.settings.target_fpir, state.settings.fusion
+        answers = state.store.log.all()
+        names = state.store.identity_names()
+        everybody, stranger_names, sources = _as_embedded_by(embedder, state.store, row)
     if not answers:
         raise BadInput("No answer has been logged.", remedy="Begin: sidx log on")
-    searched = census.search()
-    rows = searched.rows([names[i] for i in census.identities.tolist()], stranger_names, sources)
+    searched = everybody.search()
+    rows = searched.rows([names[i] for i in everybody.identities.tolist()], stranger_names, sources)
     learned = learning.learn(rows, target, fusion)
     flips, asked = [], 0
     for start in range(0, len(answers), 256):
-        part = [a for a in answers[start : start + 256] if a.tower == row.id or (a.picture is not None and tower)]
+        part = [a for a in answers[start : start + 256] if a.tower == row.id or a.picture is not None]
         asked += len(part)
-        groups, distance = census.to_identities(_vectors(part, row, tower))
+        groups, distance = everybody.to_identities(_vectors(part, row, embedder))
         for answer, line in zip(part, distance, strict=True):
             order = np.argsort(line, kind="stable")[:2].tolist()
             candidates = [Candidate(rank, names[int(groups[i])], float(line[i]), -1) for rank, i in enumerate(order, 1)]
@@ -83,41 +84,40 @@ def replay(store: Store, answering: Answering, row: TowerRow, tower: Tower | Non
     return Replay(len(answers), len(answers) - asked, tuple(flips), learned.tau, row.sha256)
 
 
-def _census(store: Store, row: TowerRow, tower: Tower | None) -> tuple[Census, list[str], list[str]]:
+def _as_embedded_by(embedder: Embedder, store: Store, row: TowerRow) -> tuple[LeaveOneOut, list[str], list[str]]:
     """Return everybody as `row` embeds them, and the strangers' names and sources."""
-    ids, identities, vectors = store.templates_after(row.id, row.dimension, 0)
-    owners = store.owners(ids.tolist())
+    ids, identities, vectors = store.templates.after(row.id, row.dimension, 0)
+    owners = store.templates.owners(ids.tolist())
     samples = [owners[t][1] for t in ids.tolist()]
-    strangers = store.searches.strangers(row.id, row.dimension)
+    strangers = store.impostors.strangers(row.id, row.dimension)
     stranger_vectors = [strangers.vectors]
     names, digests, sources = list(strangers.names), list(strangers.digests), list(strangers.sources)
-    if tower is not None:
-        missing = [(s, p) for s, p in store.without_template(row.id, -1) if p is not None]
-        of = store.sample_identities([s for s, _ in missing])
-        vectors = np.concatenate([vectors, tower.embed_samples(p for _, p in missing if p is not None)])
-        identities = np.concatenate([identities, np.array([of[s] for s, _ in missing], np.int64)])
-        samples += [s for s, _ in missing]
-        given = store.searches.to_embed(row.id)
-        stranger_vectors.append(tower.embed_samples(p for _, p in given))
-        labels = store.searches.labels([s for s, _ in given])
-        names += [labels[s][0] for s, _ in given]
-        digests += [labels[s][1] for s, _ in given]
-        sources += ["given"] * len(given)
+    missing = [(s, p) for s, p in store.templates.missing(row.id, -1) if p is not None]
+    of = store.templates.sample_identities([s for s, _ in missing])
+    vectors = np.concatenate([vectors, embedder.embed_samples(p for _, p in missing if p is not None)])
+    identities = np.concatenate([identities, np.array([of[s] for s, _ in missing], np.int64)])
+    samples += [s for s, _ in missing]
+    given = store.impostors.to_embed(row.id)
+    stranger_vectors.append(embedder.embed_samples(p for _, p in given))
+    labels = store.impostors.labels([s for s, _ in given])
+    names += [labels[s][0] for s, _ in given]
+    digests += [labels[s][1] for s, _ in given]
+    sources += ["given"] * len(given)
     own = enrolled_as(store, names, digests)
     fusion = store.settings().fusion
-    census = Census.sorted(
+    everybody = LeaveOneOut.sorted(
         vectors, identities, np.array(samples, np.int64), np.concatenate(stranger_vectors),
         own, fusion,
     )  # fmt: skip
-    return census, names, sources
+    return everybody, names, sources
 
 
-def _vectors(answers: list[Answer], row: TowerRow, tower: Tower | None) -> Vectors:
+def _vectors(answers: list[Answer], row: TowerRow, embedder: Embedder) -> Vectors:
     out = np.zeros((len(answers), row.dimension), np.float32)
-    again = [i for i, a in enumerate(answers) if a.tower != row.id]
+    again = [(i, answer.picture) for i, answer in enumerate(answers) if answer.tower != row.id]
     for i, answer in enumerate(answers):
         if answer.tower == row.id:
             out[i] = np.frombuffer(answer.vector, np.float32)
-    if again and tower is not None:
-        out[again] = tower.embed_samples(p for i in again if (p := answers[i].picture) is not None)
+    if again:
+        out[[i for i, _ in again]] = embedder.embed_samples(picture for _, picture in again if picture is not None)
     return out

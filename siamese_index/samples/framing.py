@@ -27,14 +27,8 @@ def load(data: bytes, height: int, width: int, channels: int, frame: str = "whol
 
 
 FRAMES = ("whole", "strokes")
-
-
 _FILLED = 0.7  # share of the window that strokes are to take, in the direction in which they take more
-
-
 _NEARER, _FARTHER = 1 / 1.5, 1 / 0.7  # how small and how large a window may be, beside the picture
-
-
 _STRETCHED = 1.4  # how much more the lesser direction is enlarged, at most: hands differ in how wide they write
 
 

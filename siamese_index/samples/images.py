@@ -15,46 +15,22 @@ from numpy.typing import NDArray
 from siamese_index.errors import BadInput, Missing, SiameseIndexError, Unreadable
 
 MAX_PIXELS = 64_000_000  # a 64-megapixel photograph; beyond it a header is more likely a bomb
-
-
 MIN_SIDE = 8
-
-
 KEPT_SIDE = 1024  # the longer side of a picture as a gallery keeps it
-
-
 KEPT_BYTES = 2_000_000
-
-
 SUFFIXES = frozenset(f".{s}" for s in "avif bmp gif jpeg jpg pbm pgm png pnm ppm tif tiff webp".split())  # noqa: SIM905
-
-
 Picture = str | Path | bytes  # a path, or the bytes of a picture file
-
-
 Pixels = NDArray[np.uint8]  # (height, width, channels); channels 1 (grey) or 3 (RGB)
-
-
 Decoded = NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV gives it: (h, w[, 3 or 4]), BGR, any depth
-
-
 _PNM = re.compile(rb"P[1-6]\s+(\d{1,9})\s+(\d{1,9})\s")
-
-
 _EXIF = (b"eXIf", b"EXIF", b"Exif")
-
-
 _FORMATS = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or PGM/PPM"
-
-
 _JPEG_FLAGS = {
     (1, 1): cv2.IMREAD_GRAYSCALE, (1, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2,
     (1, 4): cv2.IMREAD_REDUCED_GRAYSCALE_4, (1, 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
     (3, 1): cv2.IMREAD_COLOR, (3, 2): cv2.IMREAD_REDUCED_COLOR_2,
     (3, 4): cv2.IMREAD_REDUCED_COLOR_4, (3, 8): cv2.IMREAD_REDUCED_COLOR_8,
 }  # fmt: skip
-
-
 _ROTATIONS = {  # EXIF orientation: (flip left-right first, clockwise quarter turns)
     2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 3), 6: (False, 1), 7: (True, 1), 8: (False, 3),
 }  # fmt: skip
@@ -247,6 +223,19 @@ def _orientation(exif: bytes) -> int:
 Progress = Callable[[int], None]  # called with how many more items are done
 
 
+class NamedSample(bytes):
+    """The bytes of a sample that has no file of its own: a row of an array, or what came through a pipe."""
+
+    source: str
+
+    def __new__(cls, data: bytes, source: str) -> NamedSample:
+        made = super().__new__(cls, data)
+        made.source = source
+        return made
+
+
 def picture_name(picture: Picture, number: int) -> str:
-    """Return what to call a picture in answers: its path, or its number."""
+    """Return what to call a sample in answers: its path, where it came from, or its number."""
+    if isinstance(picture, NamedSample):
+        return picture.source
     return f"picture {number}" if isinstance(picture, bytes) else str(picture)

@@ -38,8 +38,6 @@ def quality(data: bytes) -> dict[str, float]:
 
 
 MEASURES = ("size", "brightness", "contrast", "sharpness")
-
-
 _LOW = {"size": "small", "brightness": "dark", "contrast": "flat", "sharpness": "blurred"}
 
 

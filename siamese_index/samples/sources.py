@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import os
 import struct
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import BadInput, Missing
+from siamese_index.errors import BadInput, Missing, Unreadable
 from siamese_index.files import path_of
+from siamese_index.samples.images import NamedSample
 from siamese_index.vectors import pack
 
 from . import images
@@ -33,9 +35,11 @@ class Items(Sequence[Item]):
         names: Sequence[str],
         sample: Callable[[int], Path | bytes],
         tags: Sequence[dict[str, str]] | None = None,
+        vectors: NDArray[np.generic] | None = None,
     ) -> None:
         self.names = names
         self.tags = tags  # of each sample: what else its table says of it
+        self.vectors = vectors  # (n, d): all samples, where they are the rows of one array
         self._sample = sample
 
     def __len__(self) -> int:
@@ -66,29 +70,34 @@ class Pairs:
     genuine: NDArray[np.bool_]
 
 
-def items(data: str | Path) -> Items:
+def items(data: str | Path, names: str | Path | None = None, *, each_its_own: bool = False) -> Items:
     """Return all (identity, sample) items of `data`, in a stable order.
 
     `data` is a folder with a folder per identity (nested: the relative path is the identity), a
     .csv with columns path and label (paths relative to it), an .npz with x_train and y_train, x and
     y, or vectors and names, an .npy whose first two axes are identity and sample, or keras:NAME in
     Keras' own cache. Arrays are uint8 pictures (n, height, width[, 3]) or vectors of floats (n, d).
-    Raises Missing, or BadInput saying what was found.
+    `names` is a file that says whose each row of an .npy (n, d) is, as for `vectors`; without it, and if
+    `each_its_own`, each row is an identity by itself. Raises Missing, or BadInput saying what was found.
     """
     text = str(data)
     if text.startswith("keras:"):
         return _keras(text.removeprefix("keras:"))
     path = path_of(data)
+    if names is not None and path.suffix.lower() not in (".npy", ".npz"):
+        raise BadInput("--names is for vectors in an .npy.", "These samples have their names already.")
     if path.is_dir():
         return _folder(path)
     if not path.exists():
         raise Missing(f"{path}: no such file or folder.")
+    if names is not None:
+        return _vectors(path, names, each_its_own)
     if path.suffix.lower() == ".csv":
         return _table(path)
     if path.suffix.lower() == ".npz":
         return _arrays(path)
     if path.suffix.lower() == ".npy":
-        return _array(path)
+        return _array(path, each_its_own)
     raise BadInput(f"{path}: cannot be read as data.", "Expected a folder, a .csv, an .npz, an .npy, or keras:NAME.")
 
 
@@ -148,10 +157,30 @@ def samples(paths: Iterable[str | Path]) -> list[Path | bytes]:
     found: list[Path | bytes] = []
     for path in map(path_of, paths):
         if path.suffix.lower() in (".npy", ".npz") and path.is_file():
-            found += [pack(row) for row in np.atleast_2d(vectors(path)[1])]
+            found += _each_row(vectors(path)[1], str(path))
         else:
             found += images.listing(path) if path.is_dir() else [path]
     return found
+
+
+def piped(data: bytes) -> list[Path | bytes]:
+    """Return the samples in what came through a pipe: a picture, or the rows of an .npy. Raises Unreadable."""
+    name = "standard input"
+    if not data:
+        raise Unreadable("Standard input is empty.", remedy="Send a picture: sidx identify - < picture.png")
+    if data[:6] != b"\x93NUMPY":
+        return [NamedSample(data, name)]
+    try:
+        return _each_row(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False), name)
+    except (ValueError, EOFError, MemoryError) as error:
+        raise Unreadable(f"{name}: this is not an .npy of numbers.", str(error)) from None
+
+
+def _each_row(array: NDArray[np.generic], name: str) -> list[Path | bytes]:
+    rows = np.atleast_2d(array)
+    if len(rows) == 1:
+        return [NamedSample(pack(rows[0]), name)]
+    return [NamedSample(pack(row), f"{name} row {i}") for i, row in enumerate(rows)]
 
 
 def vectors(path: str | Path, names: str | Path | None = None) -> tuple[list[str] | None, NDArray[np.generic]]:
@@ -185,7 +214,7 @@ def _names(path: Path) -> list[str]:
             column = next((c for c in ("name", "label") if c in (rows.fieldnames or ())), None)
             if column is None:
                 raise BadInput(
-                    f"{path}: has no column name.", f"Found {', '.join(rows.fieldnames or ()) or 'nothing'}."
+                    f"{path}: has no column name.", f"SearchResult {', '.join(rows.fieldnames or ()) or 'nothing'}."
                 )
             return [row[column] or "" for row in rows]
     except OSError as error:
@@ -240,7 +269,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
             missing = [c for c in columns if c not in found]
             if missing:
                 raise BadInput(
-                    f"{path}: no column {missing[0]!r}.", f"Found: {', '.join(found) or 'none'}.",
+                    f"{path}: no column {missing[0]!r}.", f"SearchResult: {', '.join(found) or 'none'}.",
                     f"The first line names them: {','.join(columns)}",
                 )  # fmt: skip
             for number, row in enumerate(rows, 2):
@@ -295,7 +324,7 @@ def _arrays(path: Path) -> Items:
             keys = next((k for k in _KEYS if set(k) <= set(arrays)), None)
             if keys is None:
                 raise BadInput(
-                    f"{path}: no samples with labels.", f"Found {', '.join(arrays)}; expected x_train, y_train."
+                    f"{path}: no samples with labels.", f"SearchResult {', '.join(arrays)}; expected x_train, y_train."
                 )
             x, y = (arrays[key] for key in keys)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -303,11 +332,26 @@ def _arrays(path: Path) -> Items:
     return _labelled(path, x, y)
 
 
-def _array(path: Path) -> Items:
+def _vectors(path: Path, names: str | Path | None, each_its_own: bool) -> Items:
+    whose, rows = vectors(path, names)
+    if rows.ndim != 2:
+        raise BadInput(f"{path}: these are not vectors: shape {rows.shape}.", "Expected shape (n, dimension).")
+    if whose is None and each_its_own:
+        whose = [f"{path} row {i}" for i in range(len(rows))]
+    if whose is None:
+        raise BadInput(f"{path}: vectors without names.", remedy="Add --names FILE.csv, or save both in an .npz.")
+    if len(whose) != len(rows):
+        raise BadInput(f"{len(whose):,} names for {len(rows):,} vectors.", "Each vector needs its name.")
+    return Items(whose, lambda i: NamedSample(pack(rows[i]), f"row {i}"), vectors=rows)
+
+
+def _array(path: Path, each_its_own: bool) -> Items:
     try:
         x = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise BadInput(f"{path}: not an .npy of plain numbers.", str(error)) from None
+    if x.ndim < 3 and x.dtype.kind in "fiu":
+        return _vectors(path, None, each_its_own)
     if x.ndim < 3 or (x.dtype == np.uint8 and x.ndim < 4):
         raise BadInput(
             f"{path}: shape {x.shape} names no identities.",
@@ -331,12 +375,15 @@ def _labelled(path: Path, x: NDArray[np.generic], y: NDArray[np.generic]) -> Ite
         raise BadInput(f"{path}: {len(x)} samples, labels of shape {y.shape}.", "Each sample needs one label.")
     names = [str(label) for label in labels[:, 0].tolist()]
     if not pictures_:
-        return Items(names, lambda i: pack(x[i]))
+        return Items(names, lambda i: NamedSample(pack(x[i]), f"row {i}"), vectors=x)
     grey = x.ndim == 3
-    return Items(names, lambda i: images.encode(np.asarray(x[i][..., None] if grey else x[i], np.uint8)))
+    return Items(
+        names, lambda i: NamedSample(images.encode(np.asarray(x[i][..., None] if grey else x[i], np.uint8)), f"row {i}")
+    )
 
 
 NAME_LIMIT = 255
+Tags = Mapping[str, str] | None  # of identities: keys and values
 
 
 def clean_name(name: str, what: str = "name") -> str:
@@ -355,3 +402,17 @@ def clean_name(name: str, what: str = "name") -> str:
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in cleaned):
         raise BadInput(f"The {what} {cleaned!r} contains line breaks or control characters.")
     return cleaned
+
+
+def clean_tags(tags: Mapping[str, str | None] | None) -> tuple[tuple[str, Any], ...]:
+    """Return tags as they are stored, by key; a value of None takes a tag away.
+
+    Raises BadInput for a key or value that is empty or not text of one line, and for two of one key.
+    """
+    found = [
+        (clean_name(key, "tag"), None if value is None else clean_name(value, f"value of the tag {key!r}"))
+        for key, value in (tags or {}).items()
+    ]
+    if len(dict(found)) < len(found):
+        raise BadInput("A tag is given twice.", f"Found {', '.join(f'{k}={v}' for k, v in found)}.")
+    return tuple(sorted(found))

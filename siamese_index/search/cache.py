@@ -31,17 +31,9 @@ if TYPE_CHECKING:
 
 
 _MAGIC = b"SIDXBAS4"
-
-
 _DIGEST = 16  # bytes of XXH3-128
-
-
 _PAGE = 4096
-
-
 _MANY = 50  # once a fiftieth of the pages have been looked at, the rest is checked at once
-
-
 Rows = tuple[NDArray[np.int64], NDArray[np.int64], Vectors]  # template ids, identity ids, vectors
 
 

@@ -21,17 +21,9 @@ from siamese_index.vectors import Vectors
 from .scan import BLUR, at_once, loaded, shares
 
 LEARNED_FROM = 16_384  # templates that suffice to learn 16 centroids per part
-
-
 _PARTS = 256  # at most: their 8-bit look-ups are summed in 16 bits
-
-
 _ASIDE = 4096  # one in so many is kept aside
-
-
 _BLOCK = 65_536
-
-
 _SHARED = 16_000_000  # bytes of codes: more are scanned by several threads, each its share
 
 

@@ -23,7 +23,7 @@ from siamese_index.vectors import Vectors, distances
 
 from . import scan
 from .cache import Base, Rows, Torn, write_base
-from .result import Found, Radius, nearest_of, scanned
+from .result import Radius, SearchResult, nearest_of, scanned
 
 if TYPE_CHECKING:
     import subprocess
@@ -34,27 +34,15 @@ if TYPE_CHECKING:
 
 
 BASE_MINIMUM = 4096  # below this many templates reading them from SQLite is as fast as a cache
-
-
 _Mask = NDArray[np.bool_] | None  # rows to look at; None for all
-
-
 _Masks = tuple[_Mask, Sequence[_Mask]]  # of the base, of each block of the tail
-
-
 FETCHED = 1024  # templates that a coarse image finds
-
-
 CLOSELY = 48  # of these are looked at closely at least
-
-
 _READ = 65_536  # rows of the tail at a time
-
-
 _BLOCK = 16_384  # rows of the tail that are a block of their own
 
 
-class Index:
+class FileIndex:
     """The templates of one tower in one gallery, kept up with its revision."""
 
     def __init__(self, store: Store, gallery: Path, tower_row: int, tower: str, dimension: int) -> None:
@@ -117,7 +105,7 @@ class Index:
             self._tail.add(ids, owners, vectors)
             self._last, self._seen, self._only = int(ids[-1]), revision, None
 
-    def settle(self) -> None:
+    def rebuild_if_stale(self) -> None:
         """See to a new base when the tail has grown. Call it inside `store.reading()`, never before a commit.
 
         A small one is written at once. A large one is left to a process of its own, and taken over when
@@ -143,7 +131,7 @@ class Index:
     def rebuild(self, progress: Callable[[int], None] | None = None) -> None:
         """Write a new base of everything enrolled, inside `store.reading()`. Raises Missing if it cannot be."""
         revision = self._store.revision()
-        chunks = self._store.template_chunks(self._row, self._dimension, 0)
+        chunks = self._store.templates.chunks(self._row, self._dimension, 0)
         first = next(chunks, None)
         if first is None:
             return
@@ -178,7 +166,7 @@ class Index:
         exact: bool = True,
         radius: Radius = None,
         only: NDArray[np.int64] | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """Return the k nearest templates of each probe; k at most `len(self)`.
 
         Unless `exact`, from a coarse image where there is one, with an effort to miss nobody within
@@ -193,7 +181,7 @@ class Index:
             self._reopen(trusting=False)
             return self._search(probes, k, True, radius, self._masks(only))
 
-    def _search(self, probes: Vectors, k: int, exact: bool, radius: Radius, masks: _Masks) -> Found:
+    def _search(self, probes: Vectors, k: int, exact: bool, radius: Radius, masks: _Masks) -> SearchResult:
         parts = []
         if self._base and self._base.coarse and not exact:
             parts.append(self._looked_at(self._base, self._base.coarse, probes, k, radius))
@@ -204,10 +192,10 @@ class Index:
             parts.append(scanned(*block, probes, k, mask))
         if not parts:
             nothing = np.zeros((len(probes), 0), np.int64)
-            return Found(nothing, nothing, np.zeros((len(probes), 0)), np.full(len(probes), np.inf))
+            return SearchResult(nothing, nothing, np.zeros((len(probes), 0)), np.full(len(probes), np.inf))
         return nearest_of(parts, k, self._removed)
 
-    def _looked_at(self, base: Base, image: Coarse, probes: Vectors, k: int, radius: Radius) -> Found:
+    def _looked_at(self, base: Base, image: Coarse, probes: Vectors, k: int, radius: Radius) -> SearchResult:
         """Find rows in the coarse image, and look closely at as many as can matter to the verdict."""
         at, least, beyond = image.search(probes, max(FETCHED, k))
         closely = min(max(CLOSELY, k), at.shape[1])
@@ -221,7 +209,7 @@ class Index:
         reach = np.minimum(beyond, least[:, closely]) if closely < at.shape[1] else beyond
         at = at[:, :closely]
         exactly[base.is_aside[at]] = np.inf  # these are looked at always, and once is enough
-        return Found(base.ids[at], np.where(np.isinf(exactly), -1, base.owners[at]), exactly, reach)
+        return SearchResult(base.ids[at], np.where(np.isinf(exactly), -1, base.owners[at]), exactly, reach)
 
     def _masks(self, only: NDArray[np.int64] | None) -> _Masks:
         """Return which rows of base and tail are of the identities `only`."""
@@ -266,7 +254,7 @@ class Index:
             self._last, self._since = self._base.stamp.last, self._base.stamp.revision
 
     def _read_tail(self) -> None:
-        for rows in self._store.template_chunks(self._row, self._dimension, self._last, _READ):
+        for rows in self._store.templates.chunks(self._row, self._dimension, self._last, _READ):
             self._tail.add(*rows)
             self._last = int(rows[0][-1])
 

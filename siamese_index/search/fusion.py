@@ -14,8 +14,6 @@ from siamese_index.store.rows import Fusion
 from siamese_index.vectors import Vectors, distances
 
 SAME_PICTURE = 1e-3  # a search nearer than this to a template is by that very sample, re-encoded
-
-
 RULES: tuple[Fusion, ...] = get_args(Fusion)  # simplest first
 
 

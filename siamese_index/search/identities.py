@@ -15,7 +15,8 @@ from siamese_index.vectors import Vectors
 
 from .file_index import FETCHED
 from .fusion import SAME_PICTURE, to_identity
-from .result import Found, Radius
+from .opening import index_of
+from .result import Radius, SearchResult
 
 
 class Hit(NamedTuple):
@@ -31,7 +32,7 @@ class Searcher:
 
     def __init__(self, store: Store, tower: TowerRow) -> None:
         self._store, self._tower = store, tower
-        self.index = store.index(tower)
+        self.index = index_of(store, tower)
         self._revision: tuple[int, bytes] | None = None
         self._identities = 0
         self._fusion: Fusion = "best"
@@ -137,7 +138,9 @@ class Searcher:
             exact = True
         return out
 
-    def _hits(self, vector: NDArray[np.float32], found: Found, row: int, wanted: int, own: int | None) -> list[Hit]:
+    def _hits(
+        self, vector: NDArray[np.float32], found: SearchResult, row: int, wanted: int, own: int | None
+    ) -> list[Hit]:
         """Return the `wanted` nearest identities of those that were found."""
         first: dict[int, Hit] = {}
         passed = {-1} if own is None else {-1, own}
@@ -158,7 +161,7 @@ class Searcher:
 
     def _of(self, identity: int) -> Vectors:
         if identity not in self._templates:
-            self._templates[identity] = self._store.templates_of(self._tower.id, self._tower.dimension, identity)[1]
+            self._templates[identity] = self._store.templates.of(self._tower.id, self._tower.dimension, identity)[1]
         return self._templates[identity]
 
 

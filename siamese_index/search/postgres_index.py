@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput
+from siamese_index.store.postgres import PostgreSQL
+from siamese_index.store.rows import TowerRow
+from siamese_index.store.store import Store
 from siamese_index.vectors import Vectors
 
 from .cache import Rows
-from .result import Found, Radius, nearest_of, of_found, scanned
-
-if TYPE_CHECKING:
-    from siamese_index.store.postgres import PostgreSQL
-    from siamese_index.store.rows import TowerRow
-    from siamese_index.store.store import Store
-
+from .result import Radius, SearchResult, nearest_of, of_found, scanned
 
 SCANNED = 200_000  # templates: past it `rebuild` makes an HNSW index
-
-
 FETCHED = 50  # candidates of that index per template that is asked for
-
-
 NEAR = 1.25  # an unknown that lies nearer than this many thresholds is decided by a scan
 
 
-class ServerIndex:
+def postgres_of(store: Store) -> PostgreSQL:
+    """Return the connection of a store that is on a server. Raises BadInput for one in a file."""
+    if isinstance(store.database, PostgreSQL):
+        return store.database
+    raise BadInput(f"{store.path}: this gallery is in a file.", "Expected one on a server.")
+
+
+class PostgresIndex:
     """The templates of one tower on a server: every search asks there.
 
     But for what the first enrollment brings: until something changes it is searched here, where it still is.
@@ -52,7 +51,7 @@ class ServerIndex:
 
     def refresh(self, revision: tuple[int, bytes]) -> None:
         """Look how many templates there are. Call it inside the transaction that found the revision."""
-        self._total = self._store.template_total(self._tower.id)
+        self._total = self._store.templates.total(self._tower.id)
         if self._first and self._first[0] != revision:
             self._first = None
         if not self._tables:
@@ -68,10 +67,10 @@ class ServerIndex:
         vectors: Vectors,
     ) -> None:
         """Keep what has just been added if it is all there is."""
-        if self._store.template_total(self._tower.id) == len(ids):
+        if self._store.templates.total(self._tower.id) == len(ids):
             self._first = revision, (ids, owners, vectors)
 
-    def settle(self) -> None:
+    def rebuild_if_stale(self) -> None:
         """Nothing: the server keeps its indexes itself."""
 
     def close(self) -> None:
@@ -89,7 +88,7 @@ class ServerIndex:
         exact: bool = True,
         radius: Radius = None,
         only: NDArray[np.int64] | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """Return the k nearest templates of each probe; k at most `len(self)`.
 
         Unless `exact`, by the HNSW index where there is one. What it finds is believed but where the nearest

@@ -16,13 +16,11 @@ from . import scan
 
 # From the distance to the nearest (n,): how far nothing may be missing (n,). None: as far as all that is asked for.
 Radius = Callable[[NDArray[np.float64]], NDArray[np.float64]] | None
-
-
 _FEW = 16  # identities that are compared one by one
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """Nearest templates, nearest first, equals by id: (n, k) each."""
 
     templates: NDArray[np.int64]
@@ -38,7 +36,7 @@ def scanned(
     probes: Vectors,
     k: int,
     mask: NDArray[np.bool_] | None,
-) -> Found:
+) -> SearchResult:
     """Scan rows (m, d), of which `mask` (m,) are to be looked at, for the k nearest; measure these."""
     at, _ = scan.nearest(rows, probes, k, mask)
     exactly = distances(rows[at], probes[:, None, :])
@@ -47,10 +45,10 @@ def scanned(
         reach = np.full(len(probes), np.inf)
     else:  # farther rows are farther, but for the blur
         reach = np.sqrt(np.maximum(exactly.max(axis=1, initial=0) ** 2 - 2 * scan.BLUR, 0))
-    return Found(ids[at], np.where(at < 0, -1, owners[at]), exactly, reach)
+    return SearchResult(ids[at], np.where(at < 0, -1, owners[at]), exactly, reach)
 
 
-def nearest_of(parts: Sequence[Found], k: int, removed: NDArray[np.int64]) -> Found:
+def nearest_of(parts: Sequence[SearchResult], k: int, removed: NDArray[np.int64]) -> SearchResult:
     """Return the k nearest of all parts, nearest first, equals by id."""
     ids, owners, exactly, reach = parts[0].templates, parts[0].identities, parts[0].distances, parts[0].reach
     if len(parts) > 1:
@@ -70,10 +68,10 @@ def nearest_of(parts: Sequence[Found], k: int, removed: NDArray[np.int64]) -> Fo
         few = len(removed) <= _FEW  # most have lost nobody, or somebody, since the cache was written
         gone = (owners[:, :, None] == removed).any(axis=2) if few else np.isin(owners, removed)
         owners = np.where(gone, -1, owners)
-    return Found(ids, owners, exactly, reach)
+    return SearchResult(ids, owners, exactly, reach)
 
 
-def of_found(probes: Vectors, rows: Sequence[Sequence[tuple[int, int, bytes]]], k: int, asked: int) -> Found:
+def of_found(probes: Vectors, rows: Sequence[Sequence[tuple[int, int, bytes]]], k: int, asked: int) -> SearchResult:
     """Return what a server found for each probe: rows (template id, identity id, vector), of `asked` at most."""
     width = max(map(len, rows), default=0)
     ids, owners = np.full((len(probes), width), -1), np.full((len(probes), width), -1)
@@ -87,4 +85,4 @@ def of_found(probes: Vectors, rows: Sequence[Sequence[tuple[int, int, bytes]]], 
         exactly[i, :n] = distances(vectors, probes[i])
         if n >= asked:
             reach[i] = math.sqrt(max(0.0, float(exactly[i, :n].max()) ** 2 - scan.BLUR))
-    return nearest_of([Found(ids, owners, exactly, reach)], k, np.zeros(0, np.int64))
+    return nearest_of([SearchResult(ids, owners, exactly, reach)], k, np.zeros(0, np.int64))

@@ -19,21 +19,11 @@ if TYPE_CHECKING:
 
 # Past so many bytes of vectors one probe takes more than about 5 ms on a slow machine (docs/decisions/009).
 SCANNED = 40_000_000
-
-
 SMALL = 1 << 22  # products of numbers: below this one thread of numpy is done before FAISS is imported
-
-
 LARGE = 1 << 24  # numbers: more are scanned for a single probe by several threads, each its share
-
-
 SHARED = 1 << 26  # below this one thread is done before another one, which may have to wait for a core, has begun
-
-
 # How far a squared distance of unit vectors that was computed by a product may be off, in float32.
 BLUR = 4e-6
-
-
 T = TypeVar("T")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from siamese_index.vectors import Vectors
 
-from .result import Found, Radius
+from .result import Radius, SearchResult
 
 
 class TemplateIndex(Protocol):
@@ -35,7 +35,7 @@ class TemplateIndex(Protocol):
     ) -> None:
         """Take in what makes `revision` of the gallery at `before`: it need not be read back."""
 
-    def settle(self) -> None:
+    def rebuild_if_stale(self) -> None:
         """Put the index in order if it is time. Call it inside `store.reading()`, never before a commit."""
 
     def search(
@@ -46,7 +46,7 @@ class TemplateIndex(Protocol):
         exact: bool = True,
         radius: Radius = None,
         only: NDArray[np.int64] | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """Return the k nearest templates of each probe; k at most `len(self)`."""
 
     def rebuild(self, progress: Callable[[int], None] | None = None) -> None:

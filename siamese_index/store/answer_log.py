@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from siamese_index.thresholds.decision import Decision
-
-    from .database import Database
+from .database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +25,29 @@ class Answer:
     picture: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class NewAnswer:
+    """An answer on its way into the log."""
+
+    revision: int
+    probe: str
+    verdict: str
+    identity: str | None
+    distance: float | None
+    threshold: float | None
+    vector: bytes  # float32
+    picture: bytes | None
+
+
 class AnswerLog:
     """Every statement that reads or changes it."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def add(self, tower: int, rows: Sequence[tuple[Decision, bytes, bytes | None]]) -> None:
-        """Log answers of a tower, each with its probe's vector and, if kept, picture."""
-        names = {d.identity for d, _, _ in rows if d.identity is not None}
+    def add(self, tower: int, answers: Sequence[NewAnswer]) -> None:
+        """Log answers of a tower."""
+        names = {a.identity for a in answers if a.identity is not None}
         found = self._db.execute(
             f"SELECT name, id FROM identity WHERE removed IS NULL AND name {self._db.among}", (self._db.many(names),)
         )
@@ -46,8 +56,18 @@ class AnswerLog:
             "INSERT INTO answer (revision, tower_id, probe, verdict, identity_id, distance, threshold, vector, picture)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (d.revision, tower, d.probe, d.verdict, known.get(d.identity or ""), d.distance, d.threshold, v, p)
-                for d, v, p in rows
+                (
+                    a.revision,
+                    tower,
+                    a.probe,
+                    a.verdict,
+                    known.get(a.identity or ""),
+                    a.distance,
+                    a.threshold,
+                    a.vector,
+                    a.picture,
+                )
+                for a in answers
             ),
         )
 

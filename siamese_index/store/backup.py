@@ -41,7 +41,7 @@ def _refuse_other_galleries(store: Store, path: Path) -> None:
         return
     with contextlib.closing(SQLite(path)) as there:
         revision, token = Store(there).revision()
-        identities = Store(there).identity_count()
+        identities = Store(there).settings().identities
     with store.reading():
         earlier = store.token_of(revision) == token
     if not earlier:

@@ -7,11 +7,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from siamese_index.search.template_index import TemplateIndex
-
-from .rows import TowerRow
-from .store import Store
-
 
 class Database(Protocol):
     """A database engine, as a gallery uses it. Statements have `?` for parameters."""
@@ -56,9 +51,6 @@ class Database(Protocol):
 
     def continue_ids(self) -> None:
         """Let new ids follow the highest that rows have, after rows were copied."""
-
-    def index(self, store: Store, tower: TowerRow) -> TemplateIndex:
-        """Return what searches among the templates of a tower."""
 
     def problems(self) -> list[str]:
         """Return what the engine itself finds wrong."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_index.store.rows import NewSample
 from siamese_index.vectors import Vectors
 
 from . import columns
@@ -53,23 +54,21 @@ class SearchRows:
     mates: NDArray[np.float64]  # (n,) to the own identity; NaN for strangers and for single templates
 
 
-class Searches:
+class Impostors:
     """Every statement that reads or changes them."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def add_strangers(
-        self, event: int, source: str, rows: Sequence[tuple[str, bytes, bytes | None]]
-    ) -> NDArray[np.int64]:
-        """Insert (name, digest, picture) rows; return their ids."""
-        at = self._db.reserve("stranger", len(rows))
+    def add_strangers(self, event: int, source: str, samples: Sequence[NewSample]) -> NDArray[np.int64]:
+        """Insert strangers; return their ids."""
+        at = self._db.reserve("stranger", len(samples))
         self._db.insert(
             "stranger",
             "id, source, name, digest, added, picture",
-            ((at + i, source, name, digest, event, picture) for i, (name, digest, picture) in enumerate(rows)),
+            ((at + i, source, s.name, s.digest, event, s.kept) for i, s in enumerate(samples)),
         )
-        return np.arange(at, at + len(rows))
+        return np.arange(at, at + len(samples))
 
     def digests(self, tower: int) -> set[bytes]:
         rows = self._db.execute(

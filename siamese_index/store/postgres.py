@@ -24,10 +24,7 @@ from .postgres_schema import MIGRATIONS, SCHEMA, TEMPLATE
 from .schema import TABLES, VERSION
 
 if TYPE_CHECKING:
-    from siamese_index.search.postgres_index import ServerIndex
-
-    from .rows import TowerRow
-    from .store import Store
+    pass
 
 
 try:
@@ -43,14 +40,8 @@ except ImportError as error:
 
 
 WAIT_SECONDS = 10.0  # how long a second writer waits for the first
-
-
 PARTITIONS = 8  # on one server
-
-
 _LOCK = 0x53494458  # the advisory lock of the one writer
-
-
 _OLDEST, _OLDEST_VECTOR = 14, (0, 8)  # whose scans by index go on until there are enough
 
 
@@ -362,11 +353,6 @@ class PostgreSQL:
         for table in TABLES:
             if self.execute("SELECT to_regclass(?) IS NOT NULL", (f"{table}_ids",)).fetchone()[0]:
                 self.statement(f"SELECT setval('{table}_ids', (SELECT coalesce(max(id), 0) + 1 FROM {table}), false)")
-
-    def index(self, store: Store, tower: TowerRow) -> ServerIndex:
-        from siamese_index.search.postgres_index import ServerIndex
-
-        return ServerIndex(store, self, tower)
 
     @contextlib.contextmanager
     def outside(self) -> Iterator[Any]:

@@ -5,12 +5,8 @@ from __future__ import annotations
 from .schema import VERSION
 
 _NOW = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
-
-
 TEMPLATE = """(id BIGINT NOT NULL, tower_id BIGINT NOT NULL, sample_id BIGINT NOT NULL,
     identity_id BIGINT NOT NULL, vector vector NOT NULL)"""
-
-
 SCHEMA = (
     *(f"CREATE SEQUENCE {table}_ids" for table in ("event", "identity", "sample", "tower", "template", "stranger",
                                                    "generation", "answer")),
@@ -54,8 +50,6 @@ SCHEMA = (
         PRIMARY KEY (identity_id, key))""",
     "CREATE INDEX tag_value ON tag(key, value)",
 )  # fmt: skip
-
-
 MIGRATIONS = {  # the first schema on servers was the third
     4: (
         "ALTER TABLE own_search DROP COLUMN vector",

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NamedTuple
 
-if TYPE_CHECKING:
-    pass
-
+from siamese_index.towers.card import Card
 
 Fusion = Literal["best", "mean", "best-two"]
+
+
+class NewSample(NamedTuple):
+    """A sample on its way in: enrolled, or of a stranger."""
+
+    name: str
+    digest: bytes  # SHA-256
+    source: str
+    kept: bytes | None  # the picture as the gallery keeps it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +42,13 @@ class TowerRow:
     id: int
     sha256: str
     dimension: int
-    card: dict[str, Any]
+    card: Card
     report: dict[str, Any] | None  # the comparison with the tower that was active when this one was made
     has_network: bool  # False: vectors of an embedder outside
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class GallerySettings:
     """What the gallery was told, and has learned."""
 
     tower: int | None  # the active tower's row id

@@ -9,11 +9,7 @@ from siamese_index.files import GALLERY_ID
 # In the order in which they refer to each other.
 TABLES = ("event", "identity", "sample", "tower", "tally", "template", "stranger", "stranger_search", "own_search",
           "generation", "setting", "answer", "tag")  # fmt: skip
-
-
 VERSION = 4  # the newest migration, kept in PRAGMA user_version
-
-
 _FIRST = (
     # Every mutation is one row here; its id is the gallery's revision. The token tells apart two
     # histories of the same length: a restored backup that was enrolled into again.
@@ -55,8 +51,6 @@ _FIRST = (
         id INTEGER PRIMARY KEY CHECK (id = 1), generation_id INTEGER REFERENCES generation(id),
         target_fpir REAL NOT NULL, keep_pictures INTEGER NOT NULL) STRICT""",
 )
-
-
 _SECOND = (
     # The nearest of a search is an identity, at the distance that is fused over its templates.
     """CREATE TABLE searched (
@@ -81,8 +75,6 @@ _SECOND = (
         probe TEXT NOT NULL, verdict TEXT NOT NULL, identity_id INTEGER REFERENCES identity(id),
         distance REAL, threshold REAL, vector BLOB NOT NULL, picture BLOB) STRICT""",
 )
-
-
 _THIRD = (
     # Own searches carry what they search with: reading them needs no join.
     """CREATE TABLE own (
@@ -115,8 +107,6 @@ _THIRD = (
         PRIMARY KEY (identity_id, key)) WITHOUT ROWID, STRICT""",
     "CREATE INDEX tag_value ON tag(key, value)",
 )
-
-
 _FOURTH = (
     # What every enrollment changes lies in few pages: own searches without vectors, a count beside the networks.
     """CREATE TABLE own (

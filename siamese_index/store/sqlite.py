@@ -17,18 +17,11 @@ from siamese_index.files import GALLERY_ID, alive, replacing, sweep
 from .schema import VERSION, migrate
 
 if TYPE_CHECKING:
-    from siamese_index.search.file_index import Index
-
-    from .rows import TowerRow
-    from .store import Store
+    pass
 
 
 WAIT_SECONDS = 10.0  # how long a second writer waits for the first
-
-
 _NOTE = 120  # bytes
-
-
 _SOMEBODY = "a reader, or another program"
 
 
@@ -207,11 +200,6 @@ class SQLite:
 
     def continue_ids(self) -> None:
         pass  # inserting the rows has moved them
-
-    def index(self, store: Store, tower: TowerRow) -> Index:
-        from siamese_index.search.file_index import Index  # brings FAISS, for large galleries
-
-        return Index(store, self.path, tower.id, tower.sha256, tower.dimension)
 
     # -- whole files --------------------------------------------------------------------------
 

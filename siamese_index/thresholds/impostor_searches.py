@@ -1,4 +1,4 @@
-"""Non-mated searches, kept true of this gallery at this size.
+"""Impostor searches, maintained incrementally as the gallery changes.
 
 Strangers are searched among everybody; strangers who are enrolled after all (same name, or the same
 bytes) and the gallery's own templates among the others: leave one identity out. Every search keeps
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from siamese_index.search import scan
 from siamese_index.search.fusion import SAME_PICTURE, all_distances, fused_by_identity, to_identity
 from siamese_index.store.impostors import OwnRows, SearchRows, enrolled
-from siamese_index.store.rows import Fusion, TowerRow
+from siamese_index.store.rows import Fusion, NewSample, TowerRow
 from siamese_index.store.store import Store
 from siamese_index.vectors import Vectors, distances
 
@@ -28,19 +28,13 @@ if TYPE_CHECKING:
 from siamese_index.thresholds.strangers import enrolled_as
 
 Comparing = Callable[[], tuple[NDArray[np.int64], NDArray[np.float32]]]  # when asked: what `scan.nearest` found
-
-
 OWN_SEARCHES = 1024  # of a larger gallery's templates a fixed random part searches
-
-
 _BLOCK = 4_000_000  # distances at a time
-
-
 _BESIDE = 1 << 23  # products of numbers that take longer than a thread needs to begin
 
 
 @dataclass
-class _Searches:
+class _Rows:
     """Strangers first, then own templates, by id: one row each."""
 
     names: list[str]  # of strangers
@@ -54,14 +48,14 @@ class _Searches:
     mate: NDArray[np.float64]  # NaN for none
 
 
-class Cohort:
+class ImpostorSearches:
     """The searches of one tower, in memory as they are in the gallery. Its methods run inside a transaction."""
 
     def __init__(self, store: Store, tower: TowerRow, searcher: Searcher) -> None:
         self._store, self._tower, self._searcher = store, tower, searcher
         self._seen: tuple[int, bytes] | None = None
         self._before = (0, b"")  # the revision that the transaction began with
-        self._rows: _Searches
+        self._rows: _Rows
         self._room = np.zeros((0, tower.dimension), np.float32)  # what `vectors` may grow into
         self._by_name: dict[str, list[int]] = {}  # of strangers: their rows
         self._by_digest: dict[bytes, list[int]] = {}
@@ -77,14 +71,14 @@ class Cohort:
             return
         self.read()
         self._seen = None
-        if not np.any(self._rows.own[self._strangers :] >= 0) and self._store.identity_count():
+        if not np.any(self._rows.own[self._strangers :] >= 0) and self._store.settings().identities:
             self.recompute()  # made before the own templates searched
 
     def read(self) -> None:
         """Read the searches as they are in the gallery."""
-        strangers = self._store.searches.strangers(self._tower.id, self._tower.dimension)
-        own = self._store.searches.own(self._tower.id, self._tower.dimension)
-        self._rows = _Searches(
+        strangers = self._store.impostors.strangers(self._tower.id, self._tower.dimension)
+        own = self._store.impostors.own(self._tower.id, self._tower.dimension)
+        self._rows = _Rows(
             list(strangers.names), list(strangers.digests), list(strangers.sources),
             np.concatenate([strangers.ids, own.ids]), np.concatenate([strangers.vectors, own.vectors]),
             np.concatenate([strangers.own, own.own]), np.concatenate([strangers.nearest, own.nearest]),
@@ -118,14 +112,13 @@ class Cohort:
 
     def enrolled(
         self,
-        names: Sequence[str],
-        digests: Sequence[bytes],
+        samples: Sequence[NewSample],
         templates: NDArray[np.int64],
         identities: NDArray[np.int64],
         vectors: Vectors,
         comparing: Comparing,
     ) -> None:
-        """Account for templates just enrolled: their samples' names and digests, their ids, identities, vectors.
+        """Account for what was just enrolled: samples, their templates' ids, identities and vectors.
 
         `comparing` was begun with these vectors.
         """
@@ -135,8 +128,8 @@ class Cohort:
             closer, again = self._approached(identities, vectors, *comparing())
         else:
             closer, again = self._compare(identities, vectors, fusion)
-        known = {i for name in self._by_name.keys() & names for i in self._by_name[name]}
-        known |= {i for digest in self._by_digest.keys() & digests for i in self._by_digest[digest]}
+        known = {i for sample in samples for i in self._by_name.get(sample.name, ())}
+        known |= {i for sample in samples for i in self._by_digest.get(sample.digest, ())}
         if known:  # strangers who are somebody now; who that is decides what they are compared with
             unmasked, before = sorted(known), rows.own.copy()
             self._resolve(unmasked)
@@ -145,7 +138,7 @@ class Cohort:
         older = identities[identities <= rows.own.max(initial=-1)]  # new ones have no searches yet
         if len(older):
             mated[self._strangers :] = np.isin(rows.own[self._strangers :], older)
-        self._befriend(np.flatnonzero(mated), fusion)
+        self._update_genuine_distances(np.flatnonzero(mated), fusion)
         self._search(np.flatnonzero(again))
         self._write(np.flatnonzero(closer | mated | again))
         self._join(templates, identities, vectors, fusion)
@@ -155,11 +148,11 @@ class Cohort:
         rows = self._rows
         gone = rows.own == identity
         gone[: self._strangers] = False
-        self._store.searches.drop_own(rows.ids[gone].tolist())
+        self._store.impostors.drop_own(rows.ids[gone].tolist())
         self._keep(~gone)
         self._look_again(np.flatnonzero((self._rows.nearest == identity) | (self._rows.own == identity)))
         left = len(self._rows.ids) - self._strangers
-        if left < OWN_SEARCHES // 2 and left < self._store.template_count(self._tower.id):
+        if left < OWN_SEARCHES // 2 and left < self._store.templates.count(self._tower.id):
             self.recompute()  # others take their places
 
     def renamed(self, *names: str) -> None:
@@ -175,7 +168,7 @@ class Cohort:
         """Search for everybody anew: with another tower, other strangers, another fusion."""
         self._rows = self._anew()
         self._register()
-        self._store.searches.drop_all_own(self._tower.id)
+        self._store.impostors.drop_all_own(self._tower.id)
         self._write(np.arange(len(self._rows.ids)))
 
     def stale(self) -> int:
@@ -184,7 +177,7 @@ class Cohort:
         found = self._anew(members=stored.ids[self._strangers :])
         if not np.array_equal(stored.ids, found.ids):  # as they are read: by id
             return len(set(stored.ids.tolist()) ^ set(found.ids.tolist())) or len(found.ids)
-        lost = self._store.searches.own_count(self._tower.id) - (len(stored.ids) - self._strangers)
+        lost = self._store.impostors.own_count(self._tower.id) - (len(stored.ids) - self._strangers)
         same = [
             np.isclose(getattr(stored, c), getattr(found, c), rtol=0, atol=1e-6, equal_nan=True)
             for c in ("distance", "own", "mate")
@@ -220,7 +213,7 @@ class Cohort:
         moved, again = np.zeros(len(rows.ids), bool), np.zeros(len(rows.ids), bool)
         groups = np.unique(identities)
         # What is fused with the new ones:
-        of_each = self._store.templates_of_each(self._tower.id, self._tower.dimension, groups.tolist())
+        of_each = self._store.templates.of_each(self._tower.id, self._tower.dimension, groups.tolist())
         parts = [of_each[g][1] for g in groups.tolist()]
         identities, vectors = np.repeat(groups, [len(p) for p in parts]), np.concatenate(parts)
         order = np.argsort(identities, kind="stable")
@@ -285,16 +278,16 @@ class Cohort:
             rows.nearest[at], rows.distance[at] = self._searcher.nearest_other(rows.vectors[at], rows.own[at])
 
     def _refresh(self, fusion: Fusion) -> None:
-        self._searcher.refresh(self._store.revision(), self._store.identity_count(), fusion)
+        self._searcher.refresh(self._store.revision(), self._store.settings().identities, fusion)
 
-    def _befriend(self, at: NDArray[np.int64], fusion: Fusion) -> None:
+    def _update_genuine_distances(self, at: NDArray[np.int64], fusion: Fusion) -> None:
         """Measure own searches against the other templates of their identities."""
         rows = self._rows
         rows.mate[at] = np.nan
         if not len(at):
             return
         identities = list(set(rows.own[at].tolist()))
-        of_each = self._store.templates_of_each(self._tower.id, self._tower.dimension, identities, least=2)
+        of_each = self._store.templates.of_each(self._tower.id, self._tower.dimension, identities, least=2)
         for i in at.tolist() if of_each else ():
             if int(rows.own[i]) in of_each:
                 ids, vectors = of_each[int(rows.own[i])]
@@ -311,32 +304,32 @@ class Cohort:
         if room >= len(templates):
             at = self._append(templates, identities, vectors)
         else:
-            lots = np.concatenate([_lot(rows.ids[first:]), _lot(templates)])
+            lots = np.concatenate([_sampling_hash(rows.ids[first:]), _sampling_hash(templates)])
             stays = np.zeros(len(lots), bool)
             stays[np.argsort(lots, kind="stable")[:OWN_SEARCHES]] = True
             new = np.flatnonzero(stays[len(rows.ids) - first :])
             places = first + np.flatnonzero(~stays[: len(rows.ids) - first])  # of those that make room
-            self._store.searches.drop_own(rows.ids[places].tolist())
+            self._store.impostors.drop_own(rows.ids[places].tolist())
             swapped = min(len(new), len(places))
             at, new, rest = places[:swapped], new[:swapped], new[swapped:]
             rows.ids[at], rows.own[at], rows.vectors[at] = templates[new], identities[new], vectors[new]
             at = np.concatenate([at, self._append(templates[rest], identities[rest], vectors[rest])])
         self._search(at)
-        self._befriend(at, fusion)
+        self._update_genuine_distances(at, fusion)
         self._write(at)
 
-    def _anew(self, fusion: Fusion | None = None, members: NDArray[np.int64] | None = None) -> _Searches:
+    def _anew(self, fusion: Fusion | None = None, members: NDArray[np.int64] | None = None) -> _Rows:
         """Return the searches as a look at everybody finds them, by the templates `members` or a new random part."""
         kept, fusion = self._rows, fusion or self._store.settings().fusion
-        strangers = self._store.searches.strangers(self._tower.id, self._tower.dimension)
-        templates, identities, vectors = self._store.templates_after(self._tower.id, self._tower.dimension, 0)
+        strangers = self._store.impostors.strangers(self._tower.id, self._tower.dimension)
+        templates, identities, vectors = self._store.templates.after(self._tower.id, self._tower.dimension, 0)
         if members is None:
-            chosen = np.sort(np.argsort(_lot(templates), kind="stable")[:OWN_SEARCHES])
+            chosen = np.sort(np.argsort(_sampling_hash(templates), kind="stable")[:OWN_SEARCHES])
         else:
             chosen = np.flatnonzero(np.isin(templates, members))
         n, m = len(strangers.ids), len(chosen)
         try:
-            self._rows = rows = _Searches(
+            self._rows = rows = _Rows(
                 list(strangers.names), list(strangers.digests), list(strangers.sources),
                 np.concatenate([strangers.ids, templates[chosen]]),
                 np.concatenate([strangers.vectors, vectors[chosen]]),
@@ -346,7 +339,7 @@ class Cohort:
             self._resolve(range(n))
             self._refresh(fusion)
             rows.nearest, rows.distance = self._searcher.nearest_other(rows.vectors, rows.own)
-            self._befriend(np.arange(n, n + m), fusion)
+            self._update_genuine_distances(np.arange(n, n + m), fusion)
         finally:
             self._rows = kept
         return rows
@@ -376,10 +369,10 @@ class Cohort:
     def _write(self, at: NDArray[np.int64]) -> None:
         rows, tower = self._rows, self._tower.id
         first, own = at[at < self._strangers], at[at >= self._strangers]
-        self._store.searches.set_nearest(
+        self._store.impostors.set_nearest(
             tower, rows.ids[first], rows.own[first], rows.nearest[first], rows.distance[first]
         )
-        self._store.searches.set_own(
+        self._store.impostors.set_own(
             tower,
             OwnRows(
                 rows.ids[own], rows.own[own], rows.vectors[own], rows.nearest[own], rows.distance[own], rows.mate[own]
@@ -387,6 +380,6 @@ class Cohort:
         )
 
 
-def _lot(templates: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _sampling_hash(templates: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Return a number for each template that has nothing to do with when it came (Knuth's multiplicative hash)."""
     return (templates.astype(np.uint64) * np.uint64(2654435761)) % np.uint64(1 << 32)

@@ -22,11 +22,7 @@ from siamese_index.thresholds.statistics import _of, effective_searches
 from .decision import Evidence, Rule
 
 DEFAULT_FPIR = 0.01
-
-
 ENOUGH = 30  # independent searches of each kind below which no probability is told
-
-
 # Best first: strangers of the user's own camera, a tower's held-out identities, enrolled pictures.
 SOURCES = ("given", "tower", "gallery")
 
@@ -60,6 +56,17 @@ class Threshold:
         k = e.false_alarms * e.effective / e.searches
         a, b = max(k, 1e-9), e.effective + 1 - k
         return float(betaincinv(a, b, 0.025)), float(betaincinv(a, b, 0.975))
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a gallery promises, and what it costs: before and after a change."""
+
+    identities: int
+    threshold: float | None
+    promise: float | None  # FPIR
+    misses: int  # mated searches (leave one out) that did not return their identity
+    mated: int
 
 
 def learn(searches: SearchRows, target: float, fusion: Fusion = "best") -> Threshold:

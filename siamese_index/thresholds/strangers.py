@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_index.store.rows import NewSample
 from siamese_index.store.store import Store
 from siamese_index.vectors import Vectors
 
 from .statistics import false_match_table
-
-if TYPE_CHECKING:
-    pass
 
 
 def enrolled_as(store: Store, names: Sequence[str], digests: Sequence[bytes]) -> NDArray[np.int64]:
@@ -31,18 +28,18 @@ def admit(
     event: int,
     tower: int,
     source: str,
-    rows: Sequence[tuple[str, bytes, bytes | None]],
+    samples: Sequence[NewSample],
     vectors: Vectors,
 ) -> int:
-    """Add (name, digest, picture) strangers that are not here yet, with their vectors; return how many.
+    """Add strangers that are not here yet, with their vectors (n, dimension); return how many.
 
-    Their searches are to be made: `Cohort.recompute`.
+    Their searches are to be made: `ImpostorSearches.recompute`.
     """
-    present = store.searches.digests(tower)
-    fresh = [i for i, row in enumerate(rows) if row[1] not in present]
+    present = store.impostors.digests(tower)
+    fresh = [i for i, sample in enumerate(samples) if sample.digest not in present]
     if fresh:
-        ids = store.searches.add_strangers(event, source, [rows[i] for i in fresh])
-        store.searches.add(tower, ids.tolist(), vectors[fresh])
-        everyone = store.searches.strangers(tower, vectors.shape[1])
-        store.set_false_matches(tower, false_match_table(everyone.vectors, everyone.names))
+        ids = store.impostors.add_strangers(event, source, [samples[i] for i in fresh])
+        store.impostors.add(tower, ids.tolist(), vectors[fresh])
+        everyone = store.impostors.strangers(tower, vectors.shape[1])
+        store.towers.set_false_matches(tower, false_match_table(everyone.vectors, everyone.names))
     return len(fresh)

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,53 +15,51 @@ from siamese_index.errors import SiameseIndexError
 from siamese_index.samples import quality
 
 from .tower import BATCH, Taken, Tower
+from .vector_embedder import VectorEmbedder
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
 T = TypeVar("T")
-
-
 R = TypeVar("R")
-
-
-Embedded = tuple[bytes, NDArray[np.float32]]  # a sample as a gallery keeps it, and its vector (dimension,)
-
-
+Embedder = Tower | VectorEmbedder
+Embedded = tuple[bytes | None, NDArray[np.float32]]  # a sample as a gallery keeps it, and its vector (dimension,)
 Embed = Callable[[Iterable[bytes], Mapping[str, float]], Iterator[Embedded | SiameseIndexError]]
-
-
 _AHEAD = 2 * BATCH  # decoded samples that wait at most
 
 
-def local(tower: Tower) -> Embed:
+def local(embedder: Embedder) -> Embed:
     """Return what embeds samples here, in order; the error of each that cannot be read, or is below the floor."""
 
     def embed(samples: Iterable[bytes], floor: Mapping[str, float]) -> Iterator[Embedded | SiameseIndexError]:
-        ready = ahead(lambda sample: prepared(tower, sample, floor), samples)
+        ready = ahead(lambda sample: prepared(embedder, sample, floor), samples)
         while batch := list(itertools.islice(ready, BATCH)):
-            yield from embedded(tower, batch)
+            yield from embedded(embedder, batch)
 
     return embed
 
 
-def prepared(tower: Tower, sample: bytes, floor: Mapping[str, float]) -> tuple[bytes, Taken] | SiameseIndexError:
+def prepared(
+    embedder: Embedder, sample: bytes, floor: Mapping[str, float]
+) -> tuple[bytes | None, Taken] | SiameseIndexError:
     """Return a sample as it is kept, and as the tower takes it."""
     try:
-        kept = tower.bounded(sample)
+        kept = embedder.kept(sample)
+        whole = sample if kept is None else kept  # of what is kept, so that embedding it again gives the same
         if floor:
-            quality.refuse_below(floor, kept)
-        return kept, tower.prepare(kept)  # of what is kept, so that embedding it again gives the same
+            quality.refuse_below(floor, whole)
+        return kept, embedder.prepare(whole)
     except SiameseIndexError as error:
         return error
 
 
 def embedded(
-    tower: Tower, batch: list[tuple[bytes, Taken] | SiameseIndexError]
+    embedder: Embedder, batch: list[tuple[bytes | None, Taken] | SiameseIndexError]
 ) -> Iterator[Embedded | SiameseIndexError]:
     """Yield each of a batch that was `prepared` with its vector, errors as they are."""
-    vectors = iter(tower.embed([each[1] for each in batch if not isinstance(each, SiameseIndexError)]))
+    ready: list[Any] = [each[1] for each in batch if not isinstance(each, SiameseIndexError)]
+    vectors = iter(embedder.embed(ready))
     for each in batch:
         yield each if isinstance(each, SiameseIndexError) else (each[0], next(vectors))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,9 @@ from siamese_index.samples import framing, images
 from siamese_index.towers.tower_file import TowerFile
 from siamese_index.vectors import Vectors, unpack
 
+from .card import Card
+
 Taken = NDArray[np.uint8] | NDArray[np.float32]  # what a tower takes: pixels, or numbers
-
-
 BATCH = 64  # samples per run: more only costs memory
 
 
@@ -28,26 +28,11 @@ class Tower:
     channels) of pixels or (d,) of numbers; `dimension` is the length of its vectors.
     """
 
-    shape: tuple[int, ...]
-
-    def __init__(self, onnx: bytes, card: dict[str, Any], tower_id: str) -> None:
+    def __init__(self, onnx: bytes, card: Card, tower_id: str) -> None:
+        """Raises Damaged for a network that cannot be opened."""
         self.id, self.card = tower_id, card
-        try:
-            taken = card["input"]
-            keys = ("numbers",) if "numbers" in taken else ("height", "width", "channels")
-            self.shape, self.dimension = tuple(int(taken[key]) for key in keys), int(card["dimension"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise Damaged("The tower's card is incomplete.", f"No {error}.") from None
-        self.frame = str(taken.get("frame", "whole"))
-        if self.frame not in framing.FRAMES:
-            raise Damaged(f"The tower's card asks for the frame {self.frame!r}.", remedy="pip install -U siamese-index")
-        looks = taken.get("looks", 1)  # at each sample: so many less fit into a run
-        if not isinstance(looks, int) or not 1 <= looks <= 1024:
-            raise Damaged("The tower's card asks for an impossible number of looks.", f"{looks!r}.")
-        self._at_once = max(1, BATCH // looks)
-        limits = (65536,) if self.takes_numbers else (4096, 4096, 3)
-        if not all(0 < n <= limit for n, limit in zip(self.shape, limits, strict=True)) or self.shape[-1] == 2:
-            raise Damaged("The tower's card asks for an impossible input.", f"Of shape {self.shape}.")
+        self.shape, self.frame, self.dimension = card.input.shape, card.input.frame, card.dimension
+        self._at_once = max(1, BATCH // card.input.looks)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -76,7 +61,11 @@ class Tower:
         """The longer side of the pictures it takes, in pixels."""
         return None if self.takes_numbers else max(self.shape[:2])
 
-    def bounded(self, sample: bytes) -> bytes:
+    def digest(self, sample: bytes) -> bytes:
+        """Return what tells samples apart: SHA-256 of their bytes."""
+        return hashlib.sha256(sample).digest()
+
+    def kept(self, sample: bytes) -> bytes | None:
         """Return a sample as a gallery keeps it. Raises Unreadable."""
         return sample if self.takes_numbers else images.bounded(sample)
 

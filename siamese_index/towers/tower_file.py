@@ -9,7 +9,6 @@ import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from siamese_index.errors import BadInput, Damaged, Missing
 from siamese_index.files import replace_file
 from siamese_index.vectors import Vectors, unit
 
-FORMAT = 1
-
+from .card import FORMAT, Card
 
 _MEMBER_LIMIT = 2 << 30
 
@@ -41,7 +39,7 @@ class TowerFile:
 
     onnx: bytes
     keras: bytes | None
-    card: dict[str, Any]
+    card: Card
     cohort: Cohort = field(default_factory=Cohort)
 
     @cached_property
@@ -59,7 +57,7 @@ class TowerFile:
             vectors=self.cohort.vectors,
         )
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr("card.json", json.dumps(self.card, indent=1, ensure_ascii=False))
+            archive.writestr("card.json", json.dumps(self.card.to_dict(), indent=1, ensure_ascii=False))
             archive.writestr("tower.onnx", self.onnx)
             if self.keras is not None:
                 archive.writestr("tower.keras", self.keras)
@@ -76,17 +74,17 @@ class TowerFile:
                 if any(i.compress_type != zipfile.ZIP_STORED or i.file_size > _MEMBER_LIMIT for i in members.values()):
                     raise ValueError("it holds compressed or oversized parts")
                 card = json.loads(archive.read("card.json"))
-                if not isinstance(card, dict):
-                    raise ValueError("its card is not an object")
-                if card.get("format", 0) > FORMAT:
-                    raise BadInput(f"{path}: made by a newer siamese-index.", remedy="pip install -U siamese-index")
+                if isinstance(card, dict) and isinstance(card.get("format"), int) and card["format"] > FORMAT:
+                    raise BadInput(f"{path}: made by a newer siamese-index.", remedy="Update siamese-index.")
                 keras = archive.read("tower.keras") if "tower.keras" in members else None
-                return cls(archive.read("tower.onnx"), keras, card, _read_cohort(archive.read("calibration.npz")))
+                return cls(
+                    archive.read("tower.onnx"), keras, Card.parse(card), _read_cohort(archive.read("calibration.npz"))
+                )
         except FileNotFoundError:
             raise Missing(f"{path}: no such tower.", remedy="Make one: sidx train DATA -o faces.tower") from None
         except OSError as error:
             raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, RecursionError) as error:
             raise Damaged(
                 f"{path}: this is not a tower file.",
                 f"{error}".strip("'\""),

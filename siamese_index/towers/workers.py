@@ -11,16 +11,13 @@ from typing import Any
 from siamese_index._version import __version__
 from siamese_index.errors import BadInput, Damaged, Missing, NotInstalled, SiameseIndexError
 
+from .card import Card
 from .embedding import Embedded, embedded, prepared
 from .tower import Tower
 from .tower_file import TowerFile
 
 PICTURES = 32  # per task: what a lost worker has to do again
-
-
 PATIENCE = 60.0  # seconds without a worker before it is an error
-
-
 _AHEAD = 4  # tasks per worker that wait at most
 
 
@@ -45,7 +42,7 @@ class Workers:
             self._wait_for_workers()
             self._same_version()
             # Sent once to each worker, which opens it by its hash.
-            self._content = self._client.scatter((file.onnx, dict(tower.card)), broadcast=True, hash=True)
+            self._content = self._client.scatter((file.onnx, tower.card.to_dict()), broadcast=True, hash=True)
         except BaseException:
             self.close()
             raise
@@ -119,7 +116,7 @@ def _embed(
 ) -> list[Embedded | SiameseIndexError]:
     """Run by a worker."""
     if tower not in _opened:
-        onnx, card = content
+        onnx, card = content[0], Card.parse(content[1])
         if TowerFile(onnx, None, card).id != tower:
             raise Damaged("The tower that reached this worker is not the one that was sent.")
         _opened.clear()

@@ -12,12 +12,12 @@ def test_the_words_follow_the_verdict(gallery, person, world):
     found = explain(gallery, person(2, 0))
     assert found.decision.verdict == "match"
     assert "'p2', 0.0000 away" in found.words[0] and "within the threshold" in found.words[1]
-    assert found.words[-1] == "So it is 'p2'."
+    assert found.words[-1] == "Verdict: match, 'p2'."
     assert "independent ones" in found.words[2]
     unknown = explain(gallery, sorted((world / "strangers").rglob("*.png"))[0], threshold=1e-6)
     assert "beyond the threshold" in unknown.words[1]
     assert "was set, not learned" in unknown.words[2]
-    assert unknown.words[-1] == "So it is nobody that is enrolled."
+    assert unknown.words[-1] == "Verdict: unknown, nobody who is enrolled."
 
 
 def test_without_anybody_there_is_nothing_to_draw(gallery, person):
@@ -38,7 +38,7 @@ def test_the_strip_shows_probe_map_and_the_nearest_two(gallery, person):
 def test_covering_what_a_picture_shows_takes_it_farther(gallery, person):
     gallery.enroll("ada", [person(0, 0)])
     prepared = gallery.tower.prepare(person(0, 0).read_bytes())
-    heat = occlusion(gallery, prepared, gallery.template(gallery.samples("ada")[0].id))
+    heat = occlusion(gallery.tower, prepared, gallery.template(gallery.samples("ada")[0].id))
     assert heat.shape == (8, 8) and heat.min() >= -1e-5  # from the very same picture any cover only takes it away
     inked = np.abs(prepared[:, :, 0].astype(int) - int(np.median(prepared))) > 100
     ink = inked.reshape(8, inked.shape[0] // 8, 8, inked.shape[1] // 8).sum(axis=(1, 3))

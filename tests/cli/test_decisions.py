@@ -53,7 +53,7 @@ def test_a_floor_of_quality_refuses_with_the_reason(sidx, people, person):
 def test_an_explanation_in_words_and_as_a_picture(sidx, people, person):
     done = sidx("identify", str(person(1, 0)), *G, "--explain")
     assert done.returncode == 0
-    assert lines(done)[0]["explanation"][-1] == "So it is 'glyph-101'."
+    assert lines(done)[0]["explanation"][-1] == "Verdict: match, 'glyph-101'."
     picture = cv2.imread(str(people / "hand-00.explained.png"))
     assert picture.shape == (220, 800, 3)
     assert sidx("identify", "a.png", "b.png", *G, "--explain").returncode == 2

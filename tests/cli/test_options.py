@@ -219,7 +219,7 @@ def test_modules_beside_the_pictures_are_not_run(people, world, tmp_path_factory
          "from siamese_index.search import file_index as index, scan\n"
          "scan.SCANNED, index.BASE_MINIMUM = 100, 1\n"
          "g = Gallery.open('people.gallery'); g.identify('known.png')\n"
-         "child = g._answering.searcher(g._answering.state()).index._rebuilding\n"
+         "child = g._session.state().searcher.index._rebuilding\n"
          "assert child is not None and child.wait(60) == 0"],
         cwd=people, env=environment, capture_output=True, text=True,
     )  # fmt: skip

@@ -33,5 +33,5 @@ def test_twenty_way_one_shot_on_alphabets_never_seen(real_data, tmp_path):
             wrong.append(np.mean(found != np.arange(len(characters))))
         errors[alphabet] = float(np.mean(wrong))
     mean = float(np.mean(list(errors.values())))
-    print(f"\nOmniglot 20-way one-shot: error {mean:.3f} {errors}, {made.card['training']['seconds']} s of training")
+    print(f"\nOmniglot 20-way one-shot: error {mean:.3f} {errors}, {made.card.training.seconds} s of training")
     assert mean <= 0.25

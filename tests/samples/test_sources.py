@@ -121,7 +121,7 @@ def test_pictures_by_identity_and_sample_need_no_labels(tmp_path):
 
 @pytest.mark.parametrize(
     ("array", "complaint"),
-    [(np.zeros((6, 5)), "names no identities"), (np.zeros((6, 20, 20), np.uint8), "names no identities"),
+    [(np.zeros((6, 5)), "vectors without names"), (np.zeros((6, 20, 20), np.uint8), "names no identities"),
      (np.zeros((2, 3, 20, 20, 4), np.uint8), "neither pictures nor vectors"), (np.zeros((2, 3, 5), np.int64), "neither"),
      (np.array([["a"]], object), "not an .npy of plain numbers")],
 )  # fmt: skip

@@ -89,7 +89,7 @@ def test_what_is_acknowledged_is_seen_by_everybody_at_once(on_servers):
 
 def test_templates_are_spread_and_an_enrollment_touches_one_server(spread, nodes):
     spread.enroll_vectors([f"p{i}" for i in range(3000)], cloud(3000))
-    database = spread._store.database
+    database = spread._session.store.database
     with database.reading():
         counts = [database.execute(f"SELECT count(*) FROM template_{n}").fetchone()[0] for n in range(3)]
         plan = database.execute(
@@ -156,7 +156,7 @@ def test_a_killed_server_loses_nothing_that_was_acknowledged(server, nodes, spre
 
 def test_a_template_that_nobody_enrolled_is_never_found(spread):
     spread.enroll_vectors(["ada", "bob"], cloud(2))
-    database, orphan = spread._store.database, cloud(1, seed=9)
+    database, orphan = spread._session.store.database, cloud(1, seed=9)
     with database.writing("test"):
         database.executemany(
             "INSERT INTO template (id, tower_id, sample_id, identity_id, vector) VALUES (?, ?, ?, ?, ?)",
@@ -168,10 +168,10 @@ def test_a_template_that_nobody_enrolled_is_never_found(spread):
 
 def test_a_server_that_goes_away_in_the_middle_leaves_nothing_half_there(server, alone):
     alone.enroll_vectors(["ada"], cloud(1))
-    with pytest.raises(Missing, match="cannot be reached"), alone._store.writing("enroll"):
-        alone._store.record("enroll")
+    with pytest.raises(Missing, match="cannot be reached"), alone._session.store.writing("enroll"):
+        alone._session.store.record("enroll")
         server.stop(signal.SIGKILL)
-        alone._store.record("enroll")
+        alone._session.store.record("enroll")
     server.start()
     assert alone.revision == 2  # the same gallery object connects again
     alone.enroll_vectors(["bob"], cloud(1, seed=1), conflicts="allow")
@@ -206,11 +206,11 @@ def test_what_the_first_enrollment_brings_is_searched_where_it_is_and_then_on_th
     probes = cloud(30, seed=2)
     for gallery in (on_servers, file_gallery):
         gallery.enroll_vectors([f"p{i % 40}" for i in range(60)], cloud(60), tags={"site": "north"})
-    index = on_servers._answering._searching[1].index
+    index = on_servers._session._searching[1].index
     assert index._first is not None
     for asked in ({"threshold": 1}, {"threshold": 1, "tags": {"site": "north"}}):
         assert decisions(on_servers, probes, **asked) == decisions(file_gallery, probes, **asked)
-    with Gallery.open(on_servers._store.path) as other:
+    with Gallery.open(on_servers._session.store.path) as other:
         for gallery in (other, file_gallery):
             gallery.remove("p3")
             gallery.enroll_vectors(["late"], cloud(1, seed=3), conflicts="allow")
@@ -274,14 +274,14 @@ def test_a_node_that_cannot_be_reached_leaves_no_half_gallery(server, nodes, new
 def test_a_server_or_pgvector_that_is_too_old_is_told(alone, new_database, monkeypatch):
     monkeypatch.setattr(postgres, "_OLDEST", 99)
     with pytest.raises(BadInput, match=r"PostgreSQL \d+ is too old") as error:
-        Gallery.open(alone._store.path)
+        Gallery.open(alone._session.store.path)
     assert "Version 99 or newer" in said(error)
     with pytest.raises(BadInput, match="too old"):
         Gallery.create(new_database(), dimension=8)
     monkeypatch.undo()
     monkeypatch.setattr(postgres, "_OLDEST_VECTOR", (9, 9))
     with pytest.raises(BadInput, match=r"pgvector \d.* is too old") as error:
-        Gallery.open(alone._store.path)
+        Gallery.open(alone._session.store.path)
     assert "ALTER EXTENSION vector UPDATE" in said(error)
 
 
@@ -338,7 +338,7 @@ def test_a_full_disk_of_the_server_costs_nothing_that_was_acknowledged(small_dis
             assert len(gallery.identities()) == known
             gallery.enroll_vectors(["late"], wide(1, seed=7), conflicts="allow")
             assert gallery.identify_vectors(wide(1, seed=7), threshold=0.1)[0].identity == "late"
-            assert [f.what for f in examine(gallery._store.path).findings] == []
+            assert [f.what for f in examine(gallery._session.store.path).findings] == []
     finally:
         server.close()
 
@@ -368,7 +368,7 @@ def test_without_rights_nothing_is_made(server, new_database):
 
 def test_a_gallery_of_an_older_schema_on_a_server_is_brought_up(alone):
     alone.enroll_vectors([f"p{i}" for i in range(20)], cloud(20))
-    with alone._store.writing("test"):
+    with alone._session.store.writing("test"):
         for statement in (
             "CREATE ROLE reader",
             "GRANT SELECT ON tower TO reader",
@@ -380,20 +380,20 @@ def test_a_gallery_of_an_older_schema_on_a_server_is_brought_up(alone):
             "DROP TABLE tally",
             "UPDATE about SET schema = 3",
         ):
-            alone._store.database.statement(statement)
-    with Gallery.open(alone._store.path) as again:
+            alone._session.store.database.statement(statement)
+    with Gallery.open(alone._session.store.path) as again:
         again.enroll_vectors(["late"], cloud(1, seed=7), conflicts="allow")
         assert again.calibrate_vectors().own_searches == 21
-        rows = again._store.database.execute(
+        rows = again._session.store.database.execute(
             "SELECT grantee, privilege_type FROM information_schema.role_table_grants WHERE table_name = 'tally'"
         ).fetchall()
         assert {("reader", "SELECT"), ("PUBLIC", "SELECT")} <= set(rows)
-    assert [f.what for f in examine(alone._store.path).findings] == []
+    assert [f.what for f in examine(alone._session.store.path).findings] == []
 
 
 def test_a_gallery_of_a_newer_program_on_a_server_is_left_alone(alone):
-    with alone._store.writing("test"):
-        alone._store.database.execute("UPDATE about SET schema = 99")
+    with alone._session.store.writing("test"):
+        alone._session.store.database.execute("UPDATE about SET schema = 99")
     with pytest.raises(BadInput, match="newer"):
         Gallery.open(alone.path)
 
@@ -458,7 +458,7 @@ def test_a_statement_that_failed_unseen_fails_the_change_also_without_asserts(ne
         "import contextlib, psycopg\n"
         "from siamese_index import Gallery, Missing\n"
         f"with Gallery.open({str(address)!r}) as gallery:\n"
-        "    store, before = gallery._store, gallery.revision\n"
+        "    store, before = gallery._session.store, gallery.revision\n"
         "    try:\n"
         "        with store.writing('rename'):\n"
         "            store.record('rename')\n"

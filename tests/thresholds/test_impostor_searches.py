@@ -13,7 +13,7 @@ from siamese_index.files import GALLERY_ID
 from siamese_index.search.fusion import RULES, fused, fused_by_identity
 from siamese_index.store import schema
 from siamese_index.thresholds import impostor_searches
-from siamese_index.thresholds.impostor_searches import Cohort
+from siamese_index.thresholds.impostor_searches import ImpostorSearches
 
 
 def cloud(n, seed=0, d=8):
@@ -98,15 +98,15 @@ def test_of_a_large_gallery_a_random_part_searches(vector_gallery, monkeypatch):
         vector_gallery.enroll_vectors([f"p{i}" for i in range(first, first + 20)], vectors[first : first + 20])
     assert vector_gallery.calibrate_vectors().own_searches == 50
     assert [f.what for f in examine(vector_gallery.path).findings] == []
-    with vector_gallery._store.reading():
-        ids = vector_gallery._store.searches.own(1, 8).ids
+    with vector_gallery._session.store.reading():
+        ids = vector_gallery._session.store.impostors.own(1, 8).ids
     assert 60 < np.median(ids) < 140  # early and late ones
 
 
 def test_a_transaction_that_is_taken_back_leaves_the_searches_as_they_were(vector_gallery, monkeypatch):
     populated(vector_gallery, "best", people=10, each=1)
     with monkeypatch.context() as patch:
-        patch.setattr(Cohort, "seen", lambda self: 1 / 0)  # the last thing before the commit
+        patch.setattr(ImpostorSearches, "seen", lambda self: 1 / 0)  # the last thing before the commit
         with pytest.raises(ZeroDivisionError):
             vector_gallery.enroll_vectors(["late"], cloud(1, seed=3))
     vector_gallery.enroll_vectors(["later"], cloud(1, seed=4))

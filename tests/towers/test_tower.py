@@ -3,11 +3,13 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from siamese_index import BadInput, Cohort, Damaged, Missing, Tower, TowerFile
+from siamese_index.towers.card import Card
 
 
 def test_a_tower_file_comes_back_as_it_was_written(tower_file, tmp_path):
@@ -82,16 +84,45 @@ def test_what_is_no_tower_is_refused(tmp_path):
 
 
 def test_a_tower_of_a_newer_program_says_so(tower_path, tower_file, tmp_path):
-    newer = json.dumps({**tower_file.card, "format": 99})
+    newer = json.dumps({**tower_file.card.to_dict(), "format": 99})
     with pytest.raises(BadInput, match="newer siamese-index"):
         TowerFile.read(rewritten(tower_path, tmp_path, {"card.json": newer}))
 
 
-@pytest.mark.parametrize("card", [{}, {"input": {"height": 0, "width": 1, "channels": 1}, "dimension": 4},
-                                  {"input": {"height": 9, "width": 9, "channels": 2}, "dimension": 4}])  # fmt: skip
-def test_an_impossible_card_is_refused(tower_file, card):
+PIXELS = {"height": 9, "width": 9, "channels": 1}
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        [],
+        {},
+        {"input": {**PIXELS, "height": 0}, "dimension": 4},
+        {"input": {**PIXELS, "width": 5000}, "dimension": 4},
+        {"input": {**PIXELS, "channels": 2}, "dimension": 4},
+        {"input": {**PIXELS, "frame": "oval"}, "dimension": 4},
+        {"input": {**PIXELS, "looks": 0}, "dimension": 4},
+        {"input": {"numbers": 1.5}, "dimension": 4},
+        {"input": PIXELS},
+        *({"input": PIXELS, "dimension": wrong} for wrong in (-5, 0, 1.5, True, 10**12, "4", None)),
+        {"input": PIXELS, "dimension": 4, "training": []},
+        {"input": PIXELS, "dimension": 4, "training": {"identities": "ada"}},
+        {"input": PIXELS, "dimension": 4, "training": {"identities": [1]}},
+        {"input": PIXELS, "dimension": 4, "held_out": 3},
+        {"input": PIXELS, "dimension": 4, "format": "1"},
+    ],
+)
+def test_an_impossible_card_is_refused(tower_path, tmp_path, card):
     with pytest.raises(Damaged, match="card"):
-        Tower(tower_file.onnx, card, "id")
+        TowerFile.read(rewritten(tower_path, tmp_path, {"card.json": json.dumps(card)}))
+
+
+def test_a_card_says_the_same_when_it_was_written_and_read(tower_file):
+    assert Card.parse(tower_file.card.to_dict()) == tower_file.card
+    noted = {**tower_file.card.to_dict(), "licence": "ours", "training": {"samples": 3, "who": "we"}}
+    card = Card.parse(noted)
+    assert card.to_dict()["licence"] == "ours" and card.training.samples == 3  # keys of others are kept at the top
+    assert Card.parse({"input": PIXELS, "dimension": 4}).training.identities == []
 
 
 def test_a_broken_network_is_refused_before_it_gets_into_a_gallery(tower_file, gallery):
@@ -102,7 +133,7 @@ def test_a_broken_network_is_refused_before_it_gets_into_a_gallery(tower_file, g
 
 
 def test_a_card_that_lies_about_the_dimension_is_noticed(tower_file):
-    tower = Tower(tower_file.onnx, {**tower_file.card, "dimension": 16}, "id")
+    tower = Tower(tower_file.onnx, replace(tower_file.card, dimension=16), "id")
     with pytest.raises(Damaged, match="its card says"):
         tower.embed([np.zeros(tower.shape, np.uint8)])
 
@@ -123,10 +154,10 @@ def test_a_failed_write_leaves_the_old_file(tower_file, tmp_path, monkeypatch):
 
 def test_a_tower_frames_what_it_is_asked_about_as_what_it_learned_from(tower_file, person):
     tower = Tower(tower_file.onnx, tower_file.card, tower_file.id)
-    assert (tower.frame, tower_file.card["training"]["recipe"]["input"]["frame"]) == ("strokes", "strokes")
-    older = {**tower_file.card, "input": {k: v for k, v in tower_file.card["input"].items() if k != "frame"}}
+    assert (tower.frame, tower_file.card.training.recipe["input"]["frame"]) == ("strokes", "strokes")
+    content = tower_file.card.to_dict()
+    del content["input"]["frame"]
+    older = Card.parse(content)
     assert Tower(tower_file.onnx, older, "id").frame == "whole"
     data = person(0, 0).read_bytes()
     assert not np.array_equal(tower.prepare(data), Tower(tower_file.onnx, older, "id").prepare(data))
-    with pytest.raises(Damaged, match="card asks for the frame 'oval'"):
-        Tower(tower_file.onnx, {**older, "input": {**older["input"], "frame": "oval"}}, "id")

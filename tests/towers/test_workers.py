@@ -60,9 +60,12 @@ def cluster(tmp_path):
 
 def content(gallery):
     """(identity, digest, vector) of everything, however it came in."""
-    with gallery._store.reading():
-        row = gallery._active()
-        rows = [(s.identity, s.digest, gallery._store.template(row.id, row.dimension, s.id)) for s in gallery.samples()]
+    with gallery._session.store.reading():
+        row = gallery._session.active()
+        rows = [
+            (s.identity, s.digest, gallery._session.store.templates.vector(row.id, row.dimension, s.id))
+            for s in gallery.samples()
+        ]
     return sorted(((name, digest, vector.tobytes()) for name, digest, vector in rows), key=lambda r: r[:2])
 
 

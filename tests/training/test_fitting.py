@@ -65,7 +65,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(world, whole, tmp_path)
     resumed = train(world / "learn", said.append, out=out, **SMALL, resume=True)
     assert 10 <= next(s for s in said if s.get("stage") == "resume")["step"] < 40
     assert resumed.id == whole[0].id
-    losses = [[p["loss"] for p in made.card["training"]["history"]] for made in (resumed, whole[0])]
+    losses = [[p["loss"] for p in made.card.training.history] for made in (resumed, whole[0])]
     assert losses[0] == losses[1]
     assert not (tmp_path / "t.training" / "checkpoint.npz").exists()  # it is of no more use
 
@@ -114,9 +114,9 @@ class Loads(HTMLParser):
 def test_what_a_training_leaves_can_be_read_and_needs_no_network(whole):
     made, folder = whole
     card = json.loads((folder / "card.json").read_text())
-    assert card["tower"] == made.id and card["held_out"]["rank1"] == made.card["held_out"]["rank1"]
+    assert card["tower"] == made.id and card.held_out["rank1"] == made.card.held_out["rank1"]
     rows = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
-    assert [int(r["step"]) for r in rows] == [p["step"] for p in made.card["training"]["history"]]
+    assert [int(r["step"]) for r in rows] == [p["step"] for p in made.card.training.history]
     page = (folder / "report.html").read_text()
     for words in ("How it went", "Distances of held-out identities", "Errors at every threshold", "hardest mistakes"):
         assert words in page
@@ -141,7 +141,7 @@ def test_interrupted_the_best_so_far_is_kept(world, tmp_path):
     assert run.returncode == 130
     assert "Traceback" not in told and "is the best tower so far" in told
     made = TowerFile.read(tmp_path / "t.tower")
-    assert made.card["training"]["ended"] == "interrupted" and made.card["training"]["kept_from_step"] > 0
+    assert made.card.training.ended == "interrupted" and made.card.training.kept_from_step > 0
 
 
 def test_a_time_budget_buys_steps_and_is_kept(world):
@@ -150,10 +150,10 @@ def test_a_time_budget_buys_steps_and_is_kept(world):
     made = train(world / "learn", said.append, time_budget=30, size=24)
     bought = [s["steps"] for s in said if s.get("stage") == "budget"]
     if not bought:  # a machine so busy that the time was over before its speed could be measured
-        assert made.card["training"]["ended"] == "time budget"
+        assert made.card.training.ended == "time budget"
         return
-    assert [made.card["training"]["steps"]] == bought and bought[0] > 30
-    assert made.card["training"]["ended"] in ("all steps", "time budget", "no better for 10 rounds")
+    assert [made.card.training.steps] == bought and bought[0] > 30
+    assert made.card.training.ended in ("all steps", "time budget", "no better for 10 rounds")
     print(f"\n{bought[0]} steps in {time.monotonic() - began:.0f} of 30 s")
 
 
@@ -163,7 +163,7 @@ def test_a_full_disk_costs_the_checkpoint_but_not_the_training(world, tmp_path):
         import resource, signal, sys
         from siamese_index import Missing
         from siamese_index.training import train
-        import siamese_index.training.child as child
+        import siamese_index.training.process as child
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         said = []
         folder = child.Path(sys.argv[2]); folder.mkdir()
@@ -252,7 +252,7 @@ def test_without_progress_it_ends_early_and_keeps_the_best(world, tmp_path):
         rate = 0.2
     """
     made = train(world / "learn", recipe=recipe(tmp_path, hasty), steps=300, size=16, dimension=8, holdout=0.3)
-    training = made.card["training"]
+    training = made.card.training
     assert training["ended"] == "no better for 2 rounds"
     lowest_yet, kept = {}, 0
     for i, point in enumerate(training["history"]):
@@ -273,8 +273,8 @@ def test_without_progress_it_ends_early_and_keeps_the_best(world, tmp_path):
 def test_every_way_of_feeding_trains_a_tower(world, tmp_path, loss, feeding):
     text = f"[tower]\nname = 'cnn'\nfilters = [8, 16]\n[loss]\nname = '{loss}'\n[feeding]\n{feeding}\n[fit]\nrate = 0.005\n"
     made = train(world / "learn", recipe=recipe(tmp_path, text), steps=80, size=24, dimension=16, holdout=0.4)
-    assert made.card["held_out"]["rank1"] > 0.5  # by chance: 5 of 35
-    assert made.card["training"]["recipe"]["loss"]["name"] == loss
+    assert made.card.held_out["rank1"] > 0.5  # by chance: 5 of 35
+    assert made.card.training.recipe["loss"]["name"] == loss
 
 
 def test_a_table_of_pairs_trains_a_tower(world, tmp_path):
@@ -294,8 +294,8 @@ def test_a_table_of_pairs_trains_a_tower(world, tmp_path):
     with pytest.raises(BadInput, match="learns from identities; these are pairs"):
         train(tmp_path / "pairs.csv", recipe="drawings", steps=2)
     made = train(tmp_path / "pairs.csv", recipe="pairs", steps=80, size=24, dimension=16)
-    assert len(made.card["training"]["identities"]) == 13 and len(made.card["training"]["held_out"]) == 3
-    assert made.card["held_out"]["rank1"] > 0.6
+    assert len(made.card.training.identities) == 13 and len(made.card.training.held_out) == 3
+    assert made.card.held_out["rank1"] > 0.6
 
 
 def test_vectors_are_trained_on_enrolled_and_identified(tmp_path, sidx):
@@ -342,14 +342,14 @@ def test_towers_of_others_train_in_full_and_half_precision(world, tmp_path):
 
 def test_a_tower_without_its_strangers_brings_none(world):
     made = train(world / "learn", **{**SMALL, "steps": 2}, cohort=False)
-    assert len(made.cohort) == 0 and made.card["held_out"]["searches"] > 0
+    assert len(made.cohort) == 0 and made.card.held_out["searches"] > 0
 
 
 def test_a_gallery_can_be_trained_on(gallery, tmp_path):
     draw(tmp_path / "more", range(300, 308), range(3))
     gallery.enroll_many(sources.items(tmp_path / "more"))
     made = train(gallery.path, steps=2, size=24, dimension=16)
-    assert set(made.card["training"]["identities"]) < {f"glyph-{n}" for n in range(300, 308)}
+    assert set(made.card.training.identities) < {f"glyph-{n}" for n in range(300, 308)}
 
 
 def test_what_is_resident_does_not_grow_with_the_pictures():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from siamese_index import BadInput, Gallery, Tower
-from siamese_index.training.optimizing import _shortcoming, optimize
+from siamese_index.training.quantize import _shortcoming, optimize
 
 
 def test_an_optimized_tower_is_a_candidate_only_if_it_is_as_good(tower_file, world, tmp_path):
@@ -44,5 +44,5 @@ def test_worse_or_slower_is_not_taken():
 
 
 def test_a_tower_that_looks_often_takes_fewer_at_once(tower_file):
-    card = {**tower_file.card, "input": {**tower_file.card["input"], "looks": 21}}
+    card = {**tower_file.card, "input": {**tower_file.card.input, "looks": 21}}
     assert Tower(tower_file.onnx, card, tower_file.id)._at_once == 3

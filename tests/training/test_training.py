@@ -9,29 +9,29 @@ from siamese_index import BadInput, Gallery, Missing, Tower, TowerFile, Unreadab
 from siamese_index.samples import images, sources
 from siamese_index.training import retrain, train
 from siamese_index.training.glyphs import draw, glyph
-from siamese_index.training.retraining import own_recipe
+from siamese_index.training.retrain import own_recipe
 
 pytestmark = pytest.mark.keras
 
 
 def test_a_tower_says_what_it_was_trained_on_and_how_good_it_is(tower_file):
     card = tower_file.card
-    assert card["input"] == {"height": 32, "width": 32, "channels": 1, "frame": "strokes"}
-    assert (card["dimension"], card["training"]["recipe"]["name"]) == (32, "drawings")
-    assert len(card["training"]["identities"]) == 10 and card["training"]["samples"] == 60
-    assert card["held_out"]["identities"] == 6 and card["held_out"]["searches"] == 36
-    assert card["held_out"]["rank1"] >= 0.8  # chance: 5 of 35
-    low, high = card["held_out"]["rank1_interval"]
-    assert low <= card["held_out"]["rank1"] <= high and high - low > 0.05  # 6 identities do not say more
-    assert set(card["versions"]) == {"siamese-index", "keras"}
-    assert [point["step"] for point in card["training"]["history"]][-1] == 60
+    assert card.input == {"height": 32, "width": 32, "channels": 1, "frame": "strokes"}
+    assert (card.dimension, card.training.recipe["name"]) == (32, "drawings")
+    assert len(card.training.identities) == 10 and card.training.samples == 60
+    assert card.held_out["identities"] == 6 and card.held_out["searches"] == 36
+    assert card.held_out["rank1"] >= 0.8  # chance: 5 of 35
+    low, high = card.held_out["rank1_interval"]
+    assert low <= card.held_out["rank1"] <= high and high - low > 0.05  # 6 identities do not say more
+    assert set(card.versions) == {"siamese-index", "keras"}
+    assert [point["step"] for point in card.training.history][-1] == 60
 
 
 def test_held_out_identities_are_its_strangers_and_nobody_else(tower_file, world):
-    trained, strangers = set(tower_file.card["training"]["identities"]), set(tower_file.cohort.names)
+    trained, strangers = set(tower_file.card.training.identities), set(tower_file.cohort.names)
     assert trained | strangers == {name for name, _ in sources.items(world / "learn")}
     assert not trained & strangers
-    assert tower_file.card["training"]["held_out"] == sorted(strangers)
+    assert tower_file.card.training.held_out == sorted(strangers)
 
 
 def test_the_exported_graph_gives_the_cohort_its_vectors(tower_file, tower_path, world):
@@ -113,7 +113,7 @@ def test_retraining_proves_its_candidate_on_identities_it_never_saw(retrained):
     assert held_out["rank1"] >= result.report["champion"]["rank1"]
     assert result.report["champion_has_seen"] == 0
     assert made.report == result.report
-    assert made.card["training"]["continued"] is True
+    assert made.card.training.continued is True
 
 
 def test_a_candidate_waits_until_it_is_promoted_and_can_be_taken_back(retrained):
@@ -175,7 +175,7 @@ def test_importing_training_is_light():
 
 def test_a_tower_without_held_out_identities_promises_nothing(world, tmp_path):
     made = train(world / "learn", steps=2, size=16, dimension=8, holdout=0.0)
-    assert made.card["held_out"] == {"searches": 0, "identities": 0}
+    assert made.card.held_out == {"searches": 0, "identities": 0}
     made.write(tmp_path / "t.tower")
     assert len(TowerFile.read(tmp_path / "t.tower").cohort) == 0
     with Gallery.create(tmp_path / "g.gallery", tmp_path / "t.tower") as gallery:
@@ -191,5 +191,5 @@ def test_colour_pictures_train_a_colour_tower(tmp_path):
             small = np.clip(base + rng.normal(0, 10, base.shape), 0, 255).astype(np.uint8)
             (tmp_path / str(identity) / f"{number}.png").write_bytes(images.encode(images.fit(small, 48, 64)))
     made = train(tmp_path, steps=5, size=32, dimension=16)
-    assert made.card["input"] == {"height": 24, "width": 32, "channels": 3, "frame": "whole", "looks": 2}
-    assert made.card["training"]["recipe"]["name"] == "photos"
+    assert made.card.input == {"height": 24, "width": 32, "channels": 3, "frame": "whole", "looks": 2}
+    assert made.card.training.recipe["name"] == "photos"

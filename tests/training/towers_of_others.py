@@ -52,7 +52,7 @@ kernel = theirs.get_layer("Conv1").kernel.numpy()
 assert np.array_equal(first_kernel(frozen), kernel), "frozen: the weights are those of the file"
 thawed = made(backbone, steps=4, frozen=0.5, average=0.0)
 assert not np.array_equal(first_kernel(thawed), kernel), "then it learns, too"
-assert thawed.card["training"]["ended"] == "all steps"
+assert thawed.card.training.ended == "all steps"
 
 half = made(backbone, precision="mixed_bfloat16")
 assert Tower(half.onnx, half.card, half.id).dimension == 16  # exported in float32, and ONNX Runtime agreed
@@ -71,7 +71,7 @@ with pytest.raises(BadInput, match="no tower 'resnest'"):
 (FOLDER / "mymodels.py").write_text(OWN)
 sys.path.insert(0, str(FOLDER))
 own = made({"name": "mymodels:tiny", "units": 7})
-assert own.card["training"]["recipe"]["tower"]["name"] == "mymodels:tiny" and own.card["dimension"] == 16
+assert own.card.training.recipe["tower"]["name"] == "mymodels:tiny" and own.card.dimension == 16
 with pytest.raises(BadInput, match="returned int"):
     made({"name": "mymodels:nothing"})
 with pytest.raises(Missing, match="cannot be found"):

@@ -15,14 +15,16 @@ from siamese_index import BadInput, Cohort, Missing, NotInstalled, TowerFile
 from siamese_index.analysis import html as html
 from siamese_index.analysis.comparison import leave_one_out
 from siamese_index.files import replace_file
+from siamese_index.towers.card import Card
 
-from .data import Data, Report
+from .data import Data
+from .progress import Report
 
 SHOWN = 12  # mistakes
 COLUMNS = ("step", "loss", "rank1", "fnir", "eer", "seconds")
 
 
-def leave(
+def write_artifacts(
     folder: Path, made: TowerFile, measured: Cohort, data: Data, positions: NDArray[np.int64], report: Report
 ) -> None:
     """Write card.json, log.csv and report.html; without matplotlib say how to get the last.
@@ -32,9 +34,9 @@ def leave(
     log = io.StringIO()
     rows = csv.DictWriter(log, COLUMNS, extrasaction="ignore", lineterminator="\n")
     rows.writeheader()
-    rows.writerows(made.card["training"]["history"])
+    rows.writerows(made.card.training.history)
     try:
-        content = json.dumps({"tower": made.id, **made.card}, indent=1, ensure_ascii=False)
+        content = json.dumps({"tower": made.id, **made.card.to_dict()}, indent=1, ensure_ascii=False)
         replace_file(folder / "card.json", content.encode())
         replace_file(folder / "log.csv", log.getvalue().encode())
         replace_file(folder / "report.html", _page(made, measured, data, positions).encode(), "report")
@@ -45,8 +47,8 @@ def leave(
 
 
 def _page(made: TowerFile, measured: Cohort, data: Data, positions: NDArray[np.int64]) -> str:
-    card, training, figures = made.card, made.card["training"], made.card["held_out"]
-    sections = [("What was trained", _summary(card)), ("How it went", _curves(training["history"]))]
+    card, training, figures = made.card, made.card.training, made.card.held_out
+    sections = [("What was trained", _summary(card)), ("How it went", _curves(training.history))]
     if figures.get("searches"):
         ids = np.unique(np.asarray(measured.names), return_inverse=True)[1].astype(np.int64)
         searches = np.flatnonzero(np.bincount(ids)[ids] > 1)
@@ -60,27 +62,26 @@ def _page(made: TowerFile, measured: Cohort, data: Data, positions: NDArray[np.i
     else:
         sections.append(("How good it is", html.paragraph("No identities were held out: nothing is known of that.")))
     sections.append(("What was left out", html.table([[line] for line in data.left_out[:50]]) if data.left_out else ""))
-    about = f"Made {card['made']} by siamese-index {card['versions']['siamese-index']}, tower {made.id[:12]}."
-    return html.page(f"A tower for {training['recipe']['name']}", about, sections)
+    about = f"Made {card.made} by siamese-index {card.versions['siamese-index']}, tower {made.id[:12]}."
+    return html.page(f"A tower for {(training.recipe or {}).get('name')}", about, sections)
 
 
-def _summary(card: dict[str, Any]) -> str:
-    training, taken = card["training"], card["input"]
-    shape = " x ".join(str(taken[key]) for key in ("height", "width", "channels", "numbers") if key in taken)
-    recipe, history = training["recipe"], training["history"]
+def _summary(card: Card) -> str:
+    training, shape = card.training, " x ".join(map(str, card.input.shape))
+    recipe, history = training.recipe or {}, training.history
     taken_steps = history[-1]["step"] if history else 0
     rows = [
-        ("learned from", f"{training['samples']:,} samples of {len(training['identities']):,} identities"),
-        ("held out", f"{len(training['held_out']):,} identities"),
-        ("left out", f"{training['left_out']:,} samples that could not be read"),
+        ("learned from", f"{training.samples:,} samples of {len(training.identities):,} identities"),
+        ("held out", f"{len(training.held_out):,} identities"),
+        ("left out", f"{training.left_out:,} samples that could not be read"),
         ("input", shape),
-        ("tower", f"{recipe['tower']['name']}, {training['parameters']:,} parameters, {card['dimension']} numbers"),
+        ("tower", f"{recipe['tower']['name']}, {training.parameters:,} parameters, {card.dimension} numbers"),
         ("loss", ", ".join(str(v) if k == "name" else f"{k} {v}" for k, v in recipe["loss"].items())),
-        ("steps", f"{taken_steps:,} of {training['steps']:,}; kept from step {training['kept_from_step']:,}"),
-        ("ended by", training["ended"]),
-        ("time", f"{training['seconds']:,} s"),
+        ("steps", f"{taken_steps:,} of {training.steps:,}; kept from step {training.kept_from_step:,}"),
+        ("ended by", training.ended),
+        ("time", f"{training.seconds:,} s"),
     ]
-    return html.table(rows) + "".join(html.paragraph(line) for line in training["why"])
+    return html.table(rows) + "".join(html.paragraph(line) for line in training.why)
 
 
 def _figures(figures: dict[str, Any]) -> str:

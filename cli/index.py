@@ -1,4 +1,4 @@
-"""Commands on the index, which is a cache: status, rebuild."""
+"""`sidx index`: the index, which is a cache: status, rebuild."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import typer
 
 from siamese_index import Gallery
 
-from .app import DEFAULT_GALLERY, GalleryOption, JsonOption, app
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
 from .output import facts, note, progress
 
-index = typer.Typer(help="What finds the nearest templates: status, rebuild.", no_args_is_help=True)
-app.add_typer(index, name="index")
+commands = typer.Typer(help="What finds the nearest templates: status, rebuild.", no_args_is_help=True)
 
 
-@index.command("status", epilog="Example:  sidx index status -g people.gallery")
+@commands.command("status", epilog="Example:  sidx index status -g people.gallery")
 def status(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
     """Show how the nearest are found and why so, what that takes, and how often it finds what an exact search does."""
     with Gallery.open(gallery) as opened:
@@ -29,7 +28,7 @@ def status(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False
         )
 
 
-@index.command("rebuild", epilog="Example:  sidx index rebuild -g people.gallery")
+@commands.command("rebuild", epilog="Example:  sidx index rebuild -g people.gallery")
 def rebuild(gallery: GalleryOption = DEFAULT_GALLERY) -> None:
     """Write the cached index anew. It is never needed for right answers, only for fast ones."""
     with Gallery.open(gallery) as opened:

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from siamese_index.analysis.comparison import compare
 from siamese_index.samples import images
 from siamese_index.towers.tower import BATCH
 
-from .child import Report
 from .data import enrolled, source
 from .export import canonical
+from .progress import Report
 
 ENOUGH = 10  # identities with two samples, which the tower was not trained on
 CALIBRATED = 128  # samples that show how large the numbers inside get
@@ -49,8 +49,8 @@ def optimize(gallery: str | Path, data: str | Path | None = None, report: Report
         if champion.takes_numbers:
             raise BadInput("A tower of vectors is fast as it is.", "There is nothing to optimize.")
         target = opened.threshold().evidence.target_fpir or 0.01
-        names, samples, digests = _samples(opened, gallery, data)
-        seen = set(champion.card.get("training", {}).get("identities", []))
+        names, samples, digests = _samples(opened, champion, data)
+        seen = set(champion.card.training.identities)
         counts = Counter(names)
         unseen = {name for name, count in counts.items() if count > 1 and name not in seen}
         if len(unseen) < ENOUGH:
@@ -63,7 +63,7 @@ def optimize(gallery: str | Path, data: str | Path | None = None, report: Report
             report({"stage": "optimize"})
         taken = [champion.prepare(sample) for sample in samples]
         onnx = quantized(file.onnx, taken)
-        challenger = TowerFile(onnx, file.keras, {**file.card, "optimized": {"from": file.id, "numbers": "int8"}})
+        challenger = TowerFile(onnx, file.keras, replace(file.card, optimized={"from": file.id, "numbers": "int8"}))
         fast = Tower(challenger.onnx, challenger.card, challenger.id)
         vectors = [tower.embed(taken) for tower in (champion, fast)]
         judged = compare(vectors[0], vectors[1], names, unseen, target)
@@ -74,7 +74,7 @@ def optimize(gallery: str | Path, data: str | Path | None = None, report: Report
         if not why:
             there = {row.name for row in opened.identities()}
             free = [i for i, name in enumerate(names) if name in unseen and name not in there]
-            card = {**challenger.card, "held_out": judged["challenger"]}
+            card = challenger.card.with_figures(judged["challenger"])
             cohort = Cohort(
                 tuple(names[i] for i in free),
                 tuple(digests[i] for i in free),
@@ -131,17 +131,17 @@ def _unit_again(onnx: bytes) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _samples(opened: Gallery, gallery: str | Path, data: str | Path | None) -> tuple[list[str], list[bytes], list[str]]:
+def _samples(opened: Gallery, champion: Tower, data: str | Path | None) -> tuple[list[str], list[bytes], list[str]]:
     """Return names, kept pictures and digests (hexadecimal) of what is enrolled, and of `data`."""
     import hashlib
 
     names, samples, digests = [], [], []
-    for items in [enrolled(gallery), *([source(data).items] if data is not None else [])]:
+    for items in [enrolled(opened)[0], *([source(data).items] if data is not None else [])]:
         for name, picture in items:
             read = images.read(picture)
             names.append(name)
             digests.append(hashlib.sha256(read).hexdigest())
-            samples.append(opened.tower.bounded(read))
+            samples.append(champion.kept(read) or read)
     return names, samples, digests
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -11,11 +10,11 @@ import typer
 from .output import note
 
 
-class Teller:
-    """Prints the story of a training to stderr; on a terminal the last line is alive."""
+class TrainingProgress:
+    """Prints the story of a training to stderr; at a terminal it updates the last line in place."""
 
     def __init__(self) -> None:
-        self._alive = sys.stderr.isatty()
+        self._in_place = sys.stderr.isatty()
 
     def __call__(self, said: dict[str, Any]) -> None:
         if "step" in said and "of" in said:
@@ -51,7 +50,7 @@ class Teller:
 
     def _passing(self, line: str) -> None:
         """Show a line that the next one replaces."""
-        if self._alive:
+        if self._in_place:
             typer.echo(f"\r\x1b[K{line}", err=True, nl=False)
 
     def _step(self, said: dict[str, Any]) -> None:
@@ -60,29 +59,8 @@ class Teller:
         if "rank1" in said:
             line += f"   rank-1 of held-out identities {said['rank1']:.3f}"
         line += f"   {left:4.0f} s left"
-        if "rank1" in said or not self._alive:
+        if "rank1" in said or not self._in_place:
             if "rank1" in said or said["step"] == said["of"]:
-                typer.echo(("\r\x1b[K" if self._alive else "") + line, err=True)
+                typer.echo(("\r\x1b[K" if self._in_place else "") + line, err=True)
         else:
             typer.echo(f"\r\x1b[K{line}", err=True, nl=False)
-
-
-def held_out(figures: dict[str, Any]) -> str:
-    """Return a tower's held-out figures in a sentence."""
-    if not figures.get("searches"):
-        return "No identities were held out: nothing is known of how good it is, and it brings no strangers."
-    plain = figures.get("plain")
-    beaten = (
-        f" The plain vectors, without a tower: rank-1 {plain['rank1']:.3f}, FNIR {plain['fnir']:.3f}." if plain else ""
-    )
-    return (
-        f"On {figures['searches']} searches by {figures['identities']} identities it never saw:"
-        f" rank-1 {figures['rank1']:.3f} ({interval(figures['rank1_interval'])}), FNIR {figures['fnir']:.3f}"
-        f" ({interval(figures['fnir_interval'])}) at FPIR {figures['target_fpir']:g}, EER {figures['eer']:.3f}."
-        + beaten
-    )
-
-
-def interval(ends: Sequence[float]) -> str:
-    """Return a 95 % interval of a share."""
-    return f"{ends[0]:.3f} … {ends[1]:.3f}"

@@ -133,7 +133,7 @@ class Sampler:
         return Batch(positions, labels % self.feeding.classes, np.stack([groups, labels], axis=1).astype(np.float32))
 
 
-class Kitchen:
+class BatchBuilder:
     """Makes of a batch what the network takes: float32 samples (n, *shape) and labels (n, 2)."""
 
     def __init__(self, data: Data, sampler: Sampler, jitter: Jitter, known: NDArray[Any]) -> None:
@@ -142,7 +142,7 @@ class Kitchen:
         # Of two classes the second is mirrored, not turned.
         self._quarters = 4 if sampler.feeding.classes == 2 else 1
 
-    def serve(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def build(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (samples, labels) of a step."""
         batch = self.sampler.batch(step)
         rng = np.random.default_rng((self.sampler.seed, step, 1))
@@ -154,7 +154,7 @@ class Kitchen:
         return jittered(samples, self.jitter, rng), batch.labels
 
 
-def feed(kitchen: Kitchen, first: int, last: int) -> Any:
+def feed(builder: BatchBuilder, first: int, last: int) -> Any:
     """Return the steps from `first` to before `last` as a Keras data set, prepared ahead by threads."""
     import keras
 
@@ -163,6 +163,6 @@ def feed(kitchen: Kitchen, first: int, last: int) -> Any:
             return last - first
 
         def __getitem__(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            return kitchen.serve(first + step)
+            return builder.build(first + step)
 
     return Feed(workers=THREADS, use_multiprocessing=False, max_queue_size=AHEAD)

@@ -1,24 +1,24 @@
-"""Commands that measure: evaluate, log, replay."""
+"""`sidx evaluate`: measure how good the answers are."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Gallery, Tower
+from siamese_index import BadInput, Gallery, Tower, describe
+from siamese_index.describe import percent
 from siamese_index.samples import sources
 
-from .app import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, app
-from .asking import ThresholdOption, in_words
-from .output import emit, facts, note, percent, progress
+from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, ThresholdOption, is_given
+from .output import emit, facts, note, progress
+
+EXAMPLE = "sidx evaluate probes -g people.gallery --report answers.html"
 
 
-@app.command(epilog="Example:  sidx evaluate probes -g people.gallery --report answers.html")
 def evaluate(
     context: typer.Context,
     probes: Annotated[
@@ -55,20 +55,14 @@ def evaluate(
         if value is not None:
             kind = "One-shot runs are" if one_shot else "A table of pairs is"
             raise BadInput(f"{kind} not searches in the gallery: {option} means nothing there.", remedy="Leave it out.")
-    if tower is not None and _is_given(context, "gallery"):
+    if tower is not None and is_given(context, "gallery"):
         raise BadInput("--tower takes the place of a gallery's.", remedy="Give --tower or --gallery.")
     if one_shot:
         _one_shot(probes, tower, gallery, report, as_json)
     elif pairs:
         _pairs(probes, gallery, report, as_json)
     else:
-        _open_set(probes, k or 5, fpir, threshold, gallery, report, as_json)
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether a parameter was written down, not left to its default or to the environment."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+        _open_set(probes, 5 if k is None else k, fpir, threshold, gallery, report, as_json)
 
 
 def _open_set(
@@ -90,7 +84,7 @@ def _open_set(
             from siamese_index.analysis.evaluation_page import evaluation_page
 
             about = f"{probes}, asked of {gallery} at revision {opened.revision}."
-            _write(report, evaluation_page(opened, result, about, in_words(result.evidence)))
+            _write(report, evaluation_page(opened, result, about, describe.evidence(result.evidence)))
     if as_json or not sys.stdout.isatty():
         facts(result.to_dict(), as_json)
     else:
@@ -105,7 +99,7 @@ def _open_set(
         f"{result.identities} enrolled; {result.mated} mated probes, {result.strangers} of"
         f" {result.stranger_identities} strangers, {result.unreadable} unreadable."
     )
-    note(in_words(result.evidence))
+    note(describe.evidence(result.evidence))
     for refusal in result.refused:
         note(f"sidx: {refusal.error}")
     if result.refused:
@@ -163,46 +157,3 @@ def _write(report: Path, page: str) -> None:
 
     replace_file(report, page.encode(), "report")
     note(f"Look at it:  {report}")
-
-
-class LogState(StrEnum):
-    on = "on"
-    off = "off"
-    clear = "clear"
-
-
-@app.command(epilog="Example:  sidx log on -g people.gallery")
-def log(
-    state: Annotated[LogState | None, typer.Argument(help="on, off or clear; default: say how it is.")] = None,
-    gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
-) -> None:
-    """Keep answers in the gallery, with each probe's vector and picture, so that they can be asked again."""
-    with Gallery.open(gallery) as opened:
-        wanted = None if state in (None, LogState.clear) else state is LogState.on
-        on, answers = opened.log(wanted, clear=state is LogState.clear)
-    facts({"log": on, "answers": answers}, as_json)
-    if answers:
-        note(f"Ask them again of another tower:  sidx replay --tower ID -g {gallery}")
-
-
-@app.command(epilog="Example:  sidx replay -g people.gallery")
-def replay(
-    tower: Annotated[
-        str | None, typer.Option(help="A candidate's id, or its beginning; default: the active one.")
-    ] = None,
-    gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
-) -> None:
-    """Ask every logged answer again, and list those that would be another. Nothing is changed."""
-    with Gallery.open(gallery) as opened:
-        result = opened.replay(tower)
-    emit(
-        [asdict(flip) for flip in result.flips],
-        as_json,
-        ["probe", "verdict", "identity", "new_verdict", "new_identity"],
-    )
-    asked = result.answers - result.skipped
-    note(f"{len(result.flips)} of {asked} answers would be others with tower {result.tower[:12]}.")
-    if result.skipped:
-        note(f"{result.skipped} could not be asked again: another tower's vectors, without their pictures.")

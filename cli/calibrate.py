@@ -1,0 +1,87 @@
+"""`sidx calibrate`: show and set what the threshold rests on; plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from siamese_index import BadInput, Gallery, describe
+from siamese_index.samples import sources
+
+from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place
+from .output import facts, note, progress
+
+EXAMPLE = "sidx calibrate --fpir 0.02 -g people.gallery"
+
+
+class FusionChoice(StrEnum):
+    auto = "auto"
+    best = "best"
+    mean = "mean"
+    best_two = "best-two"
+
+
+def calibrate(
+    fpir: FpirOption = None,
+    strangers: Annotated[
+        str | None, typer.Option(help="Pictures of identities that are not enrolled: folder, .csv, .npz, .npy.")
+    ] = None,
+    fusion: Annotated[
+        FusionChoice | None, typer.Option(help="How several pictures of an identity make one distance.")
+    ] = None,
+    plan: Annotated[int | None, typer.Option(help="Instead: what would be with so many identities.", min=1)] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the threshold with its evidence and its cost; set its target; add strangers; plan."""
+    if plan is not None:
+        if strangers is not None or fusion is not None:
+            raise BadInput("--plan only computes.", "It adds no strangers and sets no fusion.", "Do that first.")
+        _show_plan(gallery, plan, fpir, as_json)
+        return
+    with Gallery.open(gallery) as opened:
+        rule: Any = None if fusion is None else fusion.value
+        items: Sequence[sources.Item] = sources.items(strangers, each_its_own=True) if strangers else []
+        with progress("embedding strangers", len(items)) as tick:
+            result, refused = opened.calibrate(fpir=fpir, strangers_given=items, fusion=rule, progress=tick)
+    facts(
+        {
+            "threshold": result.threshold,
+            "target_fpir": result.evidence.target_fpir,
+            "fpir_interval": result.fpir_interval,
+            "promise": result.evidence.promise,
+            "stranger_searches": result.evidence.searches,
+            "effective_searches": round(result.evidence.effective, 1),
+            "false_alarms": result.evidence.false_alarms,
+            "missing_strangers": result.evidence.missing,
+            "sources": {**result.strangers, "gallery": result.own_searches},
+            "used": result.evidence.source,
+            "fusion": result.evidence.fusion,
+            "margin": result.evidence.margin,
+            "enrolled_strangers": result.enrolled_strangers,
+            "set_aside": result.set_aside,
+            "fnir": result.fnir,
+            "fnir_interval": result.fnir_interval,
+            "misses": result.misses,
+            "mated_searches": result.mated,
+            "identities": result.identities,
+            "revision": result.revision,
+        },
+        as_json,
+    )
+    note(describe.evidence(result.evidence))
+    for refusal in refused:
+        note(f"sidx: {refusal.error}")
+    if refused:
+        raise typer.Exit(3)
+
+
+def _show_plan(gallery: Place, identities: int, fpir: float | None, as_json: bool) -> None:
+    with Gallery.open(gallery) as opened:
+        planned = opened.plan(identities, fpir=fpir)
+    facts(asdict(planned), as_json)
+    note(describe.plan(planned))

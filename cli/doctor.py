@@ -1,0 +1,66 @@
+"""`sidx doctor`: check a gallery, or what is enrolled in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from siamese_index import BadInput, Gallery
+from siamese_index.describe import percent
+
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
+from .output import emit, facts, note, progress
+
+EXAMPLE = "sidx doctor -g people.gallery"
+
+
+def doctor(
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be derived again.")] = False,
+    content: Annotated[
+        bool, typer.Option("--content", help="Examine who is enrolled: mistaken, doubled, outliers, lambs and goats.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a gallery from its bytes to its threshold. Exit 6 when something is wrong.
+
+    With --content: examine what is enrolled instead, each finding with what mending it would change.
+    """
+    if content:
+        if fix:
+            raise BadInput("--fix repairs what is derived.", "What --content finds is for you to judge.", "Give one.")
+        _audit(gallery, as_json)
+        return
+    from siamese_index.analysis.doctor import examine, mend
+
+    found = examine(gallery)
+    if fix and any(finding.mendable for finding in found.findings):
+        mend(gallery)
+        note(f"Mended: {'; '.join(f.what for f in found.findings if f.mendable)}.")
+        found = examine(gallery)
+    facts({"gallery": str(gallery), **found.facts, "problems": [f.what for f in found.findings]}, as_json)
+    if found.findings:
+        if any(finding.mendable for finding in found.findings):
+            note(f"Mend what can be derived again:  sidx doctor --fix -g {gallery}")
+        raise typer.Exit(6)
+    note("Nothing is wrong.")
+
+
+def _audit(gallery: Place, as_json: bool) -> None:
+    with Gallery.open(gallery) as opened, progress("weighing findings", 60) as tick:
+        found = opened.audit(tick)
+    emit(
+        [asdict(finding) for finding in found.findings], as_json, ["kind", "what", "mend", "fnir_change", "fpir_change"]
+    )
+    if found.threshold is None:
+        note("There is no threshold yet, so nothing can be judged: sidx calibrate --strangers DATA")
+        return
+    kinds = Counter(finding.kind for finding in found.findings)
+    note("; ".join(f"{count} {kind}" for kind, count in kinds.items()) or "Nothing stands out.")
+    note(
+        f"At the threshold {found.threshold:.4g}: FNIR {percent(found.fnir)} of {found.mated} mated searches,"
+        f" FPIR {percent(found.fpir)} of {found.strangers} strangers'. Changes are of these, if that one were mended."
+    )

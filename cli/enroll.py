@@ -1,0 +1,110 @@
+"""`sidx enroll`: enroll an identity, or many."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from siamese_index import BadInput, Gallery, TowerFile, describe
+from siamese_index.enrollment import Conflicts
+from siamese_index.samples import sources
+
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, TagOption, pairs, tags
+from .output import emit, note, progress
+
+EXAMPLE = "sidx enroll ada ada.png -g people.gallery"
+LISTED = 1000  # samples that a person may want to read about
+
+
+def enroll(
+    name: Annotated[str | None, typer.Argument(help="The identity's name.")] = None,
+    pictures: Annotated[list[Path] | None, typer.Argument(help="Its pictures, or folders of them.")] = None,
+    data: Annotated[str | None, typer.Option("--from", help="Many at once: folder, .csv, .npz, .npy, keras:…")] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="For an .npy in --from: whose each row is, a .csv with a column name.")
+    ] = None,
+    tag: TagOption = None,
+    tower: Annotated[Path | None, typer.Option(help="Makes the gallery with this tower if there is none.")] = None,
+    allow_conflict: Annotated[
+        bool, typer.Option("--allow-conflict", help="Also what looks like another enrolled identity.")
+    ] = False,
+    floor: Annotated[
+        list[str] | None,
+        typer.Option(help="The least quality, such as sharpness=0.3; also size, brightness, contrast. Repeatable."),
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Embed on the workers of this Dask scheduler, such as tcp://host:8786.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of it.")] = False,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Enroll an identity: NAME and its pictures, or everything in --from DATA."""
+    if (data is None) == (name is None) or (name is not None and not pictures):
+        raise BadInput("Enroll needs NAME and pictures, or --from DATA.", remedy="See: sidx enroll --help")
+    if tower is not None and isinstance(gallery, Path) and not gallery.exists():
+        Gallery.create(gallery, tower).close()
+        note(f"Made {gallery}.")
+    elif tower is not None:
+        _refuse_other_tower(gallery, tower)
+    least, told = _floor(floor), tags(tag)
+    by_hand: Conflicts = "allow" if allow_conflict else "refuse"
+    in_bulk: Conflicts = "allow" if allow_conflict else "refuse when sure"
+    if data is None and (dask is not None or names is not None):
+        option = "--dask" if dask is not None else "--names"
+        raise BadInput(f"{option} is for many at once.", "It needs --from DATA.")
+    with Gallery.open(gallery) as opened:
+        before = opened.outlook()
+        if name is not None:
+            done = opened.enroll(
+                name, sources.samples(pictures or []), conflicts=by_hand, floor=least, dry_run=dry_run, tags=told
+            )
+        else:
+            items = sources.items(data or "", names)
+            with progress("enrolling", len(items)) as tick:
+                done = opened.enroll_many(
+                    items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run, tags=told, dask=dask
+                )
+        after = done.outlook or opened.outlook()
+    verb = "would be enrolled" if dry_run else "enrolled"
+    rows: list[dict[str, Any]] = [{"identity": n, "sample": s, "result": verb} for n, s in done.enrolled]
+    rows += [{"identity": n, "sample": s, "result": "already enrolled"} for n, s in done.already]
+    rows += [{"identity": None, "sample": r.source, "result": str(r.error).replace("\n", " ")} for r in done.refused]
+    if len(rows) <= LISTED or as_json or not sys.stdout.isatty():
+        emit(rows, as_json)
+    note(
+        f"{len(done.enrolled)} {verb}, {len(done.already)} were already, {len(done.refused)} refused;"
+        f" {gallery} {'would hold' if dry_run else 'holds'} {after.identities} identities."
+    )
+    changed = describe.change(before, after)
+    if changed:
+        note(changed)
+    if done.refused:
+        raise typer.Exit(3)
+    note("Nothing was kept." if dry_run else f"Next:  sidx identify PICTURE -g {gallery}")
+
+
+def _refuse_other_tower(gallery: Place, tower: Path) -> None:
+    """Raise BadInput when the gallery that is there has another tower than the one asked for."""
+    with Gallery.open(gallery) as opened:
+        active, asked = opened.tower_record()[0].sha256, TowerFile.read(tower).id
+    if asked != active:
+        raise BadInput(
+            f"{gallery} is there already, with the tower {active[:12]}, not {tower} ({asked[:12]}).",
+            "--tower only makes a gallery.",
+            "Leave it out to enroll with the gallery's own tower, or choose another gallery.",
+        )
+
+
+def _floor(given: list[str] | None) -> dict[str, float]:
+    """Return measures and their least values. Raises BadInput."""
+    floor = {}
+    for measure, value in pairs(given, "--floor", "sharpness=0.3").items():
+        try:
+            floor[measure] = float(value)
+        except ValueError:
+            raise BadInput(f"--floor {measure}={value} is not a number.", "Such as sharpness=0.3.") from None
+    return floor

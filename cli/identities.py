@@ -1,0 +1,73 @@
+"""`sidx identities`: who is enrolled: list, show, rename, tag, remove."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from siamese_index import BadInput, Gallery
+
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
+from .output import emit, note
+from .samples import print_samples
+
+commands = typer.Typer(help="Who is enrolled: list, show, rename, tag, remove.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(help="The identity's name.")]
+
+
+@commands.command("list", epilog="Example:  sidx identities list -g people.gallery")
+def list_identities(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+    """List who is enrolled, by name."""
+    with Gallery.open(gallery) as opened:
+        rows = [{"identity": row.name, "samples": row.samples, "tags": row.tags} for row in opened.identities()]
+    emit(rows, as_json)
+    note(f"{len(rows)} identities.")
+
+
+@commands.command("show", epilog="Example:  sidx identities show bob -g people.gallery")
+def show_identity(name: NameArgument, gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+    """Show one identity's samples."""
+    print_samples(gallery, name, as_json)
+
+
+@commands.command("rename", epilog="Example:  sidx identities rename bob robert -g people.gallery")
+def rename_identity(
+    name: NameArgument,
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    gallery: GalleryOption = DEFAULT_GALLERY,
+) -> None:
+    """Give an identity another name."""
+    with Gallery.open(gallery) as opened:
+        opened.rename(name, new)
+    note(f"{name} is now {new}.")
+
+
+@commands.command("tag", epilog="Example:  sidx identities tag bob site=north shift -g people.gallery")
+def tag_identity(
+    name: NameArgument,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="TAGS", help="KEY=VALUE sets a tag, KEY alone takes it away.")
+    ],
+    gallery: GalleryOption = DEFAULT_GALLERY,
+) -> None:
+    """Give an identity tags, by which `identify --tag` searches."""
+    given: dict[str, str | None] = {}
+    for text in changes:
+        key, sign, value = text.partition("=")
+        if sign and not value.strip():
+            raise BadInput(f"{text!r} has no value.", f"{key} alone takes the tag away.")
+        if key in given:
+            raise BadInput(f"The tag {key} is given twice.")
+        given[key] = value if sign else None
+    with Gallery.open(gallery) as opened:
+        opened.tag(name, given)
+    note(f"{name} is tagged.")
+
+
+@commands.command("remove", epilog="Example:  sidx identities remove carol -g people.gallery")
+def remove_identity(name: NameArgument, gallery: GalleryOption = DEFAULT_GALLERY) -> None:
+    """Take an identity out of the gallery. Its samples stay in the file, out of use."""
+    with Gallery.open(gallery) as opened:
+        count = opened.remove(name)
+    note(f"{name} and its {count} samples are no longer found.")

@@ -1,0 +1,39 @@
+"""`sidx init`: make an empty gallery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from siamese_index import BadInput, Gallery
+
+from .options import DEFAULT_GALLERY, GalleryOption
+from .output import note
+
+EXAMPLE = "sidx init --tower faces.tower -g people.gallery"
+
+
+def init(
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    tower: Annotated[Path | None, typer.Option(help="The tower that embeds this gallery's pictures.")] = None,
+    dimension: Annotated[int | None, typer.Option(help="Instead: the length of vectors from elsewhere.")] = None,
+    fpir: Annotated[float, typer.Option(help="Share of strangers that may be taken for somebody.")] = 0.01,
+    node: Annotated[
+        list[str] | None, typer.Option(help="On a server: another one for templates, postgresql://…; repeatable.")
+    ] = None,
+    keep_images: Annotated[bool, typer.Option(help="Keep pictures; without them no other tower can take over.")] = True,
+) -> None:
+    """Make an empty gallery."""
+    if (tower is None) == (dimension is None):
+        raise BadInput(
+            "A gallery needs --tower FILE (or --dimension N for vectors from elsewhere).",
+            remedy="Make a tower: sidx train DATA -o faces.tower",
+        )
+    with Gallery.create(
+        gallery, tower, dimension=dimension, fpir=fpir, keep_pictures=keep_images, nodes=node or ()
+    ) as made:
+        searches = made.threshold().evidence.searches
+    note(f"{gallery} is ready, with {searches} stranger searches from its tower.")
+    note(f"Next:  sidx enroll NAME PICTURE -g {gallery}")

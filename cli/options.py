@@ -1,0 +1,65 @@
+"""Options that commands share, and what their values mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from siamese_index import BadInput
+from siamese_index.store.address import Address, place_of
+
+Place = Path | Address  # of a gallery
+DEFAULT_GALLERY = Path("main.gallery")
+EXIT = {"match": 0, "unknown": 10, "ambiguous": 11}
+
+GalleryOption = Annotated[
+    Any,  # a Place
+    typer.Option(
+        "--gallery",
+        "-g",
+        envvar="SIDX_GALLERY",
+        help="The gallery: a file, or postgresql://…",
+        show_default=True,
+        parser=place_of,
+        metavar="PLACE",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, also at a terminal.")]
+TagOption = Annotated[
+    list[str] | None,
+    typer.Option("--tag", help="KEY=VALUE; repeatable. Of identities.", metavar="KEY=VALUE"),
+]
+FpirOption = Annotated[
+    float | None, typer.Option("--fpir", help="Share of strangers that may be taken for somebody (0..1).")
+]
+ThresholdOption = Annotated[
+    float | None, typer.Option("--threshold", help="A distance (0..2) to use instead of the learned one.")
+]
+StepsOption = Annotated[int | None, typer.Option(help="How many batches to learn from; default: from the data.", min=1)]
+SeedOption = Annotated[int, typer.Option(help="Chooses the held-out identities and all randomness.", min=0)]
+
+
+def pairs(given: list[str] | None, option: str, such_as: str) -> dict[str, str]:
+    """Return keys and values of KEY=VALUE. Raises BadInput, also for two of one key."""
+    found: dict[str, str] = {}
+    for text in given or []:
+        key, _, value = (part.strip() for part in text.partition("="))
+        if not key or not value:
+            raise BadInput(f"{option} {text!r} is not KEY=VALUE.", f"Such as {such_as}.")
+        if key in found:
+            raise BadInput(f"{option} {key} is given twice.", f"As {found[key]} and as {value}.")
+        found[key] = value
+    return found
+
+
+def tags(given: list[str] | None) -> dict[str, str]:
+    """Return what --tag gives. Raises BadInput."""
+    return pairs(given, "--tag", "site=north")
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether a parameter was written down, not left to its default or to the environment."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -1,0 +1,31 @@
+"""`sidx samples`: what is enrolled of them: list."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from siamese_index import Gallery
+
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
+from .output import emit
+
+commands = typer.Typer(help="What is enrolled of them: list.", no_args_is_help=True)
+
+
+@commands.command("list", epilog="Example:  sidx samples list -g people.gallery")
+def list_samples(
+    identity: Annotated[str | None, typer.Option(help="Only this identity's.")] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """List the enrolled samples in the order of their enrollment."""
+    print_samples(gallery, identity, as_json)
+
+
+def print_samples(gallery: Place, name: str | None, as_json: bool) -> None:
+    with Gallery.open(gallery) as opened:
+        rows = [asdict(row) for row in opened.samples(name)]
+    emit(rows, as_json, ["id", "identity", "source", "kept", "enrolled"])

@@ -1,0 +1,98 @@
+"""`sidx train`: train a tower on data."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from siamese_index import BadInput, describe
+
+from .options import JsonOption, SeedOption, StepsOption
+from .output import facts, note
+from .training_progress import TrainingProgress
+
+EXAMPLE = "sidx train faces -o faces.tower --steps 20"
+SHORTEST = 30.0  # starting Keras and exporting take half of it
+
+
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder per identity, .csv (path,label or path_a,path_b,label), .npz, .npy, keras:NAME, "
+            "tfds:NAME, or a gallery."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The tower file to write.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="A name (sidx recipes list) or a .toml file; default: from the data.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Longer side in pixels; default: from the data.", min=8, max=1024)
+    ] = None,
+    dimension: Annotated[int | None, typer.Option(help="Length of the vectors.", min=2, max=4096)] = None,
+    holdout: Annotated[float, typer.Option(help="Share of identities to measure with, unseen.", min=0, max=0.9)] = 0.2,
+    fpir: Annotated[
+        float, typer.Option(help="The share of strangers at which misses are counted.", min=0.0001, max=0.5)
+    ] = 0.01,
+    steps: StepsOption = None,
+    time_budget: Annotated[str | None, typer.Option(help="As many steps as fit into it: 90s, 20m, 1.5h.")] = None,
+    seed: SeedOption = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed training was.")] = False,
+    no_cohort: Annotated[
+        bool, typer.Option("--no-cohort", help="Leave the held-out identities' vectors out of the tower.")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard, too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a tower on your pictures. Needs Keras: pip install "siamese-index[train-cpu]".
+
+    Beside OUT, OUT's name with .training holds the checkpoint, the log and a report to look at. Ctrl-C
+    keeps the best tower so far.
+    """
+    from siamese_index.training import look
+    from siamese_index.training import train as train_tower
+
+    if not out.parent.is_dir():
+        raise BadInput(f"{out}: there is no folder {out.parent}.", remedy="Make it first.")
+    budget = None if time_budget is None else _seconds(time_budget)
+    look(data, recipe, size)  # what is wrong with the data or the recipe is said before Keras starts
+    made = train_tower(
+        data,
+        TrainingProgress(),
+        recipe=recipe,
+        out=out,
+        size=size,
+        dimension=dimension,
+        holdout=holdout,
+        fpir=fpir,
+        steps=steps,
+        time_budget=budget,
+        seed=seed,
+        resume=resume,
+        cohort=not no_cohort,
+        tensorboard=tensorboard,
+    )
+    note(describe.held_out(made.card.held_out))
+    facts({"tower": made.id, "file": str(out), **made.card.held_out}, as_json)
+    if made.card.training.ended == "interrupted":
+        note(f"Interrupted: {out} is the best tower so far, of step {made.card.training.kept_from_step}.")
+        raise typer.Exit(130)
+    if len(made.card.input.shape) == 1:
+        note(f"Next:  sidx enroll --from VECTORS.npz --tower {out} -g people.gallery")
+    else:
+        note(f"Next:  sidx enroll NAME PICTURE --tower {out} -g people.gallery")
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds of 90s, 20m, 1.5h or 600. Raises BadInput."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if seconds < SHORTEST:
+        raise BadInput(
+            f"{text!r} is no time to train in.", f"Expected {SHORTEST:.0f}s or more, such as 90s, 20m or 1.5h."
+        )
+    return seconds

@@ -1,0 +1,35 @@
+"""`sidx verify`: say whether two samples are the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from siamese_index import BadInput, Gallery
+
+from .options import DEFAULT_GALLERY, EXIT, GalleryOption, JsonOption
+from .output import facts, note
+
+EXAMPLE = "sidx verify ada.png probe.png -g people.gallery"
+
+
+def verify(
+    a: Annotated[Path, typer.Argument(help="A picture.")],
+    b: Annotated[Path | None, typer.Argument(help="Another one.")] = None,
+    name: Annotated[str | None, typer.Option("--as", help="Instead of another picture: an enrolled identity.")] = None,
+    fmr: Annotated[float | None, typer.Option(help="Share of comparisons between strangers that may match.")] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether two pictures, or a picture and an identity, are the same. Exit 0 match, 10 unknown."""
+    if (b is None) == (name is None):
+        raise BadInput("Verify needs a second picture or --as NAME.", remedy="See: sidx verify --help")
+    with Gallery.open(gallery) as opened:
+        answer = opened.verify_as(a, name, fmr=fmr) if name is not None else opened.verify(a, b or a, fmr=fmr)
+    facts(asdict(answer), as_json)
+    if answer.threshold is None:
+        note("Too few comparisons between strangers to say what is alike: sidx calibrate --strangers DATA")
+    raise typer.Exit(EXIT[answer.verdict])

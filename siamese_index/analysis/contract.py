@@ -1,0 +1,63 @@
+"""What the analysis asks of a gallery. Imported for its types alone: `Gallery` keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.errors import Refusal
+from siamese_index.identify import Asked
+from siamese_index.samples.images import Picture
+from siamese_index.session import State
+from siamese_index.store.rows import IdentityRow, TowerRow
+from siamese_index.thresholds.decision import Decision
+from siamese_index.thresholds.learning import Threshold
+from siamese_index.towers.embedding import Embedder
+from siamese_index.vectors import Vectors
+
+
+class OpenGallery(Protocol):
+    """A gallery that is open. Each method is documented at `Gallery`."""
+
+    @property
+    def path(self) -> Path | str: ...
+
+    def reading(self) -> AbstractContextManager[State]: ...
+
+    def identities(self) -> list[IdentityRow]: ...
+
+    def embedder(self, tower: str | None = None) -> Embedder: ...
+
+    def embed(self, pictures: Sequence[Picture]) -> tuple[Vectors, dict[int, Refusal]]: ...
+
+    def identify(
+        self,
+        picture: Picture,
+        *,
+        k: int = 5,
+        fpir: float | None = None,
+        threshold: float | None = None,
+        exact: bool = False,
+        tags: Mapping[str, str] | None = None,
+    ) -> Decision: ...
+
+    def identify_vectors(self, vectors: Any, *, log: bool = True, **asked: Unpack[Asked]) -> list[Decision]: ...
+
+    def threshold(self, fpir: float | None = None) -> Threshold: ...
+
+    def verification_threshold(self, fmr: float | None = None) -> float | None: ...
+
+    def distances(self, vectors: Vectors) -> tuple[list[str], NDArray[np.float32]]: ...
+
+    def nearest_sample(self, vector: NDArray[np.float32], name: str) -> int: ...
+
+    def template(self, sample: int) -> NDArray[np.float32]: ...
+
+    def picture(self, sample: int) -> bytes | None: ...
+
+    def tower_record(self, tower: str | None = None) -> tuple[TowerRow, bool]: ...

@@ -1,0 +1,245 @@
+"""An open gallery: what answers rest on, read once per revision; what searches; one way to change something."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BadInput, Damaged, Locked
+from .store.impostors import SearchRows
+from .store.rows import GallerySettings, TowerRow
+from .store.store import Store
+from .thresholds import learning, statistics
+from .thresholds.learning import Outlook, Threshold
+from .towers.embedding import Embedder
+from .towers.tower import Tower
+from .towers.vector_embedder import VectorEmbedder
+
+if TYPE_CHECKING:
+    from .search.identities import Searcher
+    from .thresholds.impostor_searches import ImpostorSearches
+
+
+@dataclass(frozen=True)
+class State:
+    """What answers rest on at one revision."""
+
+    session: Session
+    revision: tuple[int, bytes]
+    tower: TowerRow | None
+    settings: GallerySettings
+    labels: dict[int, tuple[str, int]] = field(default_factory=dict)  # template: (name, sample), as they come up
+    thresholds: dict[float, Threshold] = field(default_factory=dict)
+    odds: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)  # by source of the evidence
+    tagged: dict[tuple[tuple[str, str], ...], NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Store:
+        return self.session.store
+
+    @property
+    def active(self) -> TowerRow:
+        """The active tower. Raises Damaged in a gallery that has none."""
+        if self.tower is None:
+            raise Damaged(
+                f"{self.store.path}: this gallery has no active tower.", remedy="Restore a backup: sidx restore FILE"
+            )
+        return self.tower
+
+    @property
+    def searcher(self) -> Searcher:
+        """What searches among the active tower's templates, caught up with this state."""
+        searcher = self.session.searching(self)[0]
+        searcher.refresh(self.revision, self.settings.identities, self.settings.fusion)
+        return searcher
+
+    @cached_property
+    def false_matches(self) -> NDArray[np.float32]:
+        return self.store.towers.false_matches(self.tower.id) if self.tower else np.zeros((2, 0), np.float32)
+
+    @cached_property
+    def searches(self) -> SearchRows:
+        return self.store.impostors.all(self.tower.id if self.tower else 0)
+
+    def only(self, tags: tuple[tuple[str, str], ...]) -> NDArray[np.int64] | None:
+        """Return the identities (ascending ids) that have all of these tags; None means everybody."""
+        if not tags:
+            return None
+        if tags not in self.tagged:
+            self.tagged[tags] = self.store.tagged(tags)
+        return self.tagged[tags]
+
+    def threshold(self, fpir: float | None) -> Threshold:
+        """Return the learned threshold (for the gallery's target when None)."""
+        target = self.settings.target_fpir if fpir is None else share(fpir)
+        if target not in self.thresholds:
+            self.thresholds[target] = learning.learn(self.searches, target, self.settings.fusion)
+        return self.thresholds[target]
+
+    def probability(self, distance: float, source: str) -> float | None:
+        """Return the probability that a nearest identity at this distance is right, by the evidence of `source`."""
+        if source not in self.odds:
+            self.odds[source] = learning.probabilities(self.searches, source)
+        odds = self.odds[source]
+        if odds is None:
+            return None
+        return float(odds[1, min(int(np.searchsorted(odds[0], distance)), odds.shape[1] - 1)])
+
+    def expected_false_alarms(self, distance: float, identities: int) -> float | None:
+        """Return how many of so many identities a stranger lies this near to by chance."""
+        return statistics.expected_false_alarms(self.false_matches, distance, identities)
+
+    def outlook(self) -> Outlook:
+        """Return what the gallery promises and costs."""
+        learned = self.threshold(None)
+        missed, mated = learning.misses(self.searches, learned.rule)
+        return Outlook(self.settings.identities, learned.tau, learned.evidence.promise, missed, mated)
+
+
+@dataclass
+class Change:
+    """One transaction that changes the gallery. Leaving it makes everything durable, or nothing."""
+
+    session: Session
+    verb: str
+    state: State  # as it was before
+    impostors: ImpostorSearches  # of the active tower; told of what changes
+
+    @property
+    def store(self) -> Store:
+        return self.session.store
+
+    def record(self, **detail: Any) -> int:
+        """Add this change's event; return its id, the new revision."""
+        return self.store.record(self.verb, **detail)
+
+    def switched(self) -> None:
+        """Search for everybody anew, now that another tower is active."""
+        state = self.session.state()
+        self.impostors = self.session.searching(state)[1]
+        self.impostors.catch_up(state.revision)
+        self.impostors.recompute()
+
+
+class Session:
+    """An open store with what is kept in memory for it, caught up whenever the gallery's revision has moved."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._state: State | None = None
+        self._embedder: Embedder | None = None
+        self._searching: tuple[str, Searcher, ImpostorSearches] | None = None  # of the tower by that id
+
+    def close(self) -> None:
+        """Let go of what searches, and of the store."""
+        if self._searching:
+            self._searching[1].index.close()
+        self.store.close()
+
+    # -- what there is ------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """Return the state of the current revision. Call it inside a transaction."""
+        revision = self.store.revision()
+        if self._state is None or self._state.revision != revision:
+            settings, row = self.store.settings(), self._state.tower if self._state else None
+            if row is None or (row.id, row.sha256) != (settings.tower, settings.sha256):
+                row = self.store.towers.row(settings.tower) if settings.tower is not None else None
+            self._state = State(self, revision, row, settings)
+        return self._state
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[State]:
+        """One consistent state for everything that is asked inside."""
+        with self.store.reading():
+            yield self.state()
+
+    @property
+    def last(self) -> State | None:
+        """The state when last looked: whoever decides by it must see whether it has changed."""
+        return self._state
+
+    def active(self) -> TowerRow:
+        """Return the active tower. Raises Damaged in a gallery that has none."""
+        with self.reading() as state:
+            return state.active
+
+    # -- towers -------------------------------------------------------------------------------
+
+    def embedder(self, row: TowerRow | None = None) -> Embedder:
+        """Return what embeds samples as tower `row` does (the active one when None), opened when first used."""
+        row = row or self.active()
+        if self._embedder is None or self._embedder.id != row.sha256:
+            opened = self.opened(row)
+            if self._state is None or self._state.settings.tower == row.id:
+                self._embedder = opened
+            return opened
+        return self._embedder
+
+    def last_embedder(self) -> Embedder:
+        """Return the embedder that was active when last looked, without looking; `forget_embedder` ends that."""
+        return self._embedder or self.embedder()
+
+    def forget_embedder(self) -> None:
+        """Look again which tower is active when an embedder is next asked for."""
+        self._embedder = None
+
+    def opened(self, row: TowerRow) -> Embedder:
+        """Open what embeds as a stored tower does."""
+        if row.has_network:
+            return Tower(self.store.towers.onnx(row.id), row.card, row.sha256)
+        return VectorEmbedder(row.sha256, row.dimension)
+
+    def network(self, row: TowerRow) -> Tower:
+        """Open a stored tower with a network. Raises BadInput in a gallery of vectors."""
+        opened = self.embedder(row)
+        if isinstance(opened, VectorEmbedder):
+            raise BadInput(
+                f"{self.store.path}: this gallery holds vectors, not pictures.",
+                f"Expected .npy of {row.dimension} columns.",
+            )
+        return opened
+
+    # -- searching and changing ---------------------------------------------------------------
+
+    def searching(self, state: State) -> tuple[Searcher, ImpostorSearches]:
+        """Return what searches among the active tower's templates, and its impostor searches; not yet caught up."""
+        tower = state.active
+        if self._searching is None or self._searching[0] != tower.sha256:
+            from .search.identities import Searcher
+            from .thresholds.impostor_searches import ImpostorSearches
+
+            searcher = Searcher(self.store, tower)
+            self._searching = tower.sha256, searcher, ImpostorSearches(self.store, tower, searcher)
+        return self._searching[1:]
+
+    @contextlib.contextmanager
+    def changing(self, verb: str, tower: int | None = None) -> Iterator[Change]:
+        """One durable transaction of the only writer: the lock, the tower, the impostor searches, the bookkeeping.
+
+        `tower` is the tower that must still be active, since its vectors are about to be stored. Raises
+        Locked when it is not, or when another process writes for too long.
+        """
+        with self.store.writing(verb):
+            state = self.state()
+            if tower is not None and state.settings.tower != tower:
+                raise Locked(
+                    f"{self.store.path}: the tower was swapped meanwhile.", remedy="Run the same command again."
+                )
+            change = Change(self, verb, state, self.searching(state)[1])
+            change.impostors.catch_up(state.revision)
+            yield change
+            change.impostors.seen()
+
+
+def share(value: float) -> float:
+    """Return `value` if it lies strictly between 0 and 1. Raises BadInput."""
+    if not 0 < value < 1:
+        raise BadInput(f"{value} is not a share of strangers.", "Expected a number between 0 and 1, such as 0.01.")
+    return float(value)

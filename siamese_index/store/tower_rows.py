@@ -1,0 +1,116 @@
+"""Towers and generations: every statement that reads or changes them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.errors import Damaged
+from siamese_index.towers.card import Card
+
+from .database import Database
+from .rows import TowerRow
+
+
+@dataclass(frozen=True)
+class NewTower:
+    """A tower on its way into a gallery; without a network it is an embedder outside."""
+
+    sha256: str
+    card: Card
+    false_matches: NDArray[np.float32] = field(default_factory=lambda: np.zeros((2, 0), np.float32))
+    onnx: bytes | None = None
+    keras: bytes | None = None
+    report: dict[str, Any] | None = None  # the comparison with the tower that was active when this one was made
+
+
+class Towers:
+    """The towers of a gallery, and the generations that they were active in."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def all(self) -> list[TowerRow]:
+        rows = self._db.execute(
+            "SELECT id, sha256, dimension, card, report, onnx IS NOT NULL FROM tower ORDER BY id"
+        ).fetchall()
+        return [self._row(row) for row in rows]
+
+    def row(self, tower: int) -> TowerRow:
+        row = self._db.execute(
+            "SELECT id, sha256, dimension, card, report, onnx IS NOT NULL FROM tower WHERE id = ?", (tower,)
+        ).fetchone()
+        return self._row(row)
+
+    def _row(self, row: Any) -> TowerRow:
+        try:
+            content = json.loads(row[3])
+            card = Card.parse(content) if row[5] else Card.of_vectors(row[2])
+            report = json.loads(row[4]) if row[4] else None
+        except (ValueError, TypeError, RecursionError) as error:  # no card, or nothing where a page was lost
+            raise Damaged(f"{self._db.path}: the card of a tower is damaged.", f"{error}.") from None
+        return TowerRow(row[0], row[1], row[2], card, report, bool(row[5]))
+
+    def network(self, tower: int) -> tuple[bytes, bytes | None]:
+        """Return (ONNX graph, Keras model) of a tower."""
+        row: tuple[bytes, bytes | None] = self._db.execute(
+            "SELECT onnx, keras FROM tower WHERE id = ?", (tower,)
+        ).fetchone()
+        return row
+
+    def onnx(self, tower: int) -> bytes:
+        graph: bytes = self._db.execute("SELECT onnx FROM tower WHERE id = ?", (tower,)).fetchone()[0]
+        return graph
+
+    def add(self, event: int, tower: NewTower) -> int:
+        """Store a tower; return its row id."""
+        row = self._db.execute(
+            "INSERT INTO tower (sha256, dimension, added, report, card, false_matches, onnx, keras)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            (
+                tower.sha256,
+                tower.card.dimension,
+                event,
+                json.dumps(tower.report) if tower.report else None,
+                json.dumps(tower.card.to_dict() if tower.onnx else {}),
+                tower.false_matches.tobytes(),
+                tower.onnx,
+                tower.keras,
+            ),
+        ).fetchone()
+        self._db.execute("INSERT INTO tally (tower_id, templates) VALUES (?, 0)", (row[0],))
+        return int(row[0])
+
+    def false_matches(self, tower: int) -> NDArray[np.float32]:
+        """Return `statistics.false_match_table` of this tower's strangers: (2, p)."""
+        blob = self._db.execute("SELECT false_matches FROM tower WHERE id = ?", (tower,)).fetchone()[0]
+        return np.frombuffer(blob, np.float32).reshape(2, -1)
+
+    def set_false_matches(self, tower: int, table: NDArray[np.float32]) -> None:
+        self._db.execute("UPDATE tower SET false_matches = ? WHERE id = ?", (table.tobytes(), tower))
+
+    def active_generation(self) -> tuple[int, int | None] | None:
+        """Return (generation id, the generation before it)."""
+        row = self._db.execute(
+            "SELECT g.id, g.before FROM setting s JOIN generation g ON g.id = s.generation_id"
+        ).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def generation_tower(self, generation: int) -> int:
+        return int(self._db.execute("SELECT tower_id FROM generation WHERE id = ?", (generation,)).fetchone()[0])
+
+    def begin_generation(self, event: int, tower: int) -> None:
+        """Make a new generation of `tower`, after the active one, and activate it."""
+        active = self.active_generation()
+        row = self._db.execute(
+            "INSERT INTO generation (tower_id, before, begun) VALUES (?, ?, ?) RETURNING id",
+            (tower, active[0] if active else None, event),
+        ).fetchone()
+        self.activate(row[0])
+
+    def activate(self, generation: int) -> None:
+        self._db.execute("UPDATE setting SET generation_id = ?", (generation,))

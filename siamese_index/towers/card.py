@@ -1,0 +1,147 @@
+"""A tower's card: what it takes, what it was trained on, how good it is. Validated wherever one is read.
+
+Its JSON is described in docs/formats.md; keys that this version does not know are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from siamese_index.samples.framing import FRAMES
+
+FORMAT = 1
+_SIDE, _NUMBERS, _VIEWS, _DIMENSION = 4096, 65536, 1024, 65536  # at most
+
+
+@dataclass(frozen=True, slots=True)
+class TowerInput:
+    """What a tower takes of each sample."""
+
+    shape: tuple[int, ...]  # (height, width, channels) of uint8 pixels, or (d,) of float32 numbers
+    frame: str = "whole"  # one of `framing.FRAMES`; of pictures alone
+    looks: int = 1  # how often the network looks at a sample: so many less fit into a run
+
+    @classmethod
+    def parse(cls, content: Any) -> TowerInput:
+        """Return the input that a card's JSON describes. Raises ValueError."""
+        if not isinstance(content, dict):
+            raise ValueError("its card has no input")
+        if "numbers" in content:
+            return cls((_count(content, "numbers", _NUMBERS),))
+        height, width = (_count(content, key, _SIDE) for key in ("height", "width"))
+        if content.get("channels") not in (1, 3):
+            raise ValueError(f"its card says {content.get('channels')!r} channels; 1 or 3 are possible")
+        frame = content.get("frame", "whole")
+        if frame not in FRAMES:
+            raise ValueError(f"its card asks for the frame {frame!r}, which this version does not know")
+        return cls((height, width, content["channels"]), frame, _count({"looks": 1, **content}, "looks", _VIEWS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that `parse` takes."""
+        if len(self.shape) == 1:
+            return {"numbers": self.shape[0]}
+        named = dict(zip(("height", "width", "channels"), self.shape, strict=True))
+        return {**named, "frame": self.frame} | ({"looks": self.looks} if self.looks > 1 else {})
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How a tower was trained; of towers made elsewhere most is not known."""
+
+    recipe: dict[str, Any] | None = None  # what `training.recipe.parse` takes
+    why: list[str] = field(default_factory=list)  # why it was chosen, in sentences
+    settings: dict[str, Any] = field(default_factory=dict)
+    identities: list[str] = field(default_factory=list)  # names of those it learned from
+    held_out: list[str] = field(default_factory=list)  # names of those it never saw
+    samples: int = 0
+    left_out: int = 0  # samples that could not be read
+    data_sha256: str = ""  # over all samples, whatever their order
+    steps: int = 0
+    kept_from_step: int = 0
+    ended: str = ""
+    continued: bool = False  # whether it went on from another tower's weights
+    parameters: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that is known of a tower beside its network."""
+
+    input: TowerInput
+    dimension: int  # length of its vectors
+    made: str = ""  # UTC
+    training: TrainingRecord = field(default_factory=TrainingRecord)
+    held_out: dict[str, Any] = field(default_factory=dict)  # `comparison.tower_figures` on identities it never saw
+    versions: dict[str, str] = field(default_factory=dict)
+    optimized: dict[str, str] | None = None  # of which tower this is a smaller one, and in which numbers
+    format: int = FORMAT
+    further: dict[str, Any] = field(default_factory=dict)  # keys that this version does not know
+
+    @classmethod
+    def parse(cls, content: Any) -> Card:
+        """Return the card in a JSON object. Raises ValueError for one that contradicts itself."""
+        if not isinstance(content, dict):
+            raise ValueError("its card is not an object")
+        wanted = {"held_out": dict, "versions": dict, "optimized": (dict, type(None)), "made": str, "format": int}
+        _refuse_other_types(content, wanted, "card")
+        training = {} if content.get("training") is None else content["training"]
+        if not isinstance(training, dict):
+            raise ValueError("its card's training is not an object")
+        known = {f.name: f for f in fields(TrainingRecord)}
+        defaults = vars(TrainingRecord())
+        kinds: dict[str, Any] = {
+            name: (int, float) if isinstance(v, float) else type(v) for name, v in defaults.items()
+        }
+        kinds["recipe"] = (dict, type(None))
+        _refuse_other_types(training, kinds, "card's training")
+        for key in ("identities", "held_out"):
+            if not all(isinstance(name, str) for name in training.get(key, ())):
+                raise ValueError(f"its card's training names {key} that are not text")
+        ours = {f.name for f in fields(cls)} - {"further"}
+        return cls(
+            input=TowerInput.parse(content.get("input")),
+            dimension=_count(content, "dimension", _DIMENSION),
+            training=TrainingRecord(**{key: value for key, value in training.items() if key in known}),
+            **{key: content[key] for key in wanted if key in content},
+            further={key: value for key, value in content.items() if key not in ours},
+        )
+
+    @classmethod
+    def of_vectors(cls, dimension: int) -> Card:
+        """Return the card of an embedder outside, of which only the length of its vectors is known."""
+        return cls(TowerInput((dimension,)), dimension)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that `parse` takes."""
+        return {
+            "format": self.format,
+            "input": self.input.to_dict(),
+            "dimension": self.dimension,
+            "made": self.made,
+            "training": vars(self.training),
+            "held_out": self.held_out,
+            "versions": self.versions,
+            **({"optimized": self.optimized} if self.optimized else {}),
+            **self.further,
+        }
+
+    def with_figures(self, held_out: Mapping[str, Any]) -> Card:
+        """Return the card with other figures of how good the tower is."""
+        return replace(self, held_out=dict(held_out))
+
+
+def _count(content: Mapping[str, Any], key: str, most: int) -> int:
+    value = content.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"its card says {key} {value!r}; 1 to {most:,} are possible")
+    return value
+
+
+def _refuse_other_types(content: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
+    for key, kind in wanted.items():
+        if key in content and (not isinstance(content[key], kind) or (kind is int and isinstance(content[key], bool))):
+            raise ValueError(f"its {what} has a {key} of another type: {str(content[key])[:60]!r}")

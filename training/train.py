@@ -1,0 +1,53 @@
+"""Train a tower on data, in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from siamese_index import Missing, TowerFile
+from siamese_index.files import path_of, refuse_to_replace
+
+from .data import source
+from .loop import CHECKPOINT
+from .process import run
+from .progress import Report
+from .recipe import choose, named
+
+
+def train(
+    data: str | Path,
+    report: Report | None = None,
+    *,
+    recipe: str | None = None,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> TowerFile:
+    """Train a tower on `data` (see `siamese_index.training.data.source`) and return it.
+
+    `recipe` is a name or a .toml file; None chooses from the data. `settings` are the fields of
+    `siamese_index.training.fit.Settings`; `report` is called with what the training says of itself.
+    `out` is where the tower is written; beside it, in OUT.training, lie the checkpoint while it
+    runs, then the card, the log and the report. On KeyboardInterrupt the best tower so far is
+    returned, and its card's training `ended` is "interrupted"; a second one is raised. Raises BadInput,
+    Unreadable, Missing, or NotInstalled without Keras.
+    """
+    folder = None if out is None else path_of(out).with_suffix(".training")
+    if out is not None and folder is not None:
+        refuse_to_replace(Path(out), "tower")  # before anything is learned
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise Missing(f"{folder}: cannot be made.", f"{error.strerror}.") from None
+    made = run({"data": str(data), "recipe": recipe, "settings": settings}, report, folder).tower
+    if out is not None and folder is not None:
+        made.write(out)
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # only now it is not needed any more
+    return made
+
+
+def look(data: str | Path, recipe: str | None = None, size: int | None = None) -> None:
+    """Raise what is wrong with the data or the recipe, as far as that can be seen without reading them all."""
+    wanted = named(recipe) if recipe else None
+    if not str(data).startswith("tfds:"):  # which needs TensorFlow
+        choose(source(data).items, wanted, size)
