@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: test check demo bench bench-training bench-decisions torture clean
+.PHONY: test check coverage demo bench bench-training bench-decisions torture clean
 
 test: check
 	$(BIN)/python -m pytest
@@ -15,6 +15,14 @@ check: .venv/installed
 	rm -rf .typings && mkdir -p .typings/siamese_index
 	ln -s $(CURDIR)/siamese_index/* $(CURDIR)/cli $(CURDIR)/training .typings/siamese_index/
 	cd .typings && ../$(BIN)/mypy --config-file ../pyproject.toml -p siamese_index
+
+# Branches, also in the processes that the tests start. It takes half as long again as the tests.
+coverage: .venv/installed
+	rm -f .coverage .coverage.* coverage.json
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage json --quiet -o coverage.json
+	$(BIN)/python -m tests.coverage_floor
 
 demo: .venv/installed
 	rm -rf $(DEMO)

@@ -89,9 +89,13 @@ def _open_set(
         facts(result.to_dict(), as_json)
     else:
         rates = {
-            "rank-1": result.rank1, "FNIR": result.fnir, "wrong identity": result.wrong_identity,
-            "FPIR": result.fpir, "FMR": result.fmr, "FNMR": result.fnmr,
-        }  # fmt: skip
+            "rank-1": result.rank1,
+            "FNIR": result.fnir,
+            "wrong identity": result.wrong_identity,
+            "FPIR": result.fpir,
+            "FMR": result.fmr,
+            "FNMR": result.fnmr,
+        }
         rates |= {f"FNIR at FPIR {o.fpir:.3g}": o.fnir for o in result.operating if o.fnir}
         rates |= {f"{name}, {label}": r for label, by in result.by_tag.items() for name, r in by.items() if r.of}
         emit([_rate(name, rate) for name, rate in rates.items()], as_json)
@@ -147,9 +151,12 @@ def _one_shot(probes: str, tower: Path | None, gallery: Place, report: Path | No
 
 def _rate(name: str, rate: Any) -> dict[str, Any]:
     return {
-        "figure": name, "share": percent(rate.share), "count": rate.count, "of": rate.of,
+        "figure": name,
+        "share": percent(rate.share),
+        "count": rate.count,
+        "of": rate.of,
         "95 % interval": f"{percent(rate.low)} … {percent(rate.high)}",
-    }  # fmt: skip
+    }
 
 
 def _write(report: Path, page: str) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 from . import enrollment
 from .errors import BadInput, Refusal
 from .samples.images import Picture, Progress
-from .samples.sources import clean_name
+from .samples.names import clean_name
 from .search.fusion import RULES
 from .session import Session, share
 from .store.rows import Fusion, NewSample, TowerRow
 from .thresholds import learning, statistics, strangers
 from .thresholds.decision import Evidence
+from .thresholds.planning import Planner
 from .vectors import Vectors, unit
 
 FusionChoice = Fusion | Literal["auto"]  # auto: the rule with the fewest misses
@@ -97,6 +98,18 @@ def calibrate(
             if added or fusion is not None:
                 change.impostors.recompute()
     return calibrated(session)
+
+
+def target(session: Session, fpir: float | None) -> float:
+    """Return a target FPIR: the gallery's when None. Raises BadInput."""
+    return session.store.settings().target_fpir if fpir is None else share(fpir)
+
+
+def planner(session: Session) -> Planner:
+    """Return what plans sizes that the gallery does not have, from its strangers. Raises BadInput with too few."""
+    with session.reading() as state:
+        rows = state.store.impostors.strangers(state.active.id, state.active.dimension)
+    return Planner(rows.vectors, rows.names)
 
 
 def calibrated(session: Session) -> Calibration:

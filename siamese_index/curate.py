@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .errors import BadInput
-from .samples.sources import clean_name, clean_tags
+from .samples.names import clean_name, clean_tags
 from .session import Session
 
 

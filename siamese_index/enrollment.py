@@ -12,7 +12,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from .errors import BadInput, Conflict, Refusal, SiameseIndexError
 from .samples import images, quality
 from .samples.images import Picture, Progress, picture_name
-from .samples.sources import clean_name
+from .samples.names import Tags, clean_name, clean_tags
+from .samples.sources import Items
 from .search.fusion import all_distances, to_identity
 from .session import Change, Session
 from .store.rows import NewSample, TowerRow
@@ -29,6 +30,7 @@ from .thresholds.decision import Rule
 from .thresholds.learning import Outlook, Threshold
 from .towers.embedding import Embed, Embedder, local
 from .towers.tower import BATCH
+from .towers.tower_file import TowerFile
 from .vectors import Vectors, unit, with_lengths
 
 CHUNK = 1024  # pictures per transaction when enrolling many
@@ -37,6 +39,13 @@ SURE = 0.02  # FPIR
 TWIN = 0.25  # templates nearer than this may be of one picture, saved twice: their pixels tell
 Floor = Mapping[str, float] | None  # the least of each measure of `quality.quality`
 Conflicts = Literal["allow", "refuse", "refuse when sure"]
+
+
+class VectorTerms(TypedDict, total=False):
+    """On what terms vectors are enrolled, as keyword arguments: `Terms` says what they mean."""
+
+    conflicts: Conflicts
+    tags: Tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,12 @@ class Terms:
     dry_run: bool = False
     tags: tuple[tuple[str, str], ...] = ()  # for the identities of what is enrolled
     strict: bool = False  # all or nothing: the first refusal is raised
+
+    @classmethod
+    def of(cls, given: VectorTerms, strict: bool = False) -> Terms:
+        """Return the terms with these options; conflicts are refused when sure."""
+        conflicts: Conflicts = given.get("conflicts", "refuse when sure")
+        return cls(conflicts, tags=clean_tags(given.get("tags")), strict=strict)
 
 
 @dataclass(slots=True)
@@ -114,6 +129,23 @@ def enroll(
         _in_one_transaction(session, row, samples, vectors, total, terms)
         if not (chunk := list(itertools.islice(waiting, size))):
             return total
+
+
+def enroll_many(
+    session: Session, items: Iterable[tuple[str, Picture]], terms: Terms, progress: Progress | None, dask: str | None
+) -> Enrollment:
+    """Enroll items by the shortest way: the rows of one array as vectors, and on Dask's workers if there are some."""
+    row = session.active()
+    if isinstance(items, Items) and items.vectors is not None and not (row.has_network or terms.floor or dask):
+        return enroll_vectors(session, items.names, items.vectors, terms, progress)
+    if dask is None:
+        return enroll(session, items, terms, progress)
+    from .towers.workers import Workers
+
+    tower = session.network(row)
+    file = TowerFile(session.store.towers.onnx(row.id), None, row.card)
+    with Workers(dask, file, tower) as workers:
+        return enroll(session, items, terms, progress, workers.embed)
 
 
 def enroll_vectors(

@@ -16,12 +16,12 @@ from .analysis.audit import Audit, audit
 from .analysis.index_status import IndexStatus, index_status
 from .analysis.replay import Replay, replay
 from .calibrate import Calibration, FusionChoice
-from .enrollment import Conflicts, Enrollment, Floor, Terms
-from .errors import Missing, Refusal
+from .enrollment import Conflicts, Enrollment, Floor, Terms, VectorTerms
+from .errors import Refusal
 from .files import path_of
 from .identify import Asked, Question, Verification
 from .samples.images import Picture, Progress
-from .samples.sources import Items, Tags, clean_tags
+from .samples.names import Tags, clean_tags
 from .session import Session, State, share
 from .store.backup import backup, restore
 from .store.opening import connect
@@ -39,9 +39,8 @@ from .vectors import Vectors
 class Gallery:
     """One gallery. `Gallery.open` and `Gallery.create` make it; close it, or use it with `with`.
 
-    Samples are pictures, given as paths or as the bytes of a picture file; in a gallery of vectors they are
-    .npy files of one row, and arrays (n, dimension) may be given instead. Every method that changes
-    something is one durable transaction, and returns when it is on disk.
+    Samples are pictures, as paths or as the bytes of a picture file; in a gallery of vectors .npy of one row. Every
+    method that changes something is one durable transaction, and returns when it is on disk.
     """
 
     def __init__(self, store: Store) -> None:
@@ -62,19 +61,16 @@ class Gallery:
     ) -> Gallery:
         """Make a new gallery, of a tower or of vectors with `dimension` numbers from elsewhere.
 
-        It is a file, or at a postgresql:// address in that database; then its templates may be spread over
-        `nodes`, addresses of further servers. `fpir` is the share of strangers that may be taken for
-        somebody (0..1). Raises BadInput when `path` exists, Missing or Damaged for the tower.
+        `path` may be a postgresql:// address; then its templates may be spread over `nodes`, addresses of further
+        servers. `fpir` is the share of strangers that may be taken for somebody (0..1). Raises BadInput when
+        `path` exists, Missing or Damaged for the tower.
         """
         promote.new_gallery(path, tower, dimension, fpir, keep_pictures, nodes)
         return cls.open(path)
 
     @classmethod
     def open(cls, path: str | Path) -> Gallery:
-        """Open a gallery, a file or at a postgresql:// address.
-
-        Raises Missing, Damaged, or BadInput for one of a newer program.
-        """
+        """Open a file, or a postgresql:// address. Raises Missing, Damaged, or BadInput for one of a newer program."""
         return cls(connect(path))
 
     def close(self) -> None:
@@ -130,12 +126,11 @@ class Gallery:
     ) -> Enrollment:
         """Enroll pictures under `name`, all of them or none: any refusal is raised as an error.
 
-        Enrolling the same picture under the same name again changes nothing and is reported in
-        `already`; under another name it raises BadInput. A picture that looks like another enrolled
-        identity, by a threshold that strangers set, raises Conflict unless `conflicts` is "allow"; one below a
-        `floor` of quality (see `quality.quality`), or unreadable, raises Unreadable. With `dry_run`
-        nothing is kept, and the answer says what would become of it. The identity gets the `tags`, beside
-        those it has.
+        The same picture under the same name again changes nothing and is reported in `already`; under another
+        name it raises BadInput. A picture that looks like another enrolled identity, by a threshold that
+        strangers set, raises Conflict unless `conflicts` is "allow"; one below a `floor` of quality (see
+        `quality.quality`), or unreadable, raises Unreadable. With `dry_run` nothing is kept, and the answer says
+        what would become of it. The identity gets the `tags`, beside those it has.
         """
         terms = Terms(conflicts, floor or {}, dry_run, clean_tags(tags), strict=True)
         return enrollment.enroll(self._session, [(name, picture) for picture in pictures], terms)
@@ -154,49 +149,30 @@ class Gallery:
         """Enroll (name, picture) items; the good ones are enrolled, the others listed in `refused`.
 
         Durable after every `enrollment.CHUNK` pictures, so an interrupted run can simply be repeated. Conflicts are
-        refused when the threshold promises an FPIR of at most 2 %: a weak one would accuse too many. The
-        rest is as for `enroll`; a dry run is one transaction. `dask` is the address of a Dask scheduler whose
-        workers embed (docs/workers.md); the result is the same. Items that are rows of one array go into a
-        gallery of vectors as by `enroll_many_vectors`.
+        refused when the threshold promises an FPIR of at most 2 %: a weak one would accuse too many. A dry run is
+        one transaction. `dask` is the address of a Dask scheduler whose workers embed (docs/workers.md). Rows of
+        one array go into a gallery of vectors as by `enroll_many_vectors`. The rest is as for `enroll`.
         """
         terms = Terms(conflicts, floor or {}, dry_run, clean_tags(tags))
-        if isinstance(items, Items) and items.vectors is not None and self.holds_vectors and not (floor or dask):
-            return enrollment.enroll_vectors(self._session, items.names, items.vectors, terms, progress)
-        if dask is None:
-            return enrollment.enroll(self._session, items, terms, progress)
-        from .towers.workers import Workers
+        return enrollment.enroll_many(self._session, items, terms, progress, dask)
 
-        with Workers(dask, self.tower_file(), self.tower) as workers:
-            return enrollment.enroll(self._session, items, terms, progress, workers.embed)
-
-    def enroll_vectors(
-        self, names: Sequence[str], vectors: Any, *, conflicts: Conflicts = "refuse when sure", tags: Tags = None
-    ) -> Enrollment:
+    def enroll_vectors(self, names: Sequence[str], vectors: Any, **terms: Unpack[VectorTerms]) -> Enrollment:
         """Enroll vectors (n, dimension) of an outside embedder under `names` (n,), in one transaction.
 
-        For some thousands at most: `enroll_many_vectors` takes any number. Raises BadInput, and enrolls
-        nothing, for any name or vector that is not acceptable; Conflict for one that looks like another
-        identity, as for `enroll_many`.
+        For some thousands at most: `enroll_many_vectors` takes any number. Raises BadInput for a name or vector
+        that is not acceptable, Conflict for one that looks like another identity, and then enrolls nothing.
         """
-        terms = Terms(conflicts, tags=clean_tags(tags), strict=True)
-        return enrollment.enroll_vectors(self._session, names, vectors, terms)
+        return enrollment.enroll_vectors(self._session, names, vectors, Terms.of(terms, strict=True))
 
     def enroll_many_vectors(
-        self,
-        names: Sequence[str],
-        vectors: Any,
-        progress: Progress | None = None,
-        *,
-        conflicts: Conflicts = "refuse when sure",
-        tags: Tags = None,
+        self, names: Sequence[str], vectors: Any, progress: Progress | None = None, **terms: Unpack[VectorTerms]
     ) -> Enrollment:
         """As `enroll_vectors`, for any number of them, which may be memory-mapped; conflicts are listed in `refused`.
 
-        All names and vectors are checked before the first is enrolled; then every `enrollment.VECTOR_CHUNK` are
-        durable, so an interrupted call can simply be repeated.
+        All are checked before the first is enrolled; then every `enrollment.VECTOR_CHUNK` are durable, so an
+        interrupted call can simply be repeated.
         """
-        terms = Terms(conflicts, tags=clean_tags(tags))
-        return enrollment.enroll_vectors(self._session, names, vectors, terms, progress)
+        return enrollment.enroll_vectors(self._session, names, vectors, Terms.of(terms), progress)
 
     def outlook(self) -> Outlook:
         """Return what the gallery promises now, and what it costs."""
@@ -213,8 +189,6 @@ class Gallery:
     def samples(self, name: str | None = None) -> list[SampleRow]:
         """Return the enrolled samples (of one identity) in the order of their enrollment. Raises Missing."""
         with self.reading() as state:
-            if name is not None:
-                state.store.known(name)
             return state.store.samples(name)
 
     def rename(self, name: str, new: str) -> None:
@@ -222,10 +196,7 @@ class Gallery:
         curate.rename(self._session, name, new)
 
     def tag(self, name: str, tags: Mapping[str, str | None]) -> None:
-        """Give an identity tags, in place of those with the same keys; None takes one away.
-
-        Raises Missing, or BadInput for an empty key or value, and for a key that is given twice.
-        """
+        """Give an identity tags, in place of those with the same keys; None takes one away. Raises as `rename`."""
         curate.tag(self._session, name, tags)
 
     def remove(self, name: str) -> int:
@@ -246,12 +217,11 @@ class Gallery:
     ) -> Decision:
         """Return who the picture shows, or that it is unknown.
 
-        `k` candidates are listed. `fpir` is the share of strangers that may match, instead of the
-        gallery's; `threshold` is a distance (0..2) instead of a learned one. Verdict and identity are
-        always those of an exact search; `exact` makes the candidates behind them so too, in a gallery so
-        large that they are found in a coarse image. Only identities with all of `tags` are searched, at
-        the threshold of the whole gallery: of fewer, fewer strangers are taken for somebody. Raises
-        Unreadable.
+        `k` candidates are listed. `fpir` is the share of strangers that may match, instead of the gallery's;
+        `threshold` is a distance (0..2) instead of a learned one. Verdict and identity are always those of an
+        exact search; `exact` makes the candidates behind them so too, in a gallery so large that they are found
+        in a coarse image. Only identities with all of `tags` are searched, at the threshold of the whole
+        gallery: of fewer, fewer strangers are taken for somebody. Raises Unreadable.
         """
         question = Question(k, fpir, threshold, exact, clean_tags(tags))
         answer = next(identify.identify(self._session, [picture], question))
@@ -271,18 +241,17 @@ class Gallery:
         return identify.identify_vectors(self._session, vectors, Question.of(asked), log)
 
     def log(self, on: bool | None = None, *, clear: bool = False) -> tuple[bool, int]:
-        """Switch the decision log on or off, or empty it; return whether it is on, and how many answers it holds.
+        """Switch the log of answers on or off, or empty it; return whether it is on, and how many it holds.
 
-        It keeps each probe's vector, its picture where the gallery keeps pictures, and the answer with
-        tower, threshold and revision: what `replay` asks again. It is in the gallery, nowhere else.
+        It keeps what `replay` asks again: vector, picture (if the gallery keeps any), answer. It is in the gallery.
         """
         return curate.log(self._session, on, clear)
 
     def verify(self, a: Picture, b: Picture, *, fmr: float | None = None) -> Verification:
         """Say whether two pictures show the same identity, enrolled or not. Raises Unreadable.
 
-        `fmr` is the share of comparisons between strangers that may match (the gallery's target when
-        None). Without strangers in the gallery the answer is unknown.
+        `fmr` is the share of comparisons between strangers that may match (None: the gallery's target). Without
+        strangers in the gallery the answer is unknown.
         """
         return identify.verify(self._session, a, b, fmr)
 
@@ -294,8 +263,6 @@ class Gallery:
         """Return the distance at which `fmr` of strangers' comparisons match; None without any."""
         with self.reading() as state:
             return identify.verification_threshold(state, fmr)[0]
-
-    # -- vectors ------------------------------------------------------------------------------
 
     def embed(self, pictures: Sequence[Picture]) -> tuple[Vectors, dict[int, Refusal]]:
         """Return vectors (m, dimension) of the pictures that can be read, in order, and by position the others."""
@@ -312,10 +279,7 @@ class Gallery:
     def template(self, sample: int) -> NDArray[np.float32]:
         """Return the vector (dimension,) of an enrolled sample by the active tower. Raises Missing."""
         with self.reading() as state:
-            vector = state.store.templates.vector(state.active.id, state.active.dimension, sample)
-        if vector is None:
-            raise Missing(f"There is no sample {sample}.", remedy="See: sidx samples list")
-        return vector
+            return state.store.templates.vector(state.active.id, state.active.dimension, sample)
 
     def picture(self, sample: int) -> bytes | None:
         """Return a sample as it was kept, None when it was not."""
@@ -324,8 +288,7 @@ class Gallery:
     def pictures(self) -> Iterator[tuple[str, bytes | None]]:
         """Yield (identity, sample as it was kept) in the order of enrollment; None where none was kept."""
         with self.reading() as state:
-            for _, name, picture in state.store.pictures():
-                yield name, picture
+            yield from ((name, picture) for _, name, picture in state.store.pictures())
 
     # -- the threshold ------------------------------------------------------------------------
 
@@ -344,9 +307,8 @@ class Gallery:
     ) -> tuple[Calibration, list[Refusal]]:
         """Set the target FPIR, add strangers (name, picture), choose the fusion; report the threshold and its cost.
 
-        Strangers are people or things that are not enrolled; their pictures are kept with the gallery.
-        `fusion` "auto" is the rule with the fewest misses at the target. Returns the calibration and the
-        strangers that could not be read.
+        Strangers are not enrolled; their pictures are kept. `fusion` "auto" is the rule with the fewest misses at
+        the target. Returns the calibration and the strangers that could not be read.
         """
         return calibrate.calibrate_samples(self._session, fpir, strangers_given, fusion, progress)
 
@@ -363,20 +325,15 @@ class Gallery:
 
     def planner(self) -> Planner:
         """Return what plans sizes that the gallery does not have, from its strangers. Raises BadInput with too few."""
-        with self.reading() as state:
-            rows = state.store.impostors.strangers(state.active.id, state.active.dimension)
-        return Planner(rows.vectors, rows.names)
+        return calibrate.planner(self._session)
 
     def plan(self, identities: int, *, fpir: float | None = None) -> Plan:
         """Return what the tower promises and costs with so many `identities`, from one picture each."""
-        return self.planner().plan(identities, self._target(fpir))
+        return calibrate.planner(self._session).plan(identities, calibrate.target(self._session, fpir))
 
     def capacity(self, *, fpir: float | None = None, fnir: float = 0.1) -> Capacity:
         """Return how many identities the tower can hold at the target before more than `fnir` of searches miss."""
-        return self.planner().capacity(self._target(fpir), share(fnir))
-
-    def _target(self, fpir: float | None) -> float:
-        return self._session.store.settings().target_fpir if fpir is None else share(fpir)
+        return calibrate.planner(self._session).capacity(calibrate.target(self._session, fpir), share(fnir))
 
     # -- towers -------------------------------------------------------------------------------
 
@@ -387,9 +344,7 @@ class Gallery:
 
     def tower_record(self, tower: str | None = None) -> tuple[TowerRow, bool]:
         """Return what is known of a tower (None: the active one), and whether it is active. Raises Missing."""
-        active = self._session.active()
-        row = active if tower is None else promote.find_tower(self._session.store, tower)
-        return row, row.id == active.id
+        return promote.tower_record(self._session, tower)
 
     def tower_file(self, tower: str | None = None) -> TowerFile:
         """Return a tower of this gallery as a tower file, without its strangers. None means the active one."""
@@ -402,16 +357,13 @@ class Gallery:
     def promote(self, tower: str, progress: Progress | None = None) -> int:
         """Make a stored tower the active one; return how many samples it had to embed.
 
-        `tower` is its id, or the beginning of it. Searches go on with the old tower until one
-        transaction switches. Interrupted, it can be repeated and goes on where it was.
+        `tower` is its id, or the beginning of it. Searches go on with the old tower until one transaction
+        switches. Interrupted, it can be repeated and goes on where it was.
         """
         return promote.promote(self._session, tower, progress)
 
     def rollback(self, progress: Progress | None = None) -> str:
-        """Go back to the generation before the active one; return its tower's id.
-
-        Samples enrolled since are embedded with it first. Raises BadInput when there is none.
-        """
+        """Go back to the generation before; return its tower's id. What was enrolled since is embedded. Or BadInput."""
         return promote.rollback(self._session, progress)
 
     # -- analysis, the index, whole galleries -------------------------------------------------
@@ -434,17 +386,14 @@ class Gallery:
             state.searcher.index.rebuild(progress)
 
     def backup(self, path: str | Path) -> None:
-        """Write a complete, consistent copy of the gallery to `path`, durably, while it is in use.
-
-        Raises BadInput when `path` holds anything but an earlier state of this gallery.
-        """
+        """Write a complete copy to `path`, durably, while in use. Raises BadInput to replace anything else than one."""
         backup(self._session.store, path_of(path))
 
     @staticmethod
     def restore(backup: str | Path, path: str | Path, *, replace: bool = False) -> Path | None:
         """Make the gallery `path` what `backup` is; return where its former content was put, if it had any.
 
-        `path` may be a file, or a postgresql:// address without a gallery. Raises BadInput when it is there
-        already and `replace` is false, Missing or Damaged for the backup.
+        `path` may be a postgresql:// address without a gallery. Raises BadInput when it is there already and
+        `replace` is false, Missing or Damaged for the backup.
         """
         return restore(path_of(backup), path, replace)

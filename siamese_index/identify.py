@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .errors import BadInput, Refusal, SiameseIndexError
 from .samples import images
 from .samples.images import Picture, picture_name
-from .samples.sources import Tags, clean_tags
+from .samples.names import Tags, clean_tags
 from .search.fusion import all_distances, fused_by_identity, to_identity
 from .session import Session, State, share
 from .store.answer_log import NewAnswer

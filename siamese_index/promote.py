@@ -91,6 +91,13 @@ def find_tower(store: Store, tower: str) -> TowerRow:
     return found[0]
 
 
+def tower_record(session: Session, tower: str | None) -> tuple[TowerRow, bool]:
+    """Return what is known of a tower (None: the active one), and whether it is active. Raises Missing."""
+    active = session.active()
+    row = active if tower is None else find_tower(session.store, tower)
+    return row, row.id == active.id
+
+
 def promote(session: Session, tower: str, progress: Progress | None = None) -> int:
     """Make a stored tower the active one, in a new generation; return how many samples it had to embed."""
     row, active = find_tower(session.store, tower), session.active()

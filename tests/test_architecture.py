@@ -184,7 +184,9 @@ def test_every_package_says_what_it_is_for_and_the_drawing_names_it():
     for name, file in MODULES.items():
         if file.name == "__init__.py":
             assert ast.get_docstring(TREES[name]), name
-        assert f"{name.rpartition('.')[2]}" in drawn, f"docs/development.md does not name {name}"
+        assert name.rpartition(".")[2] in ("__main__", *re.findall(r"\w+", drawn)), (
+            f"docs/development.md does not name {name}"
+        )
 
 
 # -- what it costs and what it ships ----------------------------------------------------------------
@@ -237,6 +239,8 @@ def test_every_public_thing_is_documented():
 
     for name in siamese_index.__all__:
         thing = getattr(siamese_index, name)
+        if isinstance(thing, str):
+            continue
         assert thing.__doc__, name
         for attribute, value in vars(thing).items():
             if not attribute.startswith("_") and callable(value):

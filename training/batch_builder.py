@@ -62,8 +62,9 @@ class Sampler:
             if not (len(listed[0]) and len(listed[1])):
                 raise BadInput(
                     f"{len(listed[0])} genuine and {len(listed[1])} impostor pairs to learn from.",
-                    "Both are needed.", "Hold out fewer (--holdout), or list more.",
-                )  # fmt: skip
+                    "Both are needed.",
+                    "Hold out fewer (--holdout), or list more.",
+                )
             self._choose = partial(self._ready_made, listed)
 
     def batch(self, step: int) -> Batch:

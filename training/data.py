@@ -210,9 +210,10 @@ def _tfds(name: str) -> Items:
         read = builder.as_dataset(split="train", decoders={"image": tfds.decode.SkipDecoding()})
     except Exception as error:  # noqa: BLE001  # its errors share no base class
         raise Missing(
-            f"tfds:{name} cannot be read.", str(error).strip().splitlines()[0],
+            f"tfds:{name} cannot be read.",
+            str(error).strip().splitlines()[0],
             f'Nothing is fetched unless asked: python -c "import tensorflow_datasets as t; t.load({name!r})"',
-        ) from None  # fmt: skip
+        ) from None
     return spooled(_tfds_rows(read, name))
 
 

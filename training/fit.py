@@ -39,13 +39,12 @@ from .loop import (
 )
 from .progress import Report
 from .recipe import Choice, Recipe, choose
+from .split import Split, split
 
 if TYPE_CHECKING:
     import keras
 
-COHORT = 4000  # samples of held-out identities that are measured with and kept as strangers
 LOOKED_AT = 1000  # samples that a look during the training searches
-APART = 16  # with so many held-out identities, half choose the moment and the others measure
 SETTLED = 0.25  # share of the steps before which the statistics of deep backbones are not yet theirs
 EXPORT = 15.0  # seconds of a time budget that are kept for measuring and exporting
 
@@ -100,7 +99,7 @@ def fit(
     choice = choose(source.items, recipe, settings.size)
     data = Data(source.items, choice.shape, report, frame=choice.recipe.input.frame)
     recipe = _adapted(choice.recipe, settings, data, source)
-    parts = split(data, settings)
+    parts = split(data, settings.holdout, settings.seed)
     report(_told(choice, data, parts))
 
     keras = _keras(settings, recipe)
@@ -180,15 +179,6 @@ def _input(data: Data, tower: dict[str, Any]) -> TowerInput:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Positions of samples, by identity: to learn from, held out, and of these the ones that choose the moment."""
-
-    seen: NDArray[np.int64]
-    unseen: NDArray[np.int64]
-    watched: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class Models:
     """The tower that learns, its double in float32 with averaged weights, and what serves."""
 
@@ -225,39 +215,20 @@ def _on_cosines() -> set[str]:
     return set(ON_COSINES)
 
 
-def split(data: Data, settings: Settings) -> Split:
-    """Hold identities with two samples and more out by a hash of their names: the same ones each time the data grow.
-
-    Of many held-out samples the first of each identity are taken, about COHORT in all. Half of the
-    held-out identities choose the moment, when there are enough.
-    """
-    good = np.flatnonzero(data.whose >= 0)
-    counts = np.bincount(data.whose[good], minlength=len(data.names))
-    wanted = max(2, round(settings.holdout * int(np.sum(counts > 0)))) if settings.holdout > 0 else 0
-
-    def rank(identity: int) -> bytes:
-        return hashlib.sha256(f"{settings.seed}/{data.names[identity]}".encode()).digest()
-
-    held_out = sorted(np.flatnonzero(counts > 1).tolist(), key=rank)[:wanted]
-    mine = np.isin(data.whose[good], held_out)
-    unseen = good[mine]
-    if len(unseen) > COHORT:
-        order = np.argsort(data.whose[unseen], kind="stable")
-        sorted_whose = data.whose[unseen][order]
-        place = np.arange(len(order)) - np.searchsorted(sorted_whose, sorted_whose)  # within its identity
-        unseen = np.sort(unseen[order[place < max(2, COHORT // len(held_out))]])
-    chosen = held_out[::2] if len(held_out) >= APART else held_out
-    return Split(good[~mine], unseen, unseen[np.isin(data.whose[unseen], chosen)])
-
-
 def _told(choice: Choice, data: Data, parts: Split) -> dict[str, Any]:
     counts = np.bincount(data.whose[parts.seen], minlength=len(data.names))
     return {
-        "stage": "data", "recipe": choice.recipe.name, "why": list(choice.why), "shape": list(choice.shape),
-        "identities": int(np.sum(counts > 0)), "samples": len(parts.seen), "single": int(np.sum(counts == 1)),
-        "held_out_identities": len(np.unique(data.whose[parts.unseen])), "held_out_samples": len(parts.unseen),
+        "stage": "data",
+        "recipe": choice.recipe.name,
+        "why": list(choice.why),
+        "shape": list(choice.shape),
+        "identities": int(np.sum(counts > 0)),
+        "samples": len(parts.seen),
+        "single": int(np.sum(counts == 1)),
+        "held_out_identities": len(np.unique(data.whose[parts.unseen])),
+        "held_out_samples": len(parts.unseen),
         "left_out": data.left_out,
-    }  # fmt: skip
+    }
 
 
 def _keras(settings: Settings, recipe: Recipe) -> Any:
@@ -389,9 +360,12 @@ def _run(
             # With a time budget nobody knows yet how many there will be: `watcher` ends them.
             last = state.steps if plan.deadline is None else state.step + (1 << 40)
             trainable.fit(
-                feed(builder, state.step, last), epochs=1, verbose=0, shuffle=False,
+                feed(builder, state.step, last),
+                epochs=1,
+                verbose=0,
+                shuffle=False,
                 callbacks=[watcher(plan, state, trainable, tower), *logs],
-            )  # fmt: skip
+            )
         if state.ended != "frozen" or state.phase == 1:
             break
         state.phase = 1

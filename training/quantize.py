@@ -106,9 +106,14 @@ def quantized(onnx: bytes, samples: list[NDArray[Any]]) -> bytes:
         given.write_bytes(onnx)
         quant_pre_process(str(given), str(ready), skip_symbolic_shape=True)
         quantize_static(
-            str(ready), str(made), Samples(), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-        )  # fmt: skip
+            str(ready),
+            str(made),
+            Samples(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
         return _unit_again(canonical(made.read_bytes()))
 
 

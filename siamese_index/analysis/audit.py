@@ -101,18 +101,28 @@ def _ones_of_two(
     usual = min(tau, float(np.median(mated))) if len(mated) else tau  # how near one identity's own samples are
     within = searched.other <= np.fmin(searched.mate, usual)  # a single sample has no mate: NaN
     found: dict[tuple[int, int], list[float]] = {}  # (whose, whom): how near
-    for a, b, d in zip(enrolled.identities[within].tolist(), searched.nearest[within].tolist(),
-                       searched.other[within].tolist(), strict=True):  # fmt: skip
+    for a, b, d in zip(
+        enrolled.identities[within].tolist(),
+        searched.nearest[within].tolist(),
+        searched.other[within].tolist(),
+        strict=True,
+    ):
         found.setdefault((a, b), []).append(d)
     sizes = Counter(enrolled.identities.tolist())
     most = {(a, b): min(d) for (a, b), d in found.items() if len(d) > sizes[a] / 2}
     mutual = [(d, a, b) for (a, b), d in most.items() if a < b and (b, a) in most]
     for distance, a, b in sorted(mutual)[:LISTED]:
         finding = ContentFinding(
-            "one of two", names[a], None, names[b], round(distance, 4),
+            "one of two",
+            names[a],
+            None,
+            names[b],
+            round(distance, 4),
             f"{names[a]!r} and {names[b]!r} look like one: most samples of each are nearer to the other.",
-            f"If they are, enroll the pictures of {names[b]!r} as {names[a]!r} and remove {names[b]!r}.", None, None,
-        )  # fmt: skip
+            f"If they are, enroll the pictures of {names[b]!r} as {names[a]!r} and remove {names[b]!r}.",
+            None,
+            None,
+        )
         yield finding, enrolled.merged(a, b)
 
 
@@ -124,11 +134,17 @@ def _mistaken(
     for i in wrong[np.argsort((searched.other - searched.mate)[wrong])][:LISTED].tolist():
         own, other = names[int(enrolled.identities[i])], names[int(searched.nearest[i])]
         finding = ContentFinding(
-            "mistaken", own, int(enrolled.samples[i]), other, round(float(searched.other[i]), 4),
+            "mistaken",
+            own,
+            int(enrolled.samples[i]),
+            other,
+            round(float(searched.other[i]), 4),
             f"sample {enrolled.samples[i]} of {own!r} is nearer to {other!r} ({searched.other[i]:.3f})"
             f" than to its own ({searched.mate[i]:.3f}).",
-            f"Look at it; is it {other!r}?", None, None,
-        )  # fmt: skip
+            f"Look at it; is it {other!r}?",
+            None,
+            None,
+        )
         yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)
 
 
@@ -142,10 +158,16 @@ def _outliers(
     for i in far[np.argsort(-searched.mate[far])][:LISTED].tolist():
         own = names[int(enrolled.identities[i])]
         finding = ContentFinding(
-            "outlier", own, int(enrolled.samples[i]), None, round(float(searched.mate[i]), 4),
+            "outlier",
+            own,
+            int(enrolled.samples[i]),
+            None,
+            round(float(searched.mate[i]), 4),
             f"sample {enrolled.samples[i]} of {own!r} is like none of its others ({searched.mate[i]:.3f}).",
-            "Look at it: another side, or not fit to be seen?", None, None,
-        )  # fmt: skip
+            "Look at it: another side, or not fit to be seen?",
+            None,
+            None,
+        )
         yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)
 
 
@@ -159,20 +181,32 @@ def _animals(
         if count < FLOCK:
             break
         finding = ContentFinding(
-            "lamb", names[identity], None, None, None,
+            "lamb",
+            names[identity],
+            None,
+            None,
+            None,
             f"{names[identity]!r} is whom {count} of {int(np.sum(alarms))} false alarms name.",
-            "Enroll sharper, more typical pictures of it.", None, None,
-        )  # fmt: skip
+            "Enroll sharper, more typical pictures of it.",
+            None,
+            None,
+        )
         yield finding, enrolled.without(enrolled.identities == identity)
     mated, missed = ~np.isnan(searched.mate), searched.missed(rule)
     of, bad = Counter(enrolled.identities[mated].tolist()), Counter(enrolled.identities[missed].tolist())
     goats = [(count / of[i], count, i) for i, count in bad.items() if of[i] > 2 and count > of[i] / 2]
     for share, count, identity in sorted(goats, key=lambda g: (-g[0], -g[1], g[2]))[:LISTED]:
         finding = ContentFinding(
-            "goat", names[identity], None, None, None,
+            "goat",
+            names[identity],
+            None,
+            None,
+            None,
             f"{names[identity]!r} is missed in {count} of {of[identity]} searches ({share:.0%}).",
-            "Enroll more pictures of it.", None, None,
-        )  # fmt: skip
+            "Enroll more pictures of it.",
+            None,
+            None,
+        )
         yield finding, None
 
 
@@ -190,8 +224,14 @@ def _duplicates(enrolled: LeaveOneOut, names: dict[int, str]) -> Iterator[tuple[
     for distance_, i in sorted(found)[:LISTED]:
         own = names[int(enrolled.identities[i])]
         finding = ContentFinding(
-            "duplicate", own, int(enrolled.samples[i]), None, round(distance_, 4),
+            "duplicate",
+            own,
+            int(enrolled.samples[i]),
+            None,
+            round(distance_, 4),
             f"sample {enrolled.samples[i]} of {own!r} shows what an earlier one shows ({distance_:.3f}).",
-            "It makes the gallery look better than it is.", None, None,
-        )  # fmt: skip
+            "It makes the gallery look better than it is.",
+            None,
+            None,
+        )
         yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)

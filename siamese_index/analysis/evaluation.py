@@ -230,9 +230,14 @@ def _distances(gallery: OpenGallery, items: Sequence[tuple[str, Picture]], vecto
                 other[start + i], other_names[start + i] = row[at], enrolled[at]
                 comparisons.append(row[np.isfinite(row)][:: max(1, len(row) // 500)])
     return ProbeDistances(
-        tuple(name for name, _ in items), own, other, tuple(p for _, p in items), vectors, tuple(other_names),
+        tuple(name for name, _ in items),
+        own,
+        other,
+        tuple(p for _, p in items),
+        vectors,
+        tuple(other_names),
         np.concatenate(comparisons) if comparisons else np.zeros(0),
-    )  # fmt: skip
+    )
 
 
 def _comparisons(found: ProbeDistances, tau: float | None) -> tuple[Rate, Rate, float | None]:
@@ -281,12 +286,14 @@ def _mistakes(found: ProbeDistances, tau: float | None) -> tuple[Mistake, ...]:
     chosen = [*wrong[: max(half, KEPT - len(lost))], *lost[: max(half, KEPT - len(wrong))]]
     return tuple(
         Mistake(
-            picture_name(found.probes[i], int(i)), found.names[i], found.other_names[i] if taken[i] else None,
+            picture_name(found.probes[i], int(i)),
+            found.names[i],
+            found.other_names[i] if taken[i] else None,
             round(float(found.other[i] if taken[i] else found.own[i]), 4),
             round(float(found.own[i]), 4) if mated[i] else None,
         )
         for i in chosen
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -333,11 +340,16 @@ def evaluate_pairs(gallery: OpenGallery, pairs: Pairs, progress: Progress | None
         k = int(target * len(different) + 1e-9)
         at[f"{target:g}"] = None if k < 1 else float(np.mean(same > (different[k - 1] if k else -1)))
     return Verified(
-        len(genuine), int(genuine.sum()), tau,
+        len(genuine),
+        int(genuine.sum()),
+        tau,
         Rate.measured(distance[~genuine] <= limit, [f for f, g in zip(first, genuine.tolist(), strict=True) if not g]),
         Rate.measured(same > limit, [f for f, g in zip(first, genuine.tolist(), strict=True) if g]),
-        equal_error_rate(same, different), at, same, different,
-    )  # fmt: skip
+        equal_error_rate(same, different),
+        at,
+        same,
+        different,
+    )
 
 
 @dataclass(frozen=True)

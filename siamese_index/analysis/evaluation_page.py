@@ -28,9 +28,14 @@ def evaluation_page(gallery: OpenGallery, evaluation: Evaluation, about: str, pr
     found = evaluation.searches
     mated = ~np.isnan(found.own)
     rates = {
-        "rank-1": evaluation.rank1, "FNIR": evaluation.fnir, "wrong identity": evaluation.wrong_identity,
-        "FPIR": evaluation.fpir, "ambiguous": evaluation.ambiguous, "FMR": evaluation.fmr, "FNMR": evaluation.fnmr,
-    }  # fmt: skip
+        "rank-1": evaluation.rank1,
+        "FNIR": evaluation.fnir,
+        "wrong identity": evaluation.wrong_identity,
+        "FPIR": evaluation.fpir,
+        "ambiguous": evaluation.ambiguous,
+        "FMR": evaluation.fmr,
+        "FNMR": evaluation.fnmr,
+    }
     counted = (
         f"{evaluation.identities:,} identities enrolled; {evaluation.mated:,} mated probes, {evaluation.strangers:,} of"
         f" {evaluation.stranger_identities:,} strangers, {evaluation.unreadable:,} unreadable."
@@ -44,9 +49,13 @@ def evaluation_page(gallery: OpenGallery, evaluation: Evaluation, about: str, pr
         ("Rank", _ranks(evaluation.cmc) if evaluation.cmc else ""),
         ("By tag", _by_tag(evaluation)),
         ("The worst mistakes", _mistakes(gallery, evaluation, found)),
-        ("What could not be read", html.table([[str(r.error).replace("\n", " ")] for r in evaluation.refused[:50]])
-         if evaluation.refused else ""),
-    ]  # fmt: skip
+        (
+            "What could not be read",
+            html.table([[str(r.error).replace("\n", " ")] for r in evaluation.refused[:50]])
+            if evaluation.refused
+            else "",
+        ),
+    ]
     return html.page("How good are the answers?", about, sections)
 
 
@@ -58,22 +67,24 @@ def pairs_page(verified: Verified, about: str) -> str:
     x = np.searchsorted(np.sort(different), cuts, "right") / len(different)
     y = 1 - np.searchsorted(np.sort(same), cuts, "right") / len(same)
     return html.page(
-        "Same or different?", about,
+        "Same or different?",
+        about,
         [
             ("Figures", html.table(rows, HEAD) + html.paragraph(f"EER {verified.eer:.2%} of {verified.pairs:,}.")),
             ("Distances", html.histogram(same, different, verified.threshold, "pairs")),
             ("Errors at every threshold", html.det([("", x, y)], "FMR", "FNMR")),
         ],
-    )  # fmt: skip
+    )
 
 
 def one_shot_page(result: OneShot, about: str) -> str:
     """Return the page of one-shot runs."""
     rows = [[f"run {number}", f"{error:.1%}"] for number, error in enumerate(result.by_run, 1)]
     return html.page(
-        "Which of these is it?", about,
+        "Which of these is it?",
+        about,
         [("Error", html.table([rate_row("error", result.error)], HEAD)), ("By run", html.table(rows))],
-    )  # fmt: skip
+    )
 
 
 def rate_row(name: str, rate: Rate) -> list[object]:
@@ -114,8 +125,12 @@ def _det(found: ProbeDistances) -> str:
 def _ranks(cmc: Sequence[float]) -> str:
     def draw(axes: Axes) -> None:
         axes.plot(range(1, len(cmc) + 1), cmc, marker="o", color="#0072b2")
-        axes.set(xlabel="rank", ylabel="share of mated probes found", ylim=(min(0.9, min(cmc)) - 0.02, 1.005),
-                 xticks=list(range(1, len(cmc) + 1)))  # fmt: skip
+        axes.set(
+            xlabel="rank",
+            ylabel="share of mated probes found",
+            ylim=(min(0.9, min(cmc)) - 0.02, 1.005),
+            xticks=list(range(1, len(cmc) + 1)),
+        )
 
     return html.plot(draw, 4.5, 2.6)
 

@@ -77,10 +77,20 @@ def replay(gallery: OpenGallery, tower: str | None = None) -> Replay:
             identity = candidates[0].identity if verdict == "match" else None
             if (verdict, identity) != (answer.verdict, answer.identity):
                 flips.append(
-                    Flip(answer.id, answer.at, answer.probe, answer.verdict, answer.identity, verdict, identity,
-                         answer.distance, answer.threshold, candidates[0].distance if candidates else None,
-                         learned.tau)
-                )  # fmt: skip
+                    Flip(
+                        answer.id,
+                        answer.at,
+                        answer.probe,
+                        answer.verdict,
+                        answer.identity,
+                        verdict,
+                        identity,
+                        answer.distance,
+                        answer.threshold,
+                        candidates[0].distance if candidates else None,
+                        learned.tau,
+                    )
+                )
     return Replay(len(answers), len(answers) - asked, tuple(flips), learned.tau, row.sha256)
 
 
@@ -106,9 +116,13 @@ def _as_embedded_by(embedder: Embedder, store: Store, row: TowerRow) -> tuple[Le
     own = enrolled_as(store, names, digests)
     fusion = store.settings().fusion
     everybody = LeaveOneOut.sorted(
-        vectors, identities, np.array(samples, np.int64), np.concatenate(stranger_vectors),
-        own, fusion,
-    )  # fmt: skip
+        vectors,
+        identities,
+        np.array(samples, np.int64),
+        np.concatenate(stranger_vectors),
+        own,
+        fusion,
+    )
     return everybody, names, sources
 
 

@@ -7,12 +7,11 @@ import gzip
 import io
 import os
 import struct
-import unicodedata
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,8 +140,9 @@ def pairs(path: str | Path) -> Pairs:
         if not genuine and root(a) == root(b):
             raise BadInput(
                 f"{path}: line {number} says that two pictures differ.",
-                "Other lines join them, directly or through further pictures.", "Correct one of these lines.",
-            )  # fmt: skip
+                "Other lines join them, directly or through further pictures.",
+                "Correct one of these lines.",
+            )
     files = list(index)
     names = [files[root(i)] for i in range(len(files))]
     return Pairs(
@@ -269,9 +269,10 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
             missing = [c for c in columns if c not in found]
             if missing:
                 raise BadInput(
-                    f"{path}: no column {missing[0]!r}.", f"SearchResult: {', '.join(found) or 'none'}.",
+                    f"{path}: no column {missing[0]!r}.",
+                    f"SearchResult: {', '.join(found) or 'none'}.",
                     f"The first line names them: {','.join(columns)}",
-                )  # fmt: skip
+                )
             for number, row in enumerate(rows, 2):
                 for column in columns:
                     if not row[column]:
@@ -380,39 +381,3 @@ def _labelled(path: Path, x: NDArray[np.generic], y: NDArray[np.generic]) -> Ite
     return Items(
         names, lambda i: NamedSample(images.encode(np.asarray(x[i][..., None] if grey else x[i], np.uint8)), f"row {i}")
     )
-
-
-NAME_LIMIT = 255
-Tags = Mapping[str, str] | None  # of identities: keys and values
-
-
-def clean_name(name: str, what: str = "name") -> str:
-    """Return the name as it is stored: NFC, without spaces around it. `what` it is, for errors.
-
-    Raises BadInput for an empty name, one of more than NAME_LIMIT characters, or one with line
-    breaks or other control characters.
-    """
-    if name.isascii() and name.isprintable() and 0 < len(name.strip()) == len(name) <= NAME_LIMIT:
-        return name  # most are: a million names take their time
-    cleaned = unicodedata.normalize("NFC", name).strip()
-    if not cleaned:
-        raise BadInput(f"The {what} is empty.", remedy=f"Give the {what}, or leave it out.")
-    if len(cleaned) > NAME_LIMIT:
-        raise BadInput(f"The {what} has {len(cleaned):,} characters.", f"At most {NAME_LIMIT} are kept.")
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in cleaned):
-        raise BadInput(f"The {what} {cleaned!r} contains line breaks or control characters.")
-    return cleaned
-
-
-def clean_tags(tags: Mapping[str, str | None] | None) -> tuple[tuple[str, Any], ...]:
-    """Return tags as they are stored, by key; a value of None takes a tag away.
-
-    Raises BadInput for a key or value that is empty or not text of one line, and for two of one key.
-    """
-    found = [
-        (clean_name(key, "tag"), None if value is None else clean_name(value, f"value of the tag {key!r}"))
-        for key, value in (tags or {}).items()
-    ]
-    if len(dict(found)) < len(found):
-        raise BadInput("A tag is given twice.", f"Found {', '.join(f'{k}={v}' for k, v in found)}.")
-    return tuple(sorted(found))

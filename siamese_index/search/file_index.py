@@ -124,9 +124,11 @@ class FileIndex:
             with contextlib.suppress(OSError):
                 self._rebuilding = subprocess.Popen(
                     [sys.executable, "-P", "-m", "siamese_index.rebuild", str(self._gallery)],
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                     start_new_session=True,
-                )  # fmt: skip
+                )
 
     def rebuild(self, progress: Callable[[int], None] | None = None) -> None:
         """Write a new base of everything enrolled, inside `store.reading()`. Raises Missing if it cannot be."""

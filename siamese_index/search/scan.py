@@ -65,9 +65,17 @@ def nearest(
     bits = None if only is None else np.packbits(only, bitorder="little")
     selector = None if bits is None else faiss.IDSelectorBitmap(len(rows), faiss.swig_ptr(bits))
     faiss.knn_L2sqr(
-        faiss.swig_ptr(np.ascontiguousarray(probes)), faiss.swig_ptr(rows), rows.shape[1], len(probes), len(rows), k,
-        faiss.swig_ptr(distance), faiss.swig_ptr(at), None, selector,
-    )  # fmt: skip
+        faiss.swig_ptr(np.ascontiguousarray(probes)),
+        faiss.swig_ptr(rows),
+        rows.shape[1],
+        len(probes),
+        len(rows),
+        k,
+        faiss.swig_ptr(distance),
+        faiss.swig_ptr(at),
+        None,
+        selector,
+    )
     return at, distance
 
 

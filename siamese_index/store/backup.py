@@ -61,11 +61,11 @@ def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
             raise Damaged(f"{source}: this backup is damaged.", problems[0], "Use another backup.")
         target = place_of(place)
         if isinstance(target, Address):
-            from . import postgres
+            from . import postgres_layout
 
             if replace:
                 raise BadInput("A gallery on a server is not replaced.", remedy="Restore into an empty database.")
-            with postgres.creating(target, ()) as server:
+            with postgres_layout.creating(target, ()) as server:
                 copy(file, server)
             return None
         if not target.exists():

@@ -100,10 +100,14 @@ class Impostors:
         ).fetchall()
         return StrangerRows(
             np.array([r[0] for r in rows], np.int64),
-            tuple(r[1] for r in rows), tuple(r[2] for r in rows), tuple(r[3] for r in rows),
+            tuple(r[1] for r in rows),
+            tuple(r[2] for r in rows),
+            tuple(r[3] for r in rows),
             columns.matrix([r[4] for r in rows], dimension, self._db.path),
-            columns.ids(rows, 5), columns.ids(rows, 6), columns.numbers(rows, 7, np.inf),
-        )  # fmt: skip
+            columns.ids(rows, 5),
+            columns.ids(rows, 6),
+            columns.numbers(rows, 7, np.inf),
+        )
 
     def own(self, tower: int, dimension: int) -> OwnRows:
         rows = self._db.execute(
@@ -120,9 +124,13 @@ class Impostors:
         rows = [row for row in rows if row[0] in there]  # of a damaged gallery some are lost: `doctor` says so
         templates = columns.ids(rows, 0)
         return OwnRows(
-            templates, columns.ids(rows, 1), columns.matrix([there[r[0]] for r in rows], dimension, self._db.path),
-            columns.ids(rows, 2), columns.numbers(rows, 3, np.inf), columns.numbers(rows, 4, np.nan),
-        )  # fmt: skip
+            templates,
+            columns.ids(rows, 1),
+            columns.matrix([there[r[0]] for r in rows], dimension, self._db.path),
+            columns.ids(rows, 2),
+            columns.numbers(rows, 3, np.inf),
+            columns.numbers(rows, 4, np.nan),
+        )
 
     def all(self, tower: int) -> SearchRows:
         """Return all searches that met somebody."""
@@ -134,9 +142,11 @@ class Impostors:
             (tower, tower),
         ).fetchall()
         return SearchRows(
-            columns.numbers(rows, 0, np.inf), tuple(r[2] if r[1] is None else enrolled(r[1]) for r in rows),
-            tuple(r[3] for r in rows), columns.numbers(rows, 4, np.nan),
-        )  # fmt: skip
+            columns.numbers(rows, 0, np.inf),
+            tuple(r[2] if r[1] is None else enrolled(r[1]) for r in rows),
+            tuple(r[3] for r in rows),
+            columns.numbers(rows, 4, np.nan),
+        )
 
     def set_own(self, tower: int, rows: OwnRows) -> None:
         """Record own searches."""
@@ -147,11 +157,15 @@ class Impostors:
             (
                 (t, tower, o, n if n >= 0 else None, d if n >= 0 else None, None if m != m else m)
                 for t, o, n, d, m in zip(
-                    rows.ids.tolist(), rows.own.tolist(), rows.nearest.tolist(), rows.distances.tolist(),
-                    rows.mates.tolist(), strict=True,
+                    rows.ids.tolist(),
+                    rows.own.tolist(),
+                    rows.nearest.tolist(),
+                    rows.distances.tolist(),
+                    rows.mates.tolist(),
+                    strict=True,
                 )
             ),
-        )  # fmt: skip
+        )
 
     def own_count(self, tower: int) -> int:
         return int(self._db.execute("SELECT count(*) FROM own_search WHERE tower_id = ?", (tower,)).fetchone()[0])

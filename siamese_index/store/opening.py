@@ -38,9 +38,9 @@ def creating(place: str | Path, target_fpir: float, keep_pictures: bool, nodes: 
     made: AbstractContextManager[SQLite] | AbstractContextManager[PostgreSQL]
     where = place_of(place)
     if isinstance(where, Address):
-        from . import postgres
+        from . import postgres_layout
 
-        made = postgres.creating(where, [place_of(node) for node in nodes])
+        made = postgres_layout.creating(where, [place_of(node) for node in nodes])
     elif nodes:
         raise BadInput(
             "Only a gallery on a PostgreSQL server has nodes.", remedy="Leave them out, or use postgresql://…"

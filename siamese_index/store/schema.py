@@ -7,8 +7,21 @@ import sqlite3
 from siamese_index.files import GALLERY_ID
 
 # In the order in which they refer to each other.
-TABLES = ("event", "identity", "sample", "tower", "tally", "template", "stranger", "stranger_search", "own_search",
-          "generation", "setting", "answer", "tag")  # fmt: skip
+TABLES = (
+    "event",
+    "identity",
+    "sample",
+    "tower",
+    "tally",
+    "template",
+    "stranger",
+    "stranger_search",
+    "own_search",
+    "generation",
+    "setting",
+    "answer",
+    "tag",
+)
 VERSION = 4  # the newest migration, kept in PRAGMA user_version
 _FIRST = (
     # Every mutation is one row here; its id is the gallery's revision. The token tells apart two

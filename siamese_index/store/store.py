@@ -107,11 +107,13 @@ class Store:
         self._db.execute("UPDATE setting SET identities = identities - 1")
 
     def samples(self, name: str | None = None) -> list[SampleRow]:
+        """Return the enrolled samples (of one identity) in the order of their enrollment. Raises Missing."""
+        identity = None if name is None else self.known(name)
         rows = self._db.execute(
             "SELECT s.id, i.name, s.source, s.digest, s.picture IS NOT NULL, e.at FROM sample s"
             " JOIN identity i ON i.id = s.identity_id JOIN event e ON e.id = s.enrolled"
-            " WHERE i.removed IS NULL AND (CAST(? AS TEXT) IS NULL OR i.name = ?) ORDER BY s.id",
-            (name, name),
+            " WHERE i.removed IS NULL AND (CAST(? AS INTEGER) IS NULL OR i.id = ?) ORDER BY s.id",
+            (identity, identity),
         )
         return [SampleRow(r[0], r[1], r[2], r[3].hex(), bool(r[4]), r[5]) for r in rows]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_index.errors import Missing
 from siamese_index.vectors import Vectors
 
 from . import columns
@@ -99,11 +100,15 @@ class Templates:
         present = np.array([sample in found for sample in samples.tolist()], bool)
         return present, columns.matrix([found[s] for s in samples[present].tolist()], dimension, self._db.path)
 
-    def vector(self, tower: int, dimension: int, sample: int) -> NDArray[np.float32] | None:
+    def vector(self, tower: int, dimension: int, sample: int) -> NDArray[np.float32]:
+        """Return the template (dimension,) of a sample. Raises Missing."""
         row = self._db.execute(
             "SELECT vector FROM template WHERE tower_id = ? AND sample_id = ?", (tower, sample)
         ).fetchone()
-        return columns.matrix([row[0]], dimension, self._db.path)[0] if row else None
+        if row is None:
+            raise Missing(f"There is no sample {sample}.", remedy="See: sidx samples list")
+        template: NDArray[np.float32] = columns.matrix([row[0]], dimension, self._db.path)[0]
+        return template
 
     def owners(self, templates: Iterable[int]) -> dict[int, tuple[str, int]]:
         """Return template id -> (identity name, sample id), without templates that are no longer enrolled."""

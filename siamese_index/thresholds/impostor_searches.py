@@ -79,12 +79,16 @@ class ImpostorSearches:
         strangers = self._store.impostors.strangers(self._tower.id, self._tower.dimension)
         own = self._store.impostors.own(self._tower.id, self._tower.dimension)
         self._rows = _Rows(
-            list(strangers.names), list(strangers.digests), list(strangers.sources),
-            np.concatenate([strangers.ids, own.ids]), np.concatenate([strangers.vectors, own.vectors]),
-            np.concatenate([strangers.own, own.own]), np.concatenate([strangers.nearest, own.nearest]),
+            list(strangers.names),
+            list(strangers.digests),
+            list(strangers.sources),
+            np.concatenate([strangers.ids, own.ids]),
+            np.concatenate([strangers.vectors, own.vectors]),
+            np.concatenate([strangers.own, own.own]),
+            np.concatenate([strangers.nearest, own.nearest]),
             np.concatenate([strangers.distances, own.distances]),
             np.concatenate([np.full(len(strangers.ids), np.nan), own.mates]),
-        )  # fmt: skip
+        )
         self._register()
 
     def _register(self) -> None:
@@ -330,12 +334,16 @@ class ImpostorSearches:
         n, m = len(strangers.ids), len(chosen)
         try:
             self._rows = rows = _Rows(
-                list(strangers.names), list(strangers.digests), list(strangers.sources),
+                list(strangers.names),
+                list(strangers.digests),
+                list(strangers.sources),
                 np.concatenate([strangers.ids, templates[chosen]]),
                 np.concatenate([strangers.vectors, vectors[chosen]]),
                 np.concatenate([np.full(n, -1), identities[chosen]]),
-                np.full(n + m, -1), np.full(n + m, np.inf), np.full(n + m, np.nan),
-            )  # fmt: skip
+                np.full(n + m, -1),
+                np.full(n + m, np.inf),
+                np.full(n + m, np.nan),
+            )
             self._resolve(range(n))
             self._refresh(fusion)
             rows.nearest, rows.distance = self._searcher.nearest_other(rows.vectors, rows.own)
@@ -360,8 +368,13 @@ class ImpostorSearches:
                 self._room[:before] = rows.vectors
             self._room[before : before + n] = vectors
             rows.vectors = self._room[: before + n]
-            new = {"ids": ids, "own": own, "nearest": np.full(n, -1), "distance": np.full(n, np.inf),
-                   "mate": np.full(n, np.nan)}  # fmt: skip
+            new = {
+                "ids": ids,
+                "own": own,
+                "nearest": np.full(n, -1),
+                "distance": np.full(n, np.inf),
+                "mate": np.full(n, np.nan),
+            }
             for column, values in new.items():
                 setattr(rows, column, np.concatenate([getattr(rows, column), values]))
         return np.arange(before, before + n)

@@ -152,8 +152,9 @@ def probabilities(searches: SearchRows, source: str) -> NDArray[np.float64] | No
     right = (searches.mates < searches.distances)[mated].astype(float)
     distance = np.concatenate([nearest, searches.distances[others]])
     outcome = np.concatenate([right, np.zeros(int(others.sum()))])
-    weight = np.concatenate([np.full(len(nearest), counts[0] / len(nearest)),
-                             np.full(int(others.sum()), counts[0] / int(others.sum()))])  # fmt: skip
+    weight = np.concatenate(
+        [np.full(len(nearest), counts[0] / len(nearest)), np.full(int(others.sum()), counts[0] / int(others.sum()))]
+    )
     order = np.argsort(distance, kind="stable")
     bins = np.array_split(order, min(len(order), 256))
     blocks: list[list[float]] = []  # [right weight, weight, last distance]

@@ -98,9 +98,16 @@ class Planner:
             found = (self.mate <= tau) * _none_of(nearer_counts, self.others, size - 1)
         missed = _Share(1 - found, self.whose)
         return Plan(
-            identities, tau, fpir, (ends[0], ends[1]), missed.value, missed.interval(), self.identities,
-            len(self.mate), extrapolated,
-        )  # fmt: skip
+            identities,
+            tau,
+            fpir,
+            (ends[0], ends[1]),
+            missed.value,
+            missed.interval(),
+            self.identities,
+            len(self.mate),
+            extrapolated,
+        )
 
     def threshold(self, identities: int, target: float) -> float:
         """Return the largest distance with FPIR_N (beyond m: its bound) at or below `target`."""

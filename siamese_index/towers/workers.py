@@ -82,9 +82,10 @@ class Workers:
                 raise
             except Exception as error:
                 raise Missing(
-                    f"{self._address}: the workers failed.", f"{type(error).__name__}: {str(error).splitlines()[0]}",
+                    f"{self._address}: the workers failed.",
+                    f"{type(error).__name__}: {str(error).splitlines()[0]}",
                     "What was enrolled so far is kept: run the same command again.",
-                ) from error  # fmt: skip
+                ) from error
 
     def _wait_for_workers(self) -> None:
         from distributed import TimeoutError as TooLate
@@ -93,9 +94,10 @@ class Workers:
             self._client.wait_for_workers(1, timeout=PATIENCE)
         except TooLate:
             raise Missing(
-                f"{self._address}: there are no workers.", f"Waited {PATIENCE:.0f} s.",
+                f"{self._address}: there are no workers.",
+                f"Waited {PATIENCE:.0f} s.",
                 f"Start some: dask worker {self._address}",
-            ) from None  # fmt: skip
+            ) from None
 
     def _same_version(self) -> None:
         for worker, version in self._client.run(_version).items():

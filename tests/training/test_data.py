@@ -9,6 +9,7 @@ from siamese_index.samples.sources import Items
 from siamese_index.training import fit
 from siamese_index.training.data import Data, source
 from siamese_index.training.glyphs import glyph
+from siamese_index.training.split import split
 
 
 def quiet(said):
@@ -82,7 +83,7 @@ def test_the_digest_is_of_what_is_used_in_any_order():
 
 
 def split_names(data, **settings):
-    parts = fit.split(data, fit.Settings(**settings))
+    parts = split(data, settings.get("holdout", 0.2), settings.get("seed", 0))
     return names_of(data, parts.unseen), names_of(data, parts.seen), parts.unseen, parts.seen
 
 
@@ -98,9 +99,9 @@ def test_the_split_is_by_identity_seeded_and_stays_when_data_grow():
 
 
 def test_half_of_the_held_out_identities_choose_the_moment_when_there_are_enough():
-    few = fit.split(Data(drawn(20), (16, 16, 1), quiet), fit.Settings(holdout=0.5))
+    few = split(Data(drawn(20), (16, 16, 1), quiet), 0.5, 0)
     assert np.array_equal(few.watched, few.unseen)
-    many = fit.split(Data(drawn(40), (16, 16, 1), quiet), fit.Settings(holdout=0.5))
+    many = split(Data(drawn(40), (16, 16, 1), quiet), 0.5, 0)
     assert len(many.watched) == 30 and set(many.watched) < set(many.unseen)
 
 

@@ -18,7 +18,7 @@ from siamese_index import BadInput, Damaged, Gallery, Missing, Tower, TowerFile
 from siamese_index.samples import sources
 from siamese_index.training import train
 from siamese_index.training.glyphs import draw
-from siamese_index.training.loop import Checkpoint, State, better, lowest, rate_at, refuse_collapsed
+from siamese_index.training.loop import Checkpoint, TrainingState, better, lowest, rate_at, refuse_collapsed
 from siamese_index.training.recipe import Fit
 
 pytestmark = pytest.mark.keras
@@ -90,7 +90,7 @@ def test_there_must_be_something_to_resume(world, tmp_path):
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     checkpoint = Checkpoint(tmp_path / "c.npz", "key")
-    checkpoint.save(State(steps=3, step=2, average=[np.ones(2)], best=[np.zeros(2)]), [np.arange(3), np.eye(2)])
+    checkpoint.save(TrainingState(steps=3, step=2, average=[np.ones(2)], best=[np.zeros(2)]), [np.arange(3), np.eye(2)])
     state, variables = checkpoint.load()
     assert (state.step, len(variables), state.average[0].tolist()) == (2, 2, [1, 1])
     whole = (tmp_path / "c.npz").read_bytes()

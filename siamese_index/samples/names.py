@@ -1,0 +1,44 @@
+"""Names of identities, and their tags: one way to write each."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from siamese_index.errors import BadInput
+
+NAME_LIMIT = 255
+Tags = Mapping[str, str] | None  # of identities: keys and values
+
+
+def clean_name(name: str, what: str = "name") -> str:
+    """Return the name as it is stored: NFC, without spaces around it. `what` it is, for errors.
+
+    Raises BadInput for an empty name, one of more than NAME_LIMIT characters, or one with line
+    breaks or other control characters.
+    """
+    if name.isascii() and name.isprintable() and 0 < len(name.strip()) == len(name) <= NAME_LIMIT:
+        return name  # most are: a million names take their time
+    cleaned = unicodedata.normalize("NFC", name).strip()
+    if not cleaned:
+        raise BadInput(f"The {what} is empty.", remedy=f"Give the {what}, or leave it out.")
+    if len(cleaned) > NAME_LIMIT:
+        raise BadInput(f"The {what} has {len(cleaned):,} characters.", f"At most {NAME_LIMIT} are kept.")
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in cleaned):
+        raise BadInput(f"The {what} {cleaned!r} contains line breaks or control characters.")
+    return cleaned
+
+
+def clean_tags(tags: Mapping[str, str | None] | None) -> tuple[tuple[str, Any], ...]:
+    """Return tags as they are stored, by key; a value of None takes a tag away.
+
+    Raises BadInput for a key or value that is empty or not text of one line, and for two of one key.
+    """
+    found = [
+        (clean_name(key, "tag"), None if value is None else clean_name(value, f"value of the tag {key!r}"))
+        for key, value in (tags or {}).items()
+    ]
+    if len(dict(found)) < len(found):
+        raise BadInput("A tag is given twice.", f"Found {', '.join(f'{k}={v}' for k, v in found)}.")
+    return tuple(sorted(found))
