@@ -7,6 +7,7 @@ import pytest
 
 from siamese_index import BadInput, Gallery, Missing, Tower, TowerFile, Unreadable
 from siamese_index.samples import images, sources
+from siamese_index.towers.card import Card, TowerInput, TrainingRecord
 from siamese_index.training import retrain, train
 from siamese_index.training.glyphs import draw, glyph
 from siamese_index.training.retrain import own_recipe
@@ -141,9 +142,10 @@ def test_a_gallery_that_cannot_train_is_told_what_is_missing(gallery, person):
 
 def test_a_card_names_neither_code_to_run_nor_weights_to_fetch():
     def card(**tower):
-        return {"training": {"recipe": {"name": "mine", "tower": tower}}}
+        recipe = {"name": "mine", "tower": tower} if tower else None
+        return Card(TowerInput((32, 32, 1)), 8, training=TrainingRecord(recipe=recipe))
 
-    assert own_recipe({}) is None and own_recipe({"training": {"recipe": "rm"}}) is None
+    assert own_recipe(card()) is None
     assert own_recipe(card(name="resnet", stages=[8]))["tower"] == {"name": "resnet", "stages": [8]}
     fetched = own_recipe(card(name="application:MobileNetV2", weights="imagenet"))
     assert fetched["tower"] == {"name": "application:MobileNetV2"}
@@ -151,7 +153,9 @@ def test_a_card_names_neither_code_to_run_nor_weights_to_fetch():
         own_recipe(card(name="os:system"))
 
 
-def test_searches_go_on_while_a_gallery_is_retrained(gallery, person, world):
+def test_searches_go_on_while_a_gallery_is_retrained(gallery, person, world, monkeypatch):
+    opened, open_ = [], Gallery.open
+    monkeypatch.setattr(Gallery, "open", classmethod(lambda cls, path: opened.append(path) or open_(path)))
     gallery.enroll_many([(f"person {n}", person(n, hand)) for n in range(10) for hand in range(3)])
     asked = []
 
@@ -162,7 +166,18 @@ def test_searches_go_on_while_a_gallery_is_retrained(gallery, person, world):
 
     retrain(gallery.path, report=ask, steps=20)
     assert asked and set(asked) == {"person 0"}
+    assert opened == [gallery.path]  # once by this process; the child opens it once more
     assert len(gallery.identities()) == 10 + len(asked)
+
+
+def test_the_process_that_waits_for_a_retraining_decodes_no_picture(gallery, person, monkeypatch):
+    """The child decodes each once and embeds it; what the active tower makes of it is stored."""
+    gallery.enroll_many([(f"person {n}", person(n, hand)) for n in range(10) for hand in range(3)])
+    decoded = []
+    monkeypatch.setattr("siamese_index.samples.framing.load", lambda *_: decoded.append(1))
+    monkeypatch.setattr("siamese_index.samples.images.decode", lambda *_: decoded.append(1))
+    result = retrain(gallery.path, steps=3)
+    assert decoded == [] and result.report["champion"]["searches"] == result.report["challenger"]["searches"] > 0
 
 
 def test_importing_training_is_light():
