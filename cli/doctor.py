@@ -56,11 +56,12 @@ def _audit(gallery: Place, as_json: bool) -> None:
         [asdict(finding) for finding in found.findings], as_json, ["kind", "what", "mend", "fnir_change", "fpir_change"]
     )
     if found.threshold is None:
-        note("There is no threshold yet, so nothing can be judged: sidx calibrate --strangers DATA")
+        note("There is no threshold yet, so nothing can be judged: sidx calibrate --strangers FOLDER")
         return
     kinds = Counter(finding.kind for finding in found.findings)
     note("; ".join(f"{count} {kind}" for kind, count in kinds.items()) or "Nothing stands out.")
     note(
         f"At the threshold {found.threshold:.4g}: FNIR {percent(found.fnir)} of {found.mated} mated searches,"
-        f" FPIR {percent(found.fpir)} of {found.strangers} strangers'. Changes are of these, if that one were mended."
+        f" FPIR {percent(found.fpir)} of {found.strangers} searches with strangers. Each change says how FNIR and FPIR"
+        " would move if this finding were corrected."
     )

@@ -12,7 +12,7 @@ from siamese_index import BadInput, Gallery, TowerFile, describe
 from siamese_index.enrollment import Conflicts
 from siamese_index.samples import sources
 
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, TagOption, pairs, tags
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, NewTagOption, Place, pairs, tags
 from .output import emit, note, progress
 
 EXAMPLE = "sidx enroll ada ada.png -g people.gallery"
@@ -26,7 +26,7 @@ def enroll(
     names: Annotated[
         Path | None, typer.Option(help="For an .npy in --from: whose each row is, a .csv with a column name.")
     ] = None,
-    tag: TagOption = None,
+    tag: NewTagOption = None,
     tower: Annotated[Path | None, typer.Option(help="Makes the gallery with this tower if there is none.")] = None,
     allow_conflict: Annotated[
         bool, typer.Option("--allow-conflict", help="Also what looks like another enrolled identity.")

@@ -38,7 +38,7 @@ def identify(
     threshold: ThresholdOption = None,
     tag: TagOption = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Also candidates on which the verdict does not depend.")
+        bool, typer.Option("--exact", help="Use exact search for all listed candidates (verdicts are exact always).")
     ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why, and draw it: probe, what drove the distance, the nearest two.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from siamese_index import BadInput, Gallery
+from siamese_index import BadInput, Gallery, describe
 
 from .options import DEFAULT_GALLERY, GalleryOption
 from .output import note
@@ -34,6 +34,7 @@ def init(
     with Gallery.create(
         gallery, tower, dimension=dimension, fpir=fpir, keep_pictures=keep_images, nodes=node or ()
     ) as made:
-        searches = made.threshold().evidence.searches
-    note(f"{gallery} is ready, with {searches} stranger searches from its tower.")
+        strangers = sum(made.calibrate()[0].strangers.values())
+    brings = f" Its tower brings {describe.counted(strangers, 'stranger')}; they count once somebody is enrolled."
+    note(f"{gallery} is ready.{brings if strangers else ''}")
     note(f"Next:  sidx enroll NAME PICTURE -g {gallery}")

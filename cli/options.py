@@ -29,7 +29,11 @@ GalleryOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, also at a terminal.")]
 TagOption = Annotated[
     list[str] | None,
-    typer.Option("--tag", help="KEY=VALUE; repeatable. Of identities.", metavar="KEY=VALUE"),
+    typer.Option("--tag", help="Search only identities with this tag; repeatable.", metavar="KEY=VALUE"),
+]
+NewTagOption = Annotated[
+    list[str] | None,
+    typer.Option("--tag", help="Give the enrolled identities this tag; repeatable.", metavar="KEY=VALUE"),
 ]
 FpirOption = Annotated[
     float | None, typer.Option("--fpir", help="Share of strangers that may be taken for somebody (0..1).")

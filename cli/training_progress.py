@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from siamese_index.describe import counted
+
 from .output import note
 
 
@@ -24,11 +26,11 @@ class TrainingProgress:
         elif said["stage"] == "data":
             self._passing("")
             note(
-                f"{said['identities']} identities with {said['samples']} samples to learn from;"
+                f"{counted(said['identities'], 'identity')} with {counted(said['samples'], 'sample')} to learn from;"
                 f" {said['held_out_identities']} with {said['held_out_samples']} held out."
             )
             if said["single"]:
-                note(f"{said['single']} identities have a single sample: they are learned by its variations.")
+                note(f"{counted(said['single'], 'identity')} with a single sample: learned by its variations.")
             for why in said["why"]:
                 note(why)
             for left_out in said["left_out"]:
@@ -40,9 +42,11 @@ class TrainingProgress:
         elif said["stage"] == "budget":
             note(f"The time allows {said['steps']} steps.")
         elif said["stage"] == "interrupted":
-            note("Interrupted: ending with the best so far. Once more ends at once.")
+            note("Interrupted: the best tower so far is kept. Press Ctrl-C again to stop at once.")
         elif said["stage"] == "export":
-            note(f"Ended by {said['ended']}; the best weights are of step {said['step']}. Exporting.")
+            ended = said["ended"][:1].upper() + said["ended"][1:]
+            done = "All steps done" if said["ended"] == "all steps" else ended
+            note(f"{done}. The best weights are of step {said['step']}. Exporting …")
         elif said["stage"] == "checkpoint":
             note(f"The training goes on without a checkpoint. {said['failed']}")
         elif said["stage"] == "report":

@@ -31,5 +31,5 @@ def verify(
         answer = opened.verify_as(a, name, fmr=fmr) if name is not None else opened.verify(a, b or a, fmr=fmr)
     facts(asdict(answer), as_json)
     if answer.threshold is None:
-        note("Too few comparisons between strangers to say what is alike: sidx calibrate --strangers DATA")
+        note("There are too few strangers to know what distance means the same: sidx calibrate --strangers FOLDER")
     raise typer.Exit(EXIT[answer.verdict])

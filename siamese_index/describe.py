@@ -10,13 +10,13 @@ from .thresholds.learning import Outlook, Threshold
 from .thresholds.planning import Capacity, Plan
 
 _WHOSE = {
-    "given": "searches by the strangers you gave",
-    "tower": "stranger searches",
-    "gallery": "searches by the gallery's own pictures, each among the others,",
-    "given + tower": "stranger searches",
-    "given + gallery": "searches by the strangers you gave and by the gallery's own pictures",
-    "tower + gallery": "searches by strangers and by the gallery's own pictures",
-    "given + tower + gallery": "searches by strangers and by the gallery's own pictures",
+    "given": "searches with the strangers that you gave",
+    "tower": "searches with strangers that the tower brings",
+    "gallery": "searches with the gallery's own pictures, each among the others",
+    "given + tower": "searches with strangers",
+    "given + gallery": "searches with your strangers and the gallery's own pictures",
+    "tower + gallery": "searches with strangers and the gallery's own pictures",
+    "given + tower + gallery": "searches with strangers and the gallery's own pictures",
 }
 _SET = "The threshold was set, not learned: nothing is known of its error rates."
 
@@ -24,6 +24,12 @@ _SET = "The threshold was set, not learned: nothing is known of its error rates.
 def percent(share: float | None) -> str:
     """Return a share as a percentage, a dash for none."""
     return "–" if share is None else f"{share * 100:.3g} %"
+
+
+def counted(count: int, what: str) -> str:
+    """Return a count with its noun: 1 stranger, 2 strangers, 3 identities."""
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count:,} {what if count == 1 else many}"
 
 
 def interval(ends: Sequence[float]) -> str:
@@ -35,31 +41,33 @@ def interval(ends: Sequence[float]) -> str:
 
 
 def evidence(found: Evidence) -> str:
-    """Say what a threshold rests on, in a sentence or two."""
+    """Say what a threshold rests on, and what to do next."""
     if found.source == "set":
         return _SET
     if not found.searches:
         return (
-            "No stranger has been searched for, so there is no threshold and nobody is named.\n"
-            f"Give strangers (sidx calibrate --strangers DATA; about {found.missing}), or --threshold."
+            "There is no threshold yet: no stranger has been searched for, so nobody is named.\n"
+            f"Give about {counted(found.missing, 'stranger')}: sidx calibrate --strangers FOLDER"
         )
-    counted = (
-        f"{found.false_alarms} of {found.searches} {_WHOSE[found.source]}"
-        f" (worth {found.effective:.0f} independent ones)"
-    )
-    if found.missing and found.false_alarms:
+    target, searched = percent(found.target_fpir), f"{_WHOSE[found.source]} ({_worth(found)})"
+    if found.missing and not found.false_alarms:
         return (
-            f"Threshold for an FPIR of {percent(found.target_fpir)} on average: {counted} match. It is stricter than"
-            f" the strangers say, who are less like those enrolled.\n{found.missing} independent strangers like"
-            " those who will ask are needed to promise it: sidx calibrate --strangers DATA"
+            f"None of {found.searches} {searched} matched, but they are too few: up to {percent(found.promise)} of"
+            f" strangers may be let in (target {target}, 95 % confidence).\n{_ADD.format(found.missing)}"
         )
     if found.missing:
         return (
-            f"Threshold just below the nearest stranger: {counted} match; that promises an FPIR of at most"
-            f" {percent(found.promise)} (95 %).\n{found.missing} more independent strangers are needed to promise"
-            f" {percent(found.target_fpir)}."
+            f"{found.false_alarms} of {found.searches} {searched} match, {target} on average as asked. The strangers"
+            f" are less like those enrolled and would set a looser threshold.\n{_ADD.format(found.missing)}"
         )
-    return f"Threshold for an FPIR of {percent(found.target_fpir)}: {counted} match."
+    return f"{found.false_alarms} of {found.searches} {searched} match; the target is {target} of strangers."
+
+
+_ADD = "To promise the target, add about {} strangers like those who will ask: sidx calibrate --strangers FOLDER"
+
+
+def _worth(found: Evidence) -> str:
+    return f"worth {found.effective:.0f} independent ones" if found.effective < found.searches else "all independent"
 
 
 def change(before: Outlook, after: Outlook) -> str:
@@ -83,12 +91,12 @@ def plan(planned: Plan) -> str:
 
 def capacity(result: Capacity) -> str:
     """Say how many identities a tower holds."""
+    limit, asked = percent(result.fnir_limit), f"At an FPIR of {percent(result.target_fpir)} this tower"
+    if not result.identities:
+        return f"{asked} misses more than {limit} of mated searches even with two enrolled."
     more = "at least " if result.at_least else ""
-    counted = {0: "not one identity", 1: "one identity"}.get(result.identities, f"{result.identities} identities")
-    return (
-        f"At an FPIR of {percent(result.target_fpir)} this tower holds {more}{counted}"
-        f" before {percent(result.fnir_limit)} of mated searches miss."
-        + (" More held-out identities would show more." if result.at_least else "")
+    return f"{asked} holds {more}{counted(result.identities, 'identity')} before {limit} of mated searches miss." + (
+        " More held-out identities would show more." if result.at_least else ""
     )
 
 
@@ -98,27 +106,26 @@ def capacity(result: Capacity) -> str:
 def decision(answer: Decision, learned: Threshold | None) -> tuple[str, ...]:
     """Return the reasons of an answer, a sentence each. `learned` None: the caller set the threshold."""
     if not answer.candidates:
-        return ("Nobody is enrolled, so nobody can be named.",)
+        return ("Nobody is enrolled yet: sidx enroll NAME PICTURE",)
     first, tau = answer.candidates[0], answer.threshold
-    said = [
-        f"The nearest of those enrolled is {first.identity!r}, {first.distance:.4f} away (0: the same, 2: opposite)."
-    ]
+    near = f"{first.identity!r}, at distance {first.distance:.4f}"
+    said = [f"The nearest enrolled identity is {near} (0: the same, 2: opposite)."]
     if answer.evidence.fusion != "best":
         said[0] += f" Distances to an identity's templates are fused by their {answer.evidence.fusion}."
     if tau is None:
-        said.append("There is no threshold: no stranger has been searched for, so nobody is named.")
+        said.append("There is no threshold yet: no stranger has been searched for, so nobody is named.")
         return tuple(said)
     side = "within" if first.distance <= tau else "beyond"
     said.append(f"That is {side} the threshold, {tau:.4f}.")
     said.append(_SET if learned is None else _promise(learned))
     if len(answer.candidates) > 1 and answer.margin is not None:
         second = answer.candidates[1]
-        said.append(f"The next is {second.identity!r}, {second.distance:.4f}: farther by {answer.margin:.4f}.")
+        said.append(f"The next is {second.identity!r}, at {second.distance:.4f}: {answer.margin:.4f} farther away.")
         if answer.evidence.margin:
             close = Rule(tau, answer.evidence.margin).is_ambiguous(first.distance, second.distance)
             said.append(
-                f"Two within the threshold and closer than {answer.evidence.margin:.4f} would be ambiguous;"
-                f" these {'cannot be told apart' if close else 'can be told apart'}."
+                f"Two identities within the threshold are ambiguous if their distances differ by less than"
+                f" {answer.evidence.margin:.4f}; these {'do' if close else 'do not'}."
             )
     if answer.expected_false_alarms is not None:
         said.append(f"A stranger would have about {answer.expected_false_alarms:.3g} enrolled identities this near.")
@@ -130,7 +137,7 @@ def decision(answer: Decision, learned: Threshold | None) -> tuple[str, ...]:
     verdicts = {
         "match": f"Verdict: match, {first.identity!r}.",
         "unknown": "Verdict: unknown, nobody who is enrolled.",
-        "ambiguous": "Verdict: ambiguous, it may be either. Ask for another picture.",
+        "ambiguous": "Verdict: ambiguous, it may be either. Take another picture.",
     }
     return (*said, verdicts[answer.verdict])
 
@@ -173,11 +180,15 @@ def compared(report: dict[str, Any]) -> str:
     """Say what a comparison of two towers (`comparison.compare`) rests on, and its verdict."""
     figures = report["challenger"]
     if not figures["searches"]:
-        return "No enrolled identity with two pictures was held out: the two cannot be compared."
-    return (
-        f"{figures['searches']} searches by {figures['identities']} identities that the candidate never saw"
-        f" ({report['champion_has_seen']} of them the active tower was trained on): {report['verdict']}."
-    )
+        return "No enrolled identity with two pictures was held out: the two towers cannot be compared."
+    said = f"Compared on {counted(figures['identities'], 'unseen identity')} ({figures['searches']} searches): "
+    said += {
+        "better": "the new tower is better.",
+        "worse": "the new tower is worse. The old tower stays.",
+        "no proof": "the difference is too small to be sure. The old tower stays.",
+    }[report["verdict"]]
+    seen = report["champion_has_seen"]
+    return said + (f" The old tower was trained on {seen} of them, which flatters it." if seen else "")
 
 
 def comparison(report: dict[str, Any]) -> list[dict[str, str]]:

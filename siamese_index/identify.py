@@ -104,7 +104,7 @@ def identify_vectors(session: Session, vectors: Any, question: Question, log: bo
         names = [f"row {i}" for i in range(len(rows))]
         found = _decided(session, row.sha256, names, rows, question, {"decode": 0.0, "embed": 0.0})
         row = session.active() if found is None else row
-    if log:
+    if log and _is_logging(session):
         _log(session, found, rows, [None] * len(rows))
     return found
 
@@ -132,7 +132,7 @@ def _answered(session: Session, batch: Sequence[_Probe | Refusal], question: Que
         found = _decided(session, embedder.id, [p.name for p in probes], vectors, question, ms)
         if found is None:
             session.forget_embedder()
-    if session.last and session.last.settings.log:
+    if _is_logging(session):
         _log(session, found, vectors, [embedder.kept(probe.data) for probe in probes])
     answers = iter(found)
     for one in batch:
@@ -205,11 +205,15 @@ def _decision(
     )
 
 
+def _is_logging(session: Session) -> bool:
+    return session.last is not None and session.last.settings.log
+
+
 def _log(session: Session, decided: Sequence[Decision], vectors: Vectors, pictures: Sequence[bytes | None]) -> None:
     """Log answers durably before they are given. An answer that cannot be logged is not given."""
-    if not decided or not (session.last and session.last.settings.log):
+    if not decided:
         return
-    keep, row = session.last.settings.keep_pictures, session.active()
+    keep, row = session.store.settings().keep_pictures, session.active()
     answers = [
         NewAnswer(
             revision=d.revision,

@@ -119,7 +119,7 @@ def _ones_of_two(
             names[b],
             round(distance, 4),
             f"{names[a]!r} and {names[b]!r} look like one: most samples of each are nearer to the other.",
-            f"If they are, enroll the pictures of {names[b]!r} as {names[a]!r} and remove {names[b]!r}.",
+            f"If they are: sidx identities remove {names[b]!r}, then enroll its pictures as {names[a]!r}.",
             None,
             None,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamese_index.errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
-from siamese_index.files import GALLERY_ID, alive, replacing, sweep
+from siamese_index.files import GALLERY_ID, alive, kind_of, replacing, sweep
 
 from .schema import VERSION, migrate
 
@@ -57,6 +57,11 @@ class SQLite:
         """Raises Missing, Damaged, or BadInput for one of a newer program, or an older one that cannot be written."""
         self.path = path
         self._mark = os.urandom(4).hex()  # of this connection's notes
+        if path.is_file() and kind_of(path) == "tower":
+            raise BadInput(
+                f"{path}: this is a tower file, not a gallery.",
+                remedy=f"Make a gallery: sidx init --tower {path} -g people.gallery",
+            )
         if not path.is_file():
             raise Missing(f"{path}: no such gallery.", remedy=f"Make one: sidx init -g {path} --tower faces.tower")
         sweep(path)

@@ -11,7 +11,7 @@ def test_the_words_follow_the_verdict(gallery, person, world):
     gallery.enroll_many([(f"p{n}", person(n, 0)) for n in range(6)])
     found = explain(gallery, person(2, 0))
     assert found.decision.verdict == "match"
-    assert "'p2', 0.0000 away" in found.words[0] and "within the threshold" in found.words[1]
+    assert "'p2', at distance 0.0000" in found.words[0] and "within the threshold" in found.words[1]
     assert found.words[-1] == "Verdict: match, 'p2'."
     assert "independent ones" in found.words[2]
     unknown = explain(gallery, sorted((world / "strangers").rglob("*.png"))[0], threshold=1e-6)
@@ -22,7 +22,7 @@ def test_the_words_follow_the_verdict(gallery, person, world):
 
 def test_without_anybody_there_is_nothing_to_draw(gallery, person):
     found = explain(gallery, person(0, 0))
-    assert (found.strip, found.words) == (None, ("Nobody is enrolled, so nobody can be named.",))
+    assert (found.strip, found.words) == (None, ("Nobody is enrolled yet: sidx enroll NAME PICTURE",))
 
 
 def test_the_strip_shows_probe_map_and_the_nearest_two(gallery, person):
