@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: test check coverage demo bench bench-training bench-decisions torture clean
+.PHONY: test check coverage docs demo bench bench-training bench-decisions torture clean
 
 test: check
 	$(BIN)/python -m pytest
@@ -23,6 +23,13 @@ coverage: .venv/installed
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage json --quiet -o coverage.json
 	$(BIN)/python -m tests.coverage_floor
+
+# The site, in docs/_build/html. Pages that are made from the program are written first.
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "Look at it:  docs/_build/html/index.html"
 
 demo: .venv/installed
 	rm -rf $(DEMO)

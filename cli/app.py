@@ -38,6 +38,7 @@ COMMANDS = (
     "identities",
     "samples",
     "index",
+    "settings",
     "doctor",
     "backup",
     "restore",

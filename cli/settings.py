@@ -1,0 +1,87 @@
+"""`sidx settings`: what a gallery was told, and which environment variables count: list, set."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from siamese_index import BadInput, Gallery
+
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
+from .output import emit, note
+
+commands = typer.Typer(help="Settings of a gallery and of the program: list, set.", no_args_is_help=True)
+
+# name: (what it is, how it is changed)
+OF_A_GALLERY = {
+    "fpir": ("share of strangers that may be taken for somebody", "sidx settings set fpir 0.01"),
+    "fusion": (
+        "how several pictures of an identity make one distance",
+        "sidx settings set fusion best|mean|best-two|auto",
+    ),
+    "log": ("whether answers are kept", "sidx settings set log on|off"),
+    "keep-images": ("whether pictures are kept", "when it is made: sidx init --no-keep-images"),
+}
+OF_THE_ENVIRONMENT = {
+    "SIDX_GALLERY": "the gallery when --gallery is not given; else ./main.gallery",
+    "KERAS_HOME": "where keras:NAME looks for data sets; else ~/.keras",
+    "ORT_DISABLE_TELEMETRY": "1 unless you set it: ONNX Runtime counts nothing",
+    "OPENBLAS_THREAD_TIMEOUT": "4 unless you set it: idle threads of numpy sleep at once",
+    "OPENCV_IO_MAX_IMAGE_PIXELS": "64000000 unless you set it: larger pictures are refused in any case",
+}
+
+
+@commands.command("list", epilog="Example:  sidx settings list -g people.gallery")
+def list_settings(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+    """List every setting with its value, where it lives, and how to change it."""
+    with Gallery.open(gallery) as opened, opened.reading() as state:
+        found = state.settings
+    values = {"fpir": found.target_fpir, "fusion": found.fusion, "log": found.log, "keep-images": found.keep_pictures}
+    rows: list[dict[str, Any]] = [
+        {"setting": name, "value": values[name], "where": str(gallery), "what": what, "change": how}
+        for name, (what, how) in OF_A_GALLERY.items()
+    ]
+    rows += [
+        {
+            "setting": name,
+            "value": os.environ.get(name),
+            "where": "environment",
+            "what": what,
+            "change": f"export {name}=…",
+        }
+        for name, what in OF_THE_ENVIRONMENT.items()
+    ]
+    emit(rows, as_json, ["setting", "value", "where", "what"])
+    note("Change one:  sidx settings set NAME VALUE")
+
+
+@commands.command("set", epilog="Example:  sidx settings set fpir 0.02 -g people.gallery")
+def set_setting(
+    name: Annotated[str, typer.Argument(help="fpir, fusion or log.")],
+    value: Annotated[str, typer.Argument(help="Its new value.")],
+    gallery: GalleryOption = DEFAULT_GALLERY,
+) -> None:
+    """Change a setting of a gallery."""
+    with Gallery.open(gallery) as opened:
+        if name == "fpir":
+            opened.calibrate(fpir=_share(value))
+        elif name == "fusion":
+            chosen: Any = value  # what it may be is checked where it is set
+            opened.calibrate(fusion=chosen)
+        elif name == "log":
+            if value not in ("on", "off"):
+                raise BadInput(f"log cannot be {value!r}.", "Expected on or off.")
+            opened.log(value == "on")
+        else:
+            settable = ", ".join(n for n, (_, how) in OF_A_GALLERY.items() if how.startswith("sidx"))
+            raise BadInput(f"{name!r} cannot be set here.", f"Expected {settable}.", "See: sidx settings list")
+    note(f"{name} of {gallery} is now {value}.")
+
+
+def _share(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise BadInput(f"fpir cannot be {value!r}.", "Expected a number between 0 and 1, such as 0.01.") from None

@@ -1,0 +1,116 @@
+"""README and docs: every console and Python block works as it stands and prints what the page says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import follow, matches, shown, steps
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where a reader works: with what the demo leaves, then what the README leaves."""
+    return tmp_path_factory.mktemp("reader")
+
+
+@pytest.mark.keras
+@pytest.mark.timeout(1800)
+def test_the_readme_can_be_followed_word_by_word(folder):
+    done = subprocess.run([Path(sys.executable).with_name("sidx"), "demo"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for heading in (
+        "1. Draw",
+        "2. Learn",
+        "3. Enroll",
+        "4. Identify",
+        "5. Enroll four more",
+        "6. Swap",
+        "Before and after",
+    ):
+        assert heading in done.stdout
+    assert follow(README, folder) == []
+    suggested = re.findall(r"^  (sidx .*)$", done.stderr, re.MULTILINE)  # what the demo says to try next
+    assert len(suggested) == 3
+    for command in suggested:
+        again = subprocess.run(
+            command, shell=True, cwd=folder, env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+        )
+        assert again.returncode in (0, 10), command
+    over = subprocess.run([Path(sys.executable).with_name("sidx"), "demo"], cwd=folder, capture_output=True)
+    assert over.returncode == 2  # not over a folder that is in use
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("page", [p for p in PAGES if steps(p.read_text())], ids=lambda p: p.stem)
+def test_a_page_can_be_followed_word_by_word(folder, page):
+    assert (folder / "glyphs.tower").exists(), "the README comes first"
+    assert follow(page, folder) == []
+
+
+def test_pages_made_from_the_program_are_up_to_date():
+    done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_links_lead_somewhere():
+    wrong = []
+    for page in [README, *PAGES]:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+            if "://" not in target and not (page.parent / target).exists():
+                wrong.append((page.name, target))
+    assert wrong == []
+
+
+def test_the_readme_is_read_in_five_minutes():
+    assert len(README.read_text().split()) <= 1000
+
+
+def test_every_exit_code_is_explained():
+    from siamese_index import errors
+
+    codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
+    told = set(map(int, re.findall(r"^\| (\d+) ", (ROOT / "docs" / "exit-codes.md").read_text(), re.MULTILINE)))
+    assert codes | {0, 1, 10, 11, 130} <= told
+
+
+def test_every_setting_and_variable_is_explained():
+    from siamese_index.cli.settings import OF_A_GALLERY, OF_THE_ENVIRONMENT
+
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert [name for name in (*OF_A_GALLERY, *OF_THE_ENVIRONMENT) if f"`{name}`" not in page] == []
+
+
+def test_terms_of_the_field_are_in_the_glossary():
+    page = (ROOT / "docs" / "glossary.md").read_text()
+    for term in ("FPIR", "FNIR", "FMR", "FNMR", "EER", "CMC", "DET", "rank-1", "stranger", "cohort", "tower", "recipe"):
+        assert f"| {term} |" in page, term
+
+
+# -- the comparison itself ---------------------------------------------------------------------------
+
+
+def test_what_is_written_over_is_not_seen():
+    assert shown("step 1\r\x1b[Kstep 2\r\x1b[K\r\ndone\r\n") == "\ndone".strip("\n")
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "same"),
+    [
+        ("a  b\n", "a b\n", True),
+        ("a b\n", "a c\n", False),
+        ("a …\n", "a 0.5\n", True),
+        ("0.… x\n", "0.123   x\n", True),
+        ("…\nlast\n", "one\ntwo\nlast\n", True),
+        ("first\n…\n", "first\n", True),
+        ("first\n", "first\nand more\n", False),
+    ],
+)
+def test_pages_are_compared_but_for_what_varies(expected, printed, same):
+    assert matches(expected, printed) is same
