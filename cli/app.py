@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -80,7 +81,7 @@ def register(wanted: str | None) -> None:
 
 def _refuse_empty(words: list[str]) -> None:
     """Raise BadInput for an empty argument: as a path it would be the working folder."""
-    empty = next((word for word in words if not word.strip() or (word[:2] == "--" and word.endswith("="))), None)
+    empty = next((word for word in words if not word.strip() or re.fullmatch(r"--[\w-]+=\s*", word)), None)
     if empty is not None:
         what = f"{empty[:-1]} has an empty value." if empty.strip() else "One of the arguments is empty."
         raise BadInput(what, "Most often a variable in a script is not set.", "Give it a value, or leave it out.")

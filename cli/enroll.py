@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,13 +12,14 @@ import typer
 
 from siamese_index import BadInput, Gallery, TowerFile, describe
 from siamese_index.enrollment import Conflicts
+from siamese_index.files import drop_cache
 from siamese_index.samples import sources
 
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, NewTagOption, Place, pairs, tags
 from .output import emit, note, progress
 
 EXAMPLE = "sidx enroll ada ada.png -g people.gallery"
-LISTED = 1000  # samples that a person may want to read about
+LISTED = 24  # samples that a person may want to read about; of more only those that were refused
 
 
 def enroll(
@@ -45,18 +48,13 @@ def enroll(
     """Enroll an identity: NAME and its pictures, or everything in --from DATA."""
     if (data is None) == (name is None) or (name is not None and not pictures):
         raise BadInput("Enroll needs NAME and pictures, or --from DATA.", remedy="See: sidx enroll --help")
-    if tower is not None and isinstance(gallery, Path) and not gallery.exists():
-        Gallery.create(gallery, tower).close()
-        note(f"Made {gallery}.")
-    elif tower is not None:
-        _refuse_other_tower(gallery, tower)
     least, told = _floor(floor), tags(tag)
     by_hand: Conflicts = "allow" if allow_conflict else "refuse"
     in_bulk: Conflicts = "allow" if allow_conflict else "refuse when sure"
     if data is None and (dask is not None or names is not None):
         option = "--dask" if dask is not None else "--names"
         raise BadInput(f"{option} is for many at once.", "It needs --from DATA.")
-    with Gallery.open(gallery) as opened:
+    with _opened(gallery, tower, dry_run) as opened:
         before = opened.outlook()
         if name is not None:
             done = opened.enroll(
@@ -73,8 +71,8 @@ def enroll(
     rows: list[dict[str, Any]] = [{"identity": n, "sample": s, "result": verb} for n, s in done.enrolled]
     rows += [{"identity": n, "sample": s, "result": "already enrolled"} for n, s in done.already]
     rows += [{"identity": None, "sample": r.source, "result": str(r.error).replace("\n", " ")} for r in done.refused]
-    if len(rows) <= LISTED or as_json or not sys.stdout.isatty():
-        emit(rows, as_json)
+    shown = rows if len(rows) <= LISTED or as_json or not sys.stdout.isatty() else rows[len(rows) - len(done.refused) :]
+    emit(shown, as_json)
     note(
         f"{len(done.enrolled)} {verb}, {len(done.already)} were already, {len(done.refused)} refused;"
         f" {gallery} {'would hold' if dry_run else 'holds'} {after.identities} identities."
@@ -84,13 +82,35 @@ def enroll(
         note(changed)
     if done.refused:
         raise typer.Exit(3)
-    note("Nothing was kept." if dry_run else f"Next:  sidx identify PICTURE -g {gallery}")
+    note("Nothing was kept." if dry_run else f"Next:  sidx identify PROBE -g {gallery}")
 
 
-def _refuse_other_tower(gallery: Place, tower: Path) -> None:
+@contextlib.contextmanager
+def _opened(gallery: Place, tower: Path | None, dry_run: bool) -> Iterator[Gallery]:
+    """Open the gallery, or make it with the tower when there is none; a new one goes if nobody gets into it."""
+    if tower is None or not isinstance(gallery, Path) or gallery.exists():
+        with Gallery.open(gallery) as opened:
+            if tower is not None:
+                _refuse_other_tower(gallery, opened, tower)
+            yield opened
+        return
+    kept = False
+    try:
+        with Gallery.create(gallery, tower) as made:
+            yield made
+            kept = bool(made.identities()) and not dry_run
+    finally:
+        if kept:
+            note(f"Made {gallery}.")
+        else:
+            drop_cache(gallery)
+            for part in (gallery, *(gallery.with_name(f"{gallery.name}{end}") for end in (".lock", "-journal"))):
+                part.unlink(missing_ok=True)
+
+
+def _refuse_other_tower(gallery: Place, opened: Gallery, tower: Path) -> None:
     """Raise BadInput when the gallery that is there has another tower than the one asked for."""
-    with Gallery.open(gallery) as opened:
-        active, asked = opened.tower_record()[0].sha256, TowerFile.read(tower).id
+    active, asked = opened.tower_record()[0].sha256, TowerFile.read(tower).id
     if asked != active:
         raise BadInput(
             f"{gallery} is there already, with the tower {active[:12]}, not {tower} ({asked[:12]}).",

@@ -76,14 +76,14 @@ def _samples(probe: str) -> list[Path | bytes]:
 def _explain(gallery: Place, pictures: list[Path | bytes], asked: dict[str, Any], as_json: bool) -> None:
     """Say why one probe is answered as it is; the picture goes beside where the command is run."""
     from siamese_index.analysis.explain import explain
-    from siamese_index.files import refuse_to_replace, replace_file
+    from siamese_index.files import refuse_to_replace, replace_file, signed
     from siamese_index.samples import images
 
     if len(pictures) != 1:
         raise BadInput(f"--explain takes one picture, not {len(pictures)}.")
     picture = pictures[0]
     out = Path(f"{picture.stem if isinstance(picture, Path) else 'probe'}.explained.png")
-    refuse_to_replace(out, "PNG picture")
+    refuse_to_replace(out, "explanation")
     with Gallery.open(gallery) as opened:
         found = explain(opened, picture, **asked)
     row = found.decision.to_dict() | {"explanation": list(found.words)}
@@ -93,7 +93,7 @@ def _explain(gallery: Place, pictures: list[Path | bytes], asked: dict[str, Any]
         for line in found.words:
             typer.echo(line)
     if found.strip is not None:
-        replace_file(out, images.encode(found.strip), "PNG picture")
+        replace_file(out, signed(images.encode(found.strip)), "explanation")
         note(f"Look at it:  {out}")
     raise typer.Exit(EXIT[found.decision.verdict])
 

@@ -31,6 +31,8 @@ def init(
             "A gallery needs --tower FILE (or --dimension N for vectors from elsewhere).",
             remedy="Make a tower: sidx train DATA -o faces.tower",
         )
+    if dimension is not None and not keep_images:
+        raise BadInput("A gallery of vectors keeps no pictures anyway.", remedy="Leave --no-keep-images out.")
     with Gallery.create(
         gallery, tower, dimension=dimension, fpir=fpir, keep_pictures=keep_images, nodes=node or ()
     ) as made:

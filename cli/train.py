@@ -36,8 +36,9 @@ def train(
     dimension: Annotated[int | None, typer.Option(help="Length of the vectors.", min=2, max=4096)] = None,
     holdout: Annotated[float, typer.Option(help="Share of identities to measure with, unseen.", min=0, max=0.9)] = 0.2,
     fpir: Annotated[
-        float, typer.Option(help="The share of strangers at which misses are counted.", min=0.0001, max=0.5)
-    ] = 0.01,
+        float | None,
+        typer.Option(help="The share of strangers at which misses are counted; default: 0.01.", min=0.0001, max=0.5),
+    ] = None,
     steps: StepsOption = None,
     time_budget: Annotated[str | None, typer.Option(help="As many steps as fit into it: 90s, 20m, 1.5h.")] = None,
     seed: SeedOption = 0,
@@ -58,6 +59,12 @@ def train(
 
     if not out.parent.is_dir():
         raise BadInput(f"{out}: there is no folder {out.parent}.", remedy="Make it first.")
+    if not holdout and (fpir is not None or no_cohort):
+        raise BadInput(
+            "Without held-out identities nothing is measured and nobody is kept as a stranger.",
+            "--fpir and --no-cohort mean nothing with --holdout 0.",
+            "Leave them out.",
+        )
     budget = None if time_budget is None else _seconds(time_budget)
     look(data, recipe, size)  # what is wrong with the data or the recipe is said before Keras starts
     made = train_tower(
@@ -68,7 +75,7 @@ def train(
         size=size,
         dimension=dimension,
         holdout=holdout,
-        fpir=fpir,
+        fpir=0.01 if fpir is None else fpir,
         steps=steps,
         time_budget=budget,
         seed=seed,

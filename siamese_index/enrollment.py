@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +62,17 @@ class Terms:
     @classmethod
     def of(cls, given: VectorTerms, strict: bool = False) -> Terms:
         """Return the terms with these options; conflicts are refused when sure."""
-        conflicts: Conflicts = given.get("conflicts", "refuse when sure")
-        return cls(conflicts, tags=clean_tags(given.get("tags")), strict=strict)
+        unknown = sorted(set(given) - set(VectorTerms.__annotations__))
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
+        options: dict[str, Any] = {"conflicts": "refuse when sure", **given, "tags": clean_tags(given.get("tags"))}
+        return cls(**options, strict=strict)
+
+    def __post_init__(self) -> None:
+        if self.conflicts not in get_args(Conflicts):
+            raise BadInput(f"conflicts cannot be {self.conflicts!r}.", f"Expected {', '.join(get_args(Conflicts))}.")
+        if not all(math.isfinite(least) for least in self.floor.values()):
+            raise BadInput("A floor of quality is not a number.", f"Found {dict(self.floor)}.")
 
 
 @dataclass(slots=True)
@@ -123,10 +133,11 @@ def enroll(
             raise BadInput("Vectors have no quality to be measured.", remedy="Leave the floor out.")
         readings = skip_known(read(chunk, embedder), session.store)
         arrivals = embedded(readings, embed or local(embedder), terms.floor)
+        counted = len(total.already)
         samples, vectors = _collected(arrivals, embedder, total, terms.strict, progress)
         if not session.store.settings().keep_pictures:
             samples = [sample._replace(kept=None) for sample in samples]
-        _in_one_transaction(session, row, samples, vectors, total, terms)
+        _in_one_transaction(session, row, samples, vectors, total, terms, counted)
         if not (chunk := list(itertools.islice(waiting, size))):
             return total
 
@@ -175,7 +186,7 @@ def enroll_vectors(
             NewSample(name, hashlib.sha256(vector).digest(), f"row {number}", None)
             for number, (name, vector) in enumerate(zip(names[part], rows, strict=True), part.start)
         ]
-        _in_one_transaction(session, row, samples, rows, total, terms)
+        _in_one_transaction(session, row, samples, rows, total, terms, len(total.already))
         if progress:
             progress(len(rows))
     return total
@@ -263,8 +274,15 @@ def _collected(
 
 
 def _in_one_transaction(
-    session: Session, row: TowerRow, samples: Sequence[NewSample], vectors: Vectors, total: Enrollment, terms: Terms
+    session: Session,
+    row: TowerRow,
+    samples: Sequence[NewSample],
+    vectors: Vectors,
+    total: Enrollment,
+    terms: Terms,
+    counted: int,
 ) -> None:
+    """Write what is new. Who is in `total.already` from `counted` on gets the tags, too."""
     with contextlib.suppress(_TakenBack), session.changing("enroll", row.id) as change:
         fresh = list(_new(change, samples, total, terms.strict))
         if fresh and _may_reject_conflicts(change.state.threshold(None), terms.conflicts):
@@ -272,6 +290,11 @@ def _in_one_transaction(
         if fresh:
             _write(change, samples, vectors, fresh, terms)
             total.enrolled += [(samples[i].name, samples[i].source) for i in fresh]
+        known = {name for name, _ in total.already[counted:]}
+        if terms.tags and known:
+            if not fresh:
+                change.record(samples=0)
+            change.store.tag(sorted(change.store.identities_named(known).values()), terms.tags)
         total.revision = change.store.revision()[0]
         if terms.dry_run:
             total.outlook = session.state().outlook()
@@ -371,7 +394,7 @@ def _conflict(source: str, name: str, who: str, other: float, mine: float, rule:
 def _taken(source: str, name: str, holder: str) -> Refusal:
     error = BadInput(
         f"{source}: already enrolled as {holder!r}, not {name!r}.",
-        "The same picture cannot be two identities.",
-        f"Rename or remove {holder!r}, or leave this picture out.",
+        "The same sample cannot be two identities.",
+        f"Rename or remove {holder!r}, or leave this sample out.",
     )
     return Refusal(source, error)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -13,14 +14,16 @@ from typing import Literal
 from .errors import BadInput, Missing
 
 _LEFTOVER = re.compile(r"\..+\.(\d+)\.partial")
-Kind = Literal["gallery", "tower", "report", "PNG picture"]
+Kind = Literal["gallery", "tower", "report", "explanation"]
+_OF_A_GALLERY = ("-journal", "-wal", "-shm", ".lock", ".cache")  # endings of what lies beside one
 GENERATOR = '<meta name="generator" content="siamese-index">'  # in every report
+SOFTWARE = b"Software\0siamese-index"  # a text in every picture of an explanation
 GALLERY_ID = 0x53494458  # "SIDX", the application id of the SQLite file
 
 
 def path_of(text: str | Path) -> Path:
     """Return the path in `text`. Raises BadInput for an empty one, which would name the working folder."""
-    if text == "":
+    if isinstance(text, str) and not text.strip():
         raise BadInput("The path is empty.", "Most often a variable in a script is not set.", "Give a path; . is here.")
     return Path(text)
 
@@ -33,8 +36,8 @@ def kind_of(path: Path) -> str:
         return ""
     if head[:16] == b"SQLite format 3\0" and head[68:72] == GALLERY_ID.to_bytes(4, "big"):
         return "gallery"
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
-        return "PNG picture"
+    if head[:8] == b"\x89PNG\r\n\x1a\n" and SOFTWARE in head:
+        return "explanation"
     if GENERATOR.encode() in head:
         return "report"
     if head[:4] == b"PK\x03\x04" and head[30:39] == b"card.json":
@@ -42,9 +45,20 @@ def kind_of(path: Path) -> str:
     return "file of another kind"
 
 
+def signed(png: bytes) -> bytes:
+    """Return a PNG with our name as its software (a tEXt chunk after its header): it may be replaced by another."""
+    chunk = b"tEXt" + SOFTWARE
+    whole = (len(SOFTWARE)).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    return png[:33] + whole + png[33:]
+
+
 def refuse_to_replace(path: Path, kind: Kind) -> None:
     """Raise BadInput if an output of this kind would replace something else, or a folder or device."""
     try:
+        for ending in _OF_A_GALLERY if path.name else ():
+            base = path.with_name(path.name.removesuffix(ending))
+            if base != path and base.is_file() and kind_of(base) == "gallery":
+                raise BadInput(f"{path}: this name belongs to the gallery {base}.", remedy="Choose another name.")
         if not path.exists() and not path.is_symlink():
             return
         if not path.is_file():

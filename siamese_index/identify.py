@@ -303,6 +303,7 @@ def all_distances_to(session: Session, vectors: Vectors) -> tuple[list[str], NDA
     """Return the enrolled names, and the fused distance of each vector (n, dimension) to each: float32 (n, N)."""
     with session.reading() as state:
         row = state.active
+        vectors = unit(vectors, row.dimension) if len(vectors) else vectors
         _, identities, templates = state.store.templates.after(row.id, row.dimension, 0)
         names, fusion = state.store.identity_names(), state.settings.fusion
     order = np.argsort(identities, kind="stable")
@@ -318,6 +319,7 @@ def nearest_sample(session: Session, vector: NDArray[np.float32], name: str) -> 
     """Return the id of the identity's sample that is nearest to a vector (dimension,). Raises Missing."""
     with session.reading() as state:
         row = state.active
+        vector = unit(vector, row.dimension)[0]
         ids, templates = state.store.templates.of(row.id, row.dimension, state.store.known(name))
         nearest = int(ids[distances(templates, vector).argmin()])
         return state.store.templates.owners([nearest])[nearest][1]

@@ -57,6 +57,8 @@ def add_tower(session: Session, tower: TowerFile | str | Path, report: dict[str,
     """Store a tower as an inactive candidate, with the figures it was judged by; return its id."""
     content = _served(tower)
     with session.changing("add tower") as change:
+        if not change.state.active.has_network:
+            raise BadInput(f"{session.store.path}: this gallery holds vectors; no tower can embed what they were of.")
         if all(row.sha256 != content.id for row in change.store.towers.all()):
             insert_tower(change.store, change.record(tower=content.id), content, report)
     return content.id

@@ -241,5 +241,5 @@ class Session:
 def share(value: float) -> float:
     """Return `value` if it lies strictly between 0 and 1. Raises BadInput."""
     if not 0 < value < 1:
-        raise BadInput(f"{value} is not a share of strangers.", "Expected a number between 0 and 1, such as 0.01.")
+        raise BadInput(f"{value} is not a share.", "Expected a number between 0 and 1, such as 0.01.")
     return float(value)

@@ -28,7 +28,10 @@ def with_lengths(
     vectors: Any, dimension: int | None = None, first: int = 0
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Return `vectors` as an array (n, d), and the length of each (n,). Raises BadInput as `unit` does."""
-    array = np.asarray(vectors)
+    try:
+        array = np.asarray(vectors)
+    except ValueError as error:  # rows of different lengths
+        raise BadInput("These are not vectors.", f"{error}.", "Expected numbers of shape (n, dimension).") from None
     if array.ndim == 1:
         array = array[None]
     if array.ndim != 2 or array.dtype.kind not in "fiu" or array.shape[1] == 0:
@@ -65,14 +68,14 @@ def distances(a: Vectors, b: Vectors) -> NDArray[np.float64]:
 
 
 def pack(vector: Any) -> bytes:
-    """Return one vector (d,) as the bytes of an .npy file of float32: a sample like a picture file."""
+    """Return one vector (d,) as the bytes of an .npy file, as precise as it is: a sample like a picture file."""
     buffer = io.BytesIO()
-    np.save(buffer, np.asarray(vector, np.float32), allow_pickle=False)
+    np.save(buffer, np.asarray(vector), allow_pickle=False)
     return buffer.getvalue()
 
 
-def unpack(data: bytes) -> NDArray[np.float32]:
-    """Return the vector in the bytes of an .npy file of shape (d,) or (1, d). Raises Unreadable for anything else."""
+def unpack(data: bytes) -> NDArray[Any]:
+    """Return the vector (d,) of finite numbers in an .npy file of shape (d,) or (1, d). Raises Unreadable."""
     try:
         if data[:6] != b"\x93NUMPY":
             raise ValueError("it does not begin as one")
@@ -82,11 +85,11 @@ def unpack(data: bytes) -> NDArray[np.float32]:
         shape, _, dtype = header(file)
         # From the header, before memory is taken for what it says.
         row = shape[1:] if len(shape) == 2 and shape[0] == 1 else shape
-        if len(row) != 1 or dtype.kind != "f" or row[0] * dtype.itemsize != len(data) - file.tell():
+        if len(row) != 1 or dtype.kind not in "fiu" or row[0] * dtype.itemsize != len(data) - file.tell():
             raise ValueError(f"it holds shape {shape} of {dtype}")
-        vector = np.frombuffer(data, dtype, offset=file.tell()).astype(np.float32)
+        vector: NDArray[Any] = np.frombuffer(data, dtype, offset=file.tell())
     except (ValueError, TypeError, EOFError) as error:
-        raise Unreadable("This is not a vector.", f"{error}.", "Expected an .npy of floats, shape (d,).") from None
+        raise Unreadable("This is not a vector.", f"{error}.", "Expected an .npy of numbers, shape (d,).") from None
     if not np.isfinite(vector).all():
         raise Unreadable("The vector contains NaN or infinity.", remedy="Leave it out.")
     return vector

@@ -135,7 +135,7 @@ class Data:
         data = images.read(self.items[position][1])
         if len(self.shape) == 3:
             return data, framing.load(data, self.shape[0], self.shape[1], self.shape[2], self.frame)
-        vector = unpack(data)
+        vector = unpack(data).astype(np.float32)
         if vector.shape != self.shape:
             raise Unreadable(f"The vector has {len(vector)} numbers.", f"The others have {self.shape[0]}.")
         return data, vector

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from siamese_index import Missing, TowerFile
+from siamese_index import BadInput, Missing, TowerFile
 from siamese_index.files import path_of, refuse_to_replace
 
 from .data import source
@@ -32,9 +33,11 @@ def train(
     returned, and its card's training `ended` is "interrupted"; a second one is raised. Raises BadInput,
     Unreadable, Missing, or NotInstalled without Keras.
     """
-    folder = None if out is None else path_of(out).with_suffix(".training")
-    if out is not None and folder is not None:
-        refuse_to_replace(Path(out), "tower")  # before anything is learned
+    if out is not None:
+        refuse_to_replace(path_of(out), "tower")  # before anything is learned
+    folder = None if out is None else Path(out).with_suffix(".training")
+    if folder is not None:
+        _refuse_other_folder(folder)
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -44,6 +47,23 @@ def train(
         made.write(out)
         (folder / CHECKPOINT).unlink(missing_ok=True)  # only now it is not needed any more
     return made
+
+
+def _refuse_other_folder(folder: Path) -> None:
+    """Raise BadInput for a folder in which a training would write over files that no training left there."""
+    if not folder.is_dir() or not any(folder.iterdir()) or (folder / CHECKPOINT).exists():
+        return
+    try:
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        ours = isinstance(card, dict) and "tower" in card and "input" in card
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise BadInput(
+            f"{folder}: there is a folder with other files.",
+            "A training leaves its card, log and report there.",
+            "Choose another name for the tower.",
+        )
 
 
 def look(data: str | Path, recipe: str | None = None, size: int | None = None) -> None:

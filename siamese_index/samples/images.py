@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput, Missing, SiameseIndexError, Unreadable
+from siamese_index.files import path_of
 
 MAX_PIXELS = 64_000_000  # a 64-megapixel photograph; beyond it a header is more likely a bomb
 MIN_SIDE = 8
@@ -40,6 +41,7 @@ def read(picture: Picture) -> bytes:
     """Return the bytes of a picture file. Raises Missing, or Unreadable when it is empty."""
     if isinstance(picture, bytes):
         return picture
+    path_of(picture)
     try:
         with open(picture, "rb", buffering=0) as file:  # noqa: PTH123  # half the time of Path.read_bytes
             data = file.read()
@@ -53,8 +55,9 @@ def read(picture: Picture) -> bytes:
 
 
 def listing(folder: Path) -> list[Path]:
-    """Return all picture files below `folder`, sorted. Raises BadInput when there are none."""
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    """Return all picture files below `folder`, sorted; files of vectors where there is none. Raises BadInput."""
+    files = [p for p in folder.rglob("*") if p.suffix.lower() in (*SUFFIXES, ".npy") and p.is_file()]
+    found = sorted(p for p in files if p.suffix.lower() in SUFFIXES) or sorted(files)
     if not found:
         raise BadInput(f"{folder}: no pictures in this folder.", f"Looked for {_FORMATS} by file ending.")
     return found

@@ -18,6 +18,8 @@ def clean_name(name: str, what: str = "name") -> str:
     Raises BadInput for an empty name, one of more than NAME_LIMIT characters, or one with line
     breaks or other control characters.
     """
+    if not isinstance(name, str):
+        raise BadInput(f"The {what} is not text: {str(name)[:60]}.", "Expected a string.")
     if name.isascii() and name.isprintable() and 0 < len(name.strip()) == len(name) <= NAME_LIMIT:
         return name  # most are: a million names take their time
     cleaned = unicodedata.normalize("NFC", name).strip()

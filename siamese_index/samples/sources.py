@@ -8,7 +8,7 @@ import io
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -16,7 +16,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import BadInput, Missing, Unreadable
+from siamese_index.errors import BadInput, Missing, SiameseIndexError, Unreadable
 from siamese_index.files import path_of
 from siamese_index.samples.images import NamedSample
 from siamese_index.vectors import pack
@@ -155,12 +155,34 @@ def pairs(path: str | Path) -> Pairs:
 def samples(paths: Iterable[str | Path]) -> list[Path | bytes]:
     """Return the files among `paths`, all pictures below the folders, and the rows of .npy and .npz as vectors."""
     found: list[Path | bytes] = []
-    for path in map(path_of, paths):
+    given = [path_of(path) for path in paths]
+    for path in given:
         if path.suffix.lower() in (".npy", ".npz") and path.is_file():
-            found += _each_row(vectors(path)[1], str(path))
+            found += _rows_of(path)
+        elif path.is_dir():
+            try:
+                for file in images.listing(path):
+                    found += _rows_of(file) if file.suffix.lower() == ".npy" else [file]
+            except BadInput:
+                if len(given) == 1:
+                    raise
+                found.append(path)  # among several, one that holds nothing is told like one that cannot be read
         else:
-            found += images.listing(path) if path.is_dir() else [path]
+            found.append(path)
     return found
+
+
+def _rows_of(path: Path) -> list[Path | bytes]:
+    """Return the rows of a file of vectors, or the file itself if it holds none: whoever reads it says why."""
+    try:
+        array = vectors(path)[1]
+    except SiameseIndexError:
+        return [path]
+    return _each_row(array, str(path)) if _are_rows(array) else [path]
+
+
+def _are_rows(array: NDArray[np.generic]) -> bool:
+    return array.dtype.kind in "fiu" and array.ndim in (1, 2) and array.size > 0
 
 
 def piped(data: bytes) -> list[Path | bytes]:
@@ -171,7 +193,8 @@ def piped(data: bytes) -> list[Path | bytes]:
     if data[:6] != b"\x93NUMPY":
         return [NamedSample(data, name)]
     try:
-        return _each_row(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False), name)
+        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        return _each_row(array, name) if _are_rows(array) else [NamedSample(data, name)]
     except (ValueError, EOFError, MemoryError) as error:
         raise Unreadable(f"{name}: this is not an .npy of numbers.", str(error)) from None
 
@@ -214,7 +237,7 @@ def _names(path: Path) -> list[str]:
             column = next((c for c in ("name", "label") if c in (rows.fieldnames or ())), None)
             if column is None:
                 raise BadInput(
-                    f"{path}: has no column name.", f"SearchResult {', '.join(rows.fieldnames or ()) or 'nothing'}."
+                    f"{path}: has no column name.", f"Found {', '.join(rows.fieldnames or ()) or 'nothing'}."
                 )
             return [row[column] or "" for row in rows]
     except OSError as error:
@@ -225,10 +248,12 @@ def _names(path: Path) -> list[str]:
 
 def _folder(folder: Path) -> Items:
     # Text, not Path objects: a million of those take a gigabyte.
-    names, files = [], []
-    for name, file in _walk(str(folder), ""):
-        names.append(name)
-        files.append(file)
+    names: list[str] = []
+    files: list[str] = []
+    for suffixes in (images.SUFFIXES, {".npy"}):  # vectors where there is not a single picture
+        for name, file in () if files else _walk(str(folder), "", suffixes):
+            names.append(name)
+            files.append(file)
     if not files:
         images.listing(folder)  # raises when there is not a single picture
         raise BadInput(
@@ -237,14 +262,14 @@ def _folder(folder: Path) -> Items:
     return Items(names, lambda i: folder / names[i] / files[i])
 
 
-def _walk(folder: str, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (identity, file name) of all pictures below `folder`, sorted."""
+def _walk(folder: str, name: str, suffixes: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield (identity, file name) of all files below `folder` that end so, sorted."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):  # a link could lead in a circle
-            yield from _walk(entry.path, f"{name}/{entry.name}" if name else entry.name)
-        elif name and os.path.splitext(entry.name)[1].lower() in images.SUFFIXES and entry.is_file():  # noqa: PTH122
+            yield from _walk(entry.path, f"{name}/{entry.name}" if name else entry.name, suffixes)
+        elif name and os.path.splitext(entry.name)[1].lower() in suffixes and entry.is_file():  # noqa: PTH122
             yield name, entry.name
 
 
@@ -270,7 +295,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
             if missing:
                 raise BadInput(
                     f"{path}: no column {missing[0]!r}.",
-                    f"SearchResult: {', '.join(found) or 'none'}.",
+                    f"Found: {', '.join(found) or 'none'}.",
                     f"The first line names them: {','.join(columns)}",
                 )
             for number, row in enumerate(rows, 2):
@@ -325,7 +350,7 @@ def _arrays(path: Path) -> Items:
             keys = next((k for k in _KEYS if set(k) <= set(arrays)), None)
             if keys is None:
                 raise BadInput(
-                    f"{path}: no samples with labels.", f"SearchResult {', '.join(arrays)}; expected x_train, y_train."
+                    f"{path}: no samples with labels.", f"Found {', '.join(arrays)}; expected x_train, y_train."
                 )
             x, y = (arrays[key] for key in keys)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:

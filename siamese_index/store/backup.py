@@ -71,6 +71,8 @@ def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
         if not target.exists():
             file.backup(target)
             return None
+        if target.samefile(source):
+            raise BadInput(f"{source} is the gallery itself.", remedy="Give a file that backup made.")
         if not replace:
             raise BadInput(f"{place}: exists already.", remedy="Add --replace; its present content is put beside it.")
         gallery = SQLite(target)

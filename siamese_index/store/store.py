@@ -6,7 +6,6 @@ Reads see one committed state; writes are one transaction and one event each, ac
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from itertools import count, repeat
 from operator import methodcaller
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import Missing
+from siamese_index.samples.names import clean_name
 from siamese_index.vectors import Vectors
 
 from . import columns
@@ -94,7 +94,7 @@ class Store:
 
     def known(self, name: str) -> int:
         """Return the id of an enrolled identity. Raises Missing."""
-        identity = self.identity(unicodedata.normalize("NFC", name))
+        identity = self.identity(clean_name(name))
         if identity is None:
             raise Missing(f"{name!r} is not enrolled in {self.path}.", remedy="See who is: sidx identities list")
         return identity

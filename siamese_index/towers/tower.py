@@ -74,7 +74,10 @@ class Tower:
         if not self.takes_numbers:
             height, width, channels = self.shape
             return framing.load(sample, height, width, channels, self.frame)
-        vector = unpack(sample)
+        with np.errstate(over="ignore"):
+            vector = unpack(sample).astype(np.float32)
+        if not np.isfinite(vector).all():
+            raise Unreadable("The vector has numbers beyond float32.", remedy="Scale it, or leave it out.")
         if vector.shape != self.shape:
             raise Unreadable(f"The vector has {len(vector)} numbers; this tower takes {self.shape[0]}.")
         return vector

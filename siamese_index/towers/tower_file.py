@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from siamese_index.errors import BadInput, Damaged, Missing
-from siamese_index.files import replace_file
+from siamese_index.files import path_of, replace_file
 from siamese_index.vectors import Vectors, unit
 
 from .card import FORMAT, Card
@@ -67,6 +67,7 @@ class TowerFile:
     @classmethod
     def read(cls, path: str | Path) -> TowerFile:
         """Read a tower file. Raises Missing, or Damaged for anything that is not a tower."""
+        path_of(path)
         try:
             with zipfile.ZipFile(path) as archive:
                 members = {info.filename: info for info in archive.infolist()}

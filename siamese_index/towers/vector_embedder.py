@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_index.errors import BadInput, Unreadable
 from siamese_index.vectors import Vectors, unit, unpack
 
 
@@ -23,7 +24,7 @@ class VectorEmbedder:
         self.id, self.dimension, self.shape = tower_id, dimension, (dimension,)
 
     def digest(self, sample: bytes) -> bytes:
-        """Return what tells samples apart: SHA-256 of the unit vector. Raises Unreadable or BadInput."""
+        """Return what tells samples apart: SHA-256 of the unit vector. Raises Unreadable."""
         return hashlib.sha256(self.prepare(sample).tobytes()).digest()
 
     def kept(self, sample: bytes) -> bytes | None:  # noqa: ARG002
@@ -31,8 +32,11 @@ class VectorEmbedder:
         return None
 
     def prepare(self, sample: bytes) -> NDArray[np.float32]:
-        """Return the unit vector (dimension,). Raises Unreadable, or BadInput for one of another length."""
-        vector: NDArray[np.float32] = unit(unpack(sample), self.dimension)[0]
+        """Return the unit vector (dimension,). Raises Unreadable."""
+        try:
+            vector: NDArray[np.float32] = unit(unpack(sample), self.dimension)[0]
+        except BadInput as error:  # of one sample among many
+            raise Unreadable(error.what, error.why, error.remedy) from None
         return vector
 
     def embed(self, samples: Sequence[NDArray[np.float32]]) -> Vectors:

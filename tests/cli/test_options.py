@@ -189,9 +189,77 @@ def test_an_output_may_replace_its_own_kind(sidx, people, others, world):
     for _ in range(2):
         assert sidx("evaluate", str(world / "people"), *G, "--report", "answers.html").returncode == 0
     assert sidx("identify", "known.png", "--explain", *G).returncode == 0
-    (people / "known.explained.png").write_text("mine")
-    assert sidx("identify", "known.png", "--explain", *G).returncode == 2
-    assert (people / "known.explained.png").read_text() == "mine"
+    for mine in (b"mine", (people / "known.png").read_bytes()):  # not even a picture, unless it explains
+        (people / "known.explained.png").write_bytes(mine)
+        assert sidx("identify", "known.png", "--explain", *G).returncode == 2
+        assert (people / "known.explained.png").read_bytes() == mine
+
+
+def test_an_output_takes_no_name_that_belongs_to_a_gallery(sidx, people, world):
+    for name in ("people.gallery-journal", "people.gallery-wal", "people.gallery.lock", "people.gallery.cache"):
+        done = sidx("backup", name, *G)
+        assert (done.returncode, "belongs to the gallery" in done.stderr) == (2, True), done.stderr
+        assert sidx("evaluate", str(world / "people"), "--report", name, *G).returncode == 2
+
+
+def test_a_gallery_is_not_restored_from_itself(sidx, people):
+    done = sidx("restore", "people.gallery", "--replace", *G)
+    assert (done.returncode, "the gallery itself" in done.stderr) == (2, True)
+    assert [p.name for p in people.glob("*before-restore*")] == []
+
+
+def test_a_training_writes_into_no_folder_of_others(sidx, people, world):
+    (people / "y.training").mkdir()
+    (people / "y.training" / "card.json").write_text("mine")
+    done = sidx("train", str(world / "learn"), "-o", "y.tower", "--steps", "2")
+    assert (done.returncode, "other files" in done.stderr) == (2, True), done.stderr
+    assert (people / "y.training" / "card.json").read_text() == "mine"
+    for place in (".", "/", ".."):
+        assert sidx("train", str(world / "learn"), "-o", place, "--steps", "2").returncode == 2
+
+
+def test_a_gallery_is_made_only_when_somebody_gets_into_it(sidx, people, person):
+    made = ("--tower", "people.tower", "-g", "new.gallery")
+    for words in (["zz", str(person(7, 0)), "--dry-run"], ["zz", str(person(7, 0)), "--floor", "bad"],
+                  ["zz", str(person(7, 0)), "--dask", "tcp://127.0.0.1:1"], ["zz", "nope.png"]):  # fmt: skip
+        sidx("enroll", *words, *made)
+        assert list(people.glob("new.gallery*")) == [], words
+    assert sidx("enroll", "zz", person(7, 0), *made).returncode == 0
+    assert (people / "new.gallery").exists()
+
+
+def test_tags_reach_those_who_are_enrolled_already(sidx, people, person):
+    done = sidx("enroll", "person 1", person(1, 0), "--tag", "shift=late", *G)
+    assert "1 were already" in done.stderr
+    with Gallery.open(people / "people.gallery") as gallery:
+        assert gallery.identities()[1].tags == {"site": "south", "shift": "late"}
+
+
+def test_a_value_may_end_with_an_equals_sign(sidx, people):
+    assert sidx("identify", "known.png", "--tag=token=abc=", *G).returncode == 10  # nobody has it
+    assert sidx("identify", "known.png", "--tag=", *G).returncode == 2
+
+
+def test_keywords_that_there_are_not_are_refused(people):
+    from siamese_index import BadInput
+
+    with Gallery.create(people / "v.gallery", dimension=4) as gallery:
+        for call in (gallery.enroll_vectors, gallery.enroll_many_vectors):
+            with pytest.raises(TypeError):
+                call(["a"], np.eye(4)[:1], dry_run=True)
+            with pytest.raises(BadInput, match="conflicts"):
+                call(["a"], np.eye(4)[:1], conflicts="bogus")
+        with pytest.raises(TypeError):
+            gallery.identify_vectors(np.eye(4)[:1], kk=3)
+        with pytest.raises(BadInput):
+            gallery.enroll_vectors([1], np.eye(4)[:1])
+        with pytest.raises(BadInput):
+            gallery.identify_vectors([[1, 2], [3]])
+        with pytest.raises(BadInput):
+            gallery.distances(np.eye(3))
+        with pytest.raises(BadInput, match="holds vectors"):
+            gallery.add_tower(people / "people.tower")
+        assert gallery.identities() == []
 
 
 # -- nothing unasked -----------------------------------------------------------------------------

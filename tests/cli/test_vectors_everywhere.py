@@ -95,6 +95,46 @@ def test_a_file_that_is_no_such_vector_is_told(place, content, says):
         assert len(gallery.identities()) == 2
 
 
+def test_vectors_of_double_precision_are_known_however_they_come_in(sidx, place):
+    rows = np.random.default_rng(5).normal(size=(20, 8))
+    np.save(place / "double.npy", rows)
+    (place / "names.txt").write_text("".join(f"p{i}\n" for i in range(20)))
+    for i in range(20):
+        np.save(place / f"double{i}.npy", rows[i])
+    assert sidx("enroll", "--from", "double.npy", "--names", "names.txt", "--allow-conflict", *G).returncode == 0
+    with Gallery.open(place / "v.gallery") as gallery:
+        again = gallery.enroll_many([(f"p{i}", place / f"double{i}.npy") for i in range(20)])
+        assert len(again.already) == 20
+        assert len(gallery.enroll_many([("other", place / "double3.npy")]).refused) == 1
+
+
+def test_a_folder_of_vectors_is_a_folder_of_samples(sidx, place, angles):
+    for name, degrees in (("x", 20), ("y", 120)):
+        (place / "folder" / name).mkdir(parents=True)
+        np.save(place / "folder" / name / "one.npy", angles(degrees)[0])
+    done = sidx("enroll", "--from", "folder", "--allow-conflict", *G)
+    assert (done.returncode, "2 enrolled" in done.stderr) == (0, True), done.stderr
+    assert len(lines(sidx("identify", "folder", *G))) == 2
+
+
+@pytest.mark.parametrize("wrong", ["text", "empty", "object", "complex", "dates", "truncated", "huge", "three axes"])
+def test_a_probe_that_is_no_vector_spoils_no_other(sidx, place, wrong):
+    made = {
+        "text": np.array(["a"] * 8), "empty": np.zeros((0, 8)), "complex": np.ones(8, complex),
+        "dates": np.zeros(8, "datetime64[s]"), "huge": np.full(8, 1e308), "three axes": np.ones((2, 2, 8)),
+        "object": np.array([{}], object), "truncated": np.ones(8),
+    }[wrong]  # fmt: skip
+    np.save(place / "wrong.npy", made, allow_pickle=True)
+    if wrong == "truncated":
+        (place / "wrong.npy").write_bytes((place / "wrong.npy").read_bytes()[:-9])
+    done = sidx("identify", "probe.npy", "wrong.npy", *G)
+    assert (done.returncode, [row["identity"] for row in lines(done)]) == (3, ["ada"]), done.stderr
+    alone = sidx("identify", "wrong.npy", *G)
+    assert (alone.returncode, alone.stdout) == (3, ""), alone.stderr
+    for said in (done.stderr, alone.stderr):
+        assert "wrong.npy" in said and "bug" not in said and "Warning" not in said
+
+
 def test_what_a_vector_does_not_have_is_refused(sidx, place):
     for options in (["--floor", "size=3"],):
         done = sidx("enroll", "eve", "far.npy", *options, *G)
