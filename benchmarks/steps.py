@@ -24,14 +24,14 @@ data = Data(items(sys.argv[2]), choice.shape, list, frame=choice.recipe.input.fr
 good = np.flatnonzero(data.whose >= 0)
 known = data.take(good[:500])
 sampler = Sampler(good, data.whose[good].astype(np.int64), chosen.feeding, 0)
-kitchen = BatchBuilder(data, sampler, chosen.augment, known)
+builder = BatchBuilder(data, sampler, chosen.augment, known)
 tower = build(choice.shape, 128, chosen.tower, known)
 head, loss = losses.objective(
     chosen.loss["name"], sampler.identities, {k: v for k, v in chosen.loss.items() if k != "name"}
 )
 model = keras.Model(tower.input, head(tower.output))
 model.compile(optimizer=keras.optimizers.AdamW(1e-3, clipnorm=1.0), loss=loss)
-x, y = kitchen.serve(0)
+x, y = builder.build(0)
 
 
 def bare():
@@ -40,7 +40,7 @@ def bare():
 
 
 def fed():
-    model.fit(feed(kitchen, 0, STEPS), epochs=1, verbose=0, shuffle=False)
+    model.fit(feed(builder, 0, STEPS), epochs=1, verbose=0, shuffle=False)
 
 
 bare(), fed()

@@ -21,7 +21,11 @@ def doctor(
     gallery: GalleryOption = DEFAULT_GALLERY,
     fix: Annotated[bool, typer.Option("--fix", help="Repair what can be derived again.")] = False,
     content: Annotated[
-        bool, typer.Option("--content", help="Examine who is enrolled: mistaken, doubled, outliers, lambs and goats.")
+        bool,
+        typer.Option(
+            "--content",
+            help="Examine what is enrolled: wrong names, doubles, outliers, and who is often missed.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -75,7 +75,7 @@ def optimize(
     result = optimized(gallery, data)
     print_comparison(result.tower, result.report, as_json)
     speed, size = result.report["speed"], result.report["size"]
-    note(f"A batch takes {speed:.2f} times as long, and the tower {size:.2f} times the room.")
+    note(f"A batch takes {speed:.2f} times as long, and the tower is {size:.2f} times as large.")
     if result.accepted:
         note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {gallery}")
     else:

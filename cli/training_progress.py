@@ -1,4 +1,4 @@
-"""What a training says of itself, for somebody who waits for it."""
+"""Shows what a training says of itself while it runs."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class Gallery:
         """Enroll (name, picture) items; the good ones are enrolled, the others listed in `refused`.
 
         Durable after every `enrollment.CHUNK` pictures, so an interrupted run can simply be repeated. Conflicts are
-        refused when the threshold promises an FPIR of at most 2 %: a weak one would accuse too many. A dry run is
+        refused when the threshold promises an FPIR of at most 2 %: a weaker one would refuse too many. A dry run is
         one transaction. `dask` is the address of a Dask scheduler whose workers embed (docs/workers.md). Rows of
         one array go into a gallery of vectors as by `enroll_many_vectors`. The rest is as for `enroll`.
         """

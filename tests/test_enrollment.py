@@ -38,7 +38,7 @@ def test_what_comes_together_is_compared_too_and_nothing_of_it_is_kept(sure, ang
     assert names(sure) == ["ada", "bob"]
 
 
-def test_a_threshold_that_the_gallery_set_itself_accuses_nobody(vector_gallery, angles):
+def test_a_threshold_learned_from_the_gallery_itself_refuses_no_conflict(vector_gallery, angles):
     vector_gallery.enroll_vectors(["ada", "bob"], angles(0, 90))
     assert vector_gallery.threshold().evidence.source == "gallery"
     assert vector_gallery.enroll_vectors(["eve"], angles(1)).enrolled

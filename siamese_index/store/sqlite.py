@@ -149,7 +149,7 @@ class SQLite:
 
     @property
     def _note_file(self) -> Path:
-        # SQLite's own lock decides; this file only lets the one who waits say for whom.
+        # SQLite's own lock decides; this file only tells a waiting process who is writing.
         return self.path.with_name(f"{self.path.name}.lock")
 
     def _say(self, verb: str) -> None:

@@ -51,7 +51,9 @@ class Decision:
     threshold: float | None
     margin: float | None  # distance of the second candidate minus that of the first
     expected_false_alarms: float | None
-    probability: float | None  # that `identity` is right, were every second probe a stranger's; None without evidence
+    probability: (
+        float | None
+    )  # that `identity` is right, if half of all probes were of strangers; None without evidence
     candidates: tuple[Candidate, ...]
     evidence: Evidence
     tower: str

@@ -308,9 +308,9 @@ class ImpostorSearches:
         if room >= len(templates):
             at = self._append(templates, identities, vectors)
         else:
-            lots = np.concatenate([_sampling_hash(rows.ids[first:]), _sampling_hash(templates)])
-            stays = np.zeros(len(lots), bool)
-            stays[np.argsort(lots, kind="stable")[:OWN_SEARCHES]] = True
+            hashes = np.concatenate([_sampling_hash(rows.ids[first:]), _sampling_hash(templates)])
+            stays = np.zeros(len(hashes), bool)
+            stays[np.argsort(hashes, kind="stable")[:OWN_SEARCHES]] = True
             new = np.flatnonzero(stays[len(rows.ids) - first :])
             places = first + np.flatnonzero(~stays[: len(rows.ids) - first])  # of those that make room
             self._store.impostors.drop_own(rows.ids[places].tolist())

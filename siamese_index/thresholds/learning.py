@@ -140,7 +140,7 @@ def probabilities(searches: SearchRows, source: str) -> NDArray[np.float64] | No
     """Return (2, p): ascending distances, and the probability that a nearest identity at or below each is right.
 
     Isotonic regression by pooling adjacent violators (Ayer et al., 1955) on mated searches, and on the
-    non-mated ones of `source` with the same total weight: as if every second probe were a stranger's.
+    non-mated ones of `source` with the same total weight: as if half of all probes were of strangers.
     None with fewer than ENOUGH independent searches of either kind.
     """
     mated = ~np.isnan(searches.mates)
