@@ -53,7 +53,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Start here:  sidx demo")
+@app.callback(epilog="Start here:  sidx demo      Words such as FPIR:  docs/glossary.md")
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
     version: Annotated[

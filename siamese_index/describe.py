@@ -18,6 +18,22 @@ _WHOSE = {
     "tower + gallery": "searches with strangers and the gallery's own pictures",
     "given + tower + gallery": "searches with strangers and the gallery's own pictures",
 }
+GLOSSARY = {  # of docs/glossary.md: what a page of results needs
+    "stranger": "somebody who is not enrolled (the field says impostor)",
+    "threshold": "the largest distance that still counts as a match",
+    "distance": "how unlike two templates are: 0 the same, 2 opposite",
+    "mated search": "a search with a probe of somebody who is enrolled",
+    "FPIR": "false positive identification rate: the share of strangers who are taken for somebody",
+    "FNIR": "false negative identification rate: the share of mated searches that do not return their identity",
+    "FMR": "false match rate: the share of comparisons of two identities that are accepted",
+    "FNMR": "false non-match rate: the share of comparisons of one identity that are rejected",
+    "EER": "equal error rate: where FMR and FNMR are the same; one figure for a tower",
+    "rank-1": "the share of mated searches whose nearest identity is the right one, whatever the threshold",
+    "CMC": "cumulative match characteristic: the share found among the first 1, 2, … k",
+    "DET": "detection error trade-off: a curve of misses over false alarms, at every threshold",
+    "margin": "two identities within the threshold whose distances differ by less are ambiguous",
+    "interval": "the 95 % confidence interval of a rate: where the truth is likely to be",
+}
 _SET = "The threshold was set, not learned: nothing is known of its error rates."
 
 

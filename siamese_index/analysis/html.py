@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_index.describe import GLOSSARY
 from siamese_index.errors import NotInstalled
 from siamese_index.files import GENERATOR
 from siamese_index.samples import images
@@ -42,6 +43,7 @@ def page(title: str, about: str, sections: Iterable[tuple[str, str]]) -> str:
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
         f'<body><h1>{escape(title)}</h1>\n<p class="quiet">{escape(about)}</p>\n'
         + "\n".join(parts)
+        + f"\n<details><summary>What the words mean</summary>{table(list(GLOSSARY.items()))}</details>"
         + "\n</body></html>\n"
     )
 

@@ -93,6 +93,15 @@ def test_terms_of_the_field_are_in_the_glossary():
         assert f"| {term} |" in page, term
 
 
+def test_a_page_of_results_explains_its_words_as_the_glossary_does():
+    from siamese_index.analysis import html
+    from siamese_index.describe import GLOSSARY
+
+    page = (ROOT / "docs" / "glossary.md").read_text().replace("*", "")
+    assert [word for word, meaning in GLOSSARY.items() if f"| {word} | {meaning} |" not in page] == []
+    assert all(word in html.page("a title", "about", []) for word in GLOSSARY)
+
+
 # -- the comparison itself ---------------------------------------------------------------------------
 
 
