@@ -26,7 +26,6 @@ coverage: .venv/installed
 
 # The site, in docs/_build/html. Pages that are made from the program are written first.
 docs: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "Look at it:  docs/_build/html/index.html"
@@ -51,7 +50,7 @@ torture: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train-cpu,postgres,dask,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train-cpu,postgres,dask,docs,dev]"
 	touch $@
 
 clean:

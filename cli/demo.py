@@ -73,9 +73,11 @@ def demo(
         opened.enroll_many(items(more))
         results["five pictures each"] = evaluate(opened, items(probes))
     made = retrain(gallery, pictures, TrainingProgress(), steps=4 * steps)
-    table(describe.comparison(made.report))
-    judged = made.report["challenger"]
-    note(f"{judged['searches']} searches by {judged['identities']} identities it never saw: {made.report['verdict']}.")
+    table(describe.comparison(made.comparison))
+    judged = made.comparison["challenger"]
+    note(
+        f"{judged['searches']} searches by {judged['identities']} identities it never saw: {made.comparison['verdict']}."
+    )
 
     _heading("6. Swap the retrained tower in")
     with Gallery.open(gallery) as opened:

@@ -36,7 +36,7 @@ def retrain(
     from siamese_index.training import retrain as retrain_gallery
 
     result = retrain_gallery(gallery, data, TrainingProgress(), recipe=recipe, steps=steps, seed=seed)
-    print_comparison(result.tower, result.report, as_json)
+    print_comparison(result.tower, result.comparison, as_json)
     wanted = promote is Promote.auto and result.better
     if promote is Promote.ask:
         with contextlib.suppress(typer.Abort):  # no answer is a no: the candidate is stored anyway

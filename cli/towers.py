@@ -73,8 +73,8 @@ def optimize(
     from siamese_index.training.quantize import optimize as optimized
 
     result = optimized(gallery, data)
-    print_comparison(result.tower, result.report, as_json)
-    speed, size = result.report["speed"], result.report["size"]
+    print_comparison(result.tower, result.comparison, as_json)
+    speed, size = result.comparison["speed"], result.comparison["size"]
     note(f"A batch takes {speed:.2f} times as long, and the tower is {size:.2f} times as large.")
     if result.accepted:
         note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {gallery}")

@@ -19,7 +19,7 @@ from . import recipe
 from .data import Source, enrolled, source
 from .fit import Settings, Trained, fit
 from .process import EMBEDDED, TOWER
-from .progress import Report
+from .progress import OnProgress
 
 
 def serve() -> None:
@@ -30,22 +30,22 @@ def serve() -> None:
     interrupted = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: interrupted.set())
 
-    def report(message: dict[str, Any]) -> None:
+    def on_progress(message: dict[str, Any]) -> None:
         channel.write(json.dumps(message) + "\n")
         channel.flush()
 
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _do(job, report, interrupted.is_set)
+        _do(job, on_progress, interrupted.is_set)
     except SiameseIndexError as error:
-        report({"error": type(error).__name__, "says": [error.what, error.why, error.remedy]})
+        on_progress({"error": type(error).__name__, "says": [error.what, error.why, error.remedy]})
     except OSError as error:
         what = f"{error.filename or 'A temporary file'}: cannot be written or read."
-        report({"error": "Missing", "says": [what, f"{error.strerror or error}.", "Is the disk full?"]})
+        on_progress({"error": "Missing", "says": [what, f"{error.strerror or error}.", "Is the disk full?"]})
 
 
-def _do(job: dict[str, Any], report: Report, interrupted: Callable[[], bool]) -> None:
+def _do(job: dict[str, Any], on_progress: OnProgress, interrupted: Callable[[], bool]) -> None:
     start, ids = None, np.zeros(0, np.int64)
     found = None if job.get("data") is None else source(job["data"])
     if "gallery" in job:
@@ -57,7 +57,7 @@ def _do(job: dict[str, Any], report: Report, interrupted: Callable[[], bool]) ->
         raise BadInput("There is nothing to learn from.", "Expected data, a gallery, or both.")
     wanted, folder = job.get("recipe"), Path(job["folder"]) if job.get("folder") else None
     chosen = recipe.parse(wanted) if isinstance(wanted, dict) else recipe.named(wanted) if wanted else None
-    trained = fit(found, chosen, Settings(**job["settings"]), report, start, folder, interrupted)
+    trained = fit(found, chosen, Settings(**job["settings"]), on_progress, start, folder, interrupted)
     _leave(Path(job["out"]), trained, ids)
 
 

@@ -18,14 +18,14 @@ from siamese_index.files import replace_file
 from siamese_index.towers.card import Card
 
 from .data import Data
-from .progress import Report
+from .progress import OnProgress
 
 SHOWN = 12  # mistakes
 COLUMNS = ("step", "loss", "rank1", "fnir", "eer", "seconds")
 
 
 def write_artifacts(
-    folder: Path, made: TowerFile, measured: Cohort, data: Data, positions: NDArray[np.int64], report: Report
+    folder: Path, made: TowerFile, measured: Cohort, data: Data, positions: NDArray[np.int64], on_progress: OnProgress
 ) -> None:
     """Write card.json, log.csv and report.html; without matplotlib say how to get the last.
 
@@ -41,9 +41,9 @@ def write_artifacts(
         replace_file(folder / "log.csv", log.getvalue().encode())
         replace_file(folder / "report.html", _page(made, measured, data, positions).encode(), "report")
     except (BadInput, Missing, NotInstalled) as error:  # the tower is worth more than its report
-        report({"stage": "report", "failed": str(error).replace("\n", " ")})
+        on_progress({"stage": "report", "failed": str(error).replace("\n", " ")})
         return
-    report({"stage": "report", "file": str(folder / "report.html")})
+    on_progress({"stage": "report", "file": str(folder / "report.html")})
 
 
 def _page(made: TowerFile, measured: Cohort, data: Data, positions: NDArray[np.int64]) -> str:

@@ -20,7 +20,7 @@ from siamese_index.samples import framing, images, sources
 from siamese_index.samples.sources import Item, Items
 from siamese_index.vectors import unpack
 
-from .progress import Report
+from .progress import OnProgress
 
 CACHE = 512 << 20  # bytes of decoded samples that are kept
 CHUNK = 64  # samples that a thread reads at once
@@ -94,7 +94,7 @@ class Data:
     """
 
     def __init__(
-        self, items: Items, shape: tuple[int, ...], report: Report, budget: int = CACHE, frame: str = "whole"
+        self, items: Items, shape: tuple[int, ...], on_progress: OnProgress, budget: int = CACHE, frame: str = "whole"
     ) -> None:
         self.items, self.shape, self.frame = items, shape, frame
         self.names = tuple(sorted(set(items.names)))
@@ -108,7 +108,7 @@ class Data:
         self.unreadable: set[int] = set()  # positions
         index = {name: i for i, name in enumerate(self.names)}
         self.whose = np.array([index[name] for name in items.names], np.int32)
-        self._read_all(report)
+        self._read_all(on_progress)
         self._refuse_leakage()
 
     def __len__(self) -> int:
@@ -140,7 +140,7 @@ class Data:
             raise Unreadable(f"The vector has {len(vector)} numbers.", f"The others have {self.shape[0]}.")
         return data, vector
 
-    def _read_all(self, report: Report) -> None:
+    def _read_all(self, on_progress: OnProgress) -> None:
         """Read every sample once: hash it, keep it while there is room, leave out what cannot be read."""
 
         def chunk(start: int) -> list[tuple[int, str]]:
@@ -162,7 +162,7 @@ class Data:
                 self.left_out.append(told)
                 self.unreadable.add(i)
             if done % 16 == 0:
-                report({"stage": "decode", "done": min(done * CHUNK, len(self)), "of": len(self)})
+                on_progress({"stage": "decode", "done": min(done * CHUNK, len(self)), "of": len(self)})
         if self.left_out and len(np.unique(self.whose[self.whose >= 0])) < 2:
             raise Unreadable(f"{len(self.left_out)} of {len(self)} samples cannot be read.", self.left_out[0])
 

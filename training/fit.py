@@ -37,7 +37,7 @@ from .loop import (
     variables,
     watcher,
 )
-from .progress import Report
+from .progress import OnProgress
 from .recipe import Choice, Recipe, choose
 from .split import Split, split
 
@@ -83,24 +83,24 @@ def fit(
     source: Source,
     recipe: Recipe | None,
     settings: Settings,
-    report: Report,
+    on_progress: OnProgress,
     start: bytes | None = None,
     folder: Path | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train a tower and return it, with the held-out identities as its strangers.
 
-    `recipe` None is chosen from the data. `report` is called with {"stage": …} and {"step": …, "of": …,
+    `recipe` None is chosen from the data. `on_progress` is called with {"stage": …} and {"step": …, "of": …,
     "loss": …, "rank1": …}. `start` is a Keras model to continue from. `folder` receives the
     checkpoint, the log and the report. When `interrupted` the best tower so far is returned. Raises
     BadInput when the data cannot train a tower.
     """
     began = time.monotonic()
     choice = choose(source.items, recipe, settings.size)
-    data = Data(source.items, choice.shape, report, frame=choice.recipe.input.frame)
+    data = Data(source.items, choice.shape, on_progress, frame=choice.recipe.input.frame)
     recipe = _adapted(choice.recipe, settings, data, source)
     parts = split(data, settings.holdout, settings.seed)
-    report(_told(choice, data, parts))
+    on_progress(_told(choice, data, parts))
 
     keras = _keras(settings, recipe)
     from . import losses
@@ -126,13 +126,13 @@ def fit(
     state = TrainingState(steps=settings.steps or recipe.fit.steps or _steps(samples, recipe))
     checkpoint = Checkpoint(folder / CHECKPOINT, _key(recipe, settings, data, state.steps, start)) if folder else None
     deadline = None if settings.time_budget is None else began + max(1.0, settings.time_budget - EXPORT)
-    plan = LoopSettings(recipe.fit, look, report, checkpoint, deadline, interrupted)
+    plan = LoopSettings(recipe.fit, look, on_progress, checkpoint, deadline, interrupted)
     builder = BatchBuilder(data, sampler, recipe.augment, known)
     logs = [_tensorboard(keras, folder)] if settings.tensorboard and folder else []
-    report({"stage": "fit", "steps": state.steps, "parameters": models.tower.count_params()})
+    on_progress({"stage": "fit", "steps": state.steps, "parameters": models.tower.count_params()})
     state = _run(keras, trainable, models.tower, builder, loss, plan, state, settings.resume, logs)
 
-    report({"stage": "export", "ended": state.ended, "step": state.best_at})
+    on_progress({"stage": "export", "ended": state.ended, "step": state.best_at})
     models.averaged.set_weights(state.best)
     measured = _measured(models.served, data, parts)
     record = TrainingRecord(
@@ -164,7 +164,7 @@ def fit(
     checked = data.take(good[:: max(1, len(good) // 64)][:64])
     made = export(models.served, models.averaged, card, measured if settings.cohort else Cohort(), checked)
     if folder:
-        write_artifacts(folder, made, measured, data, parts.unseen, report)
+        write_artifacts(folder, made, measured, data, parts.unseen, on_progress)
     return Trained(made, data)
 
 
@@ -342,7 +342,7 @@ def _run(
         if plan.checkpoint is None:
             raise BadInput("There is no folder to resume from.")
         state, saved = plan.checkpoint.load()
-        plan.report({"stage": "resume", "step": state.step, "of": state.steps})
+        plan.on_progress({"stage": "resume", "step": state.step, "of": state.steps})
     if not plan.fit.frozen:
         state.phase = 1
     while True:

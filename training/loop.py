@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from siamese_index import BadInput, Missing
 from siamese_index.files import replacing
 
-from .progress import Report
+from .progress import OnProgress
 from .recipe import Fit
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class LoopSettings:
 
     fit: Fit
     look: Callable[[Weights, float], Figures]  # of averaged weights, share of steps done: on held-out identities
-    report: Report
+    on_progress: OnProgress
     checkpoint: Checkpoint | None
     deadline: float | None  # time.monotonic() at which the steps must be over
     interrupted: Callable[[], bool]
@@ -135,7 +135,7 @@ def watcher(
                 self.round(loss)
             elif time.monotonic() - self.told > TOLD_EVERY:
                 self.told = time.monotonic()
-                plan.report(self.point(loss))
+                plan.on_progress(self.point(loss))
             self.end_if()
             if time.monotonic() - self.saved > SAVED_EVERY:
                 self.save()
@@ -151,7 +151,7 @@ def watcher(
                 each = (now - self.timed) / (TIMED[1] - TIMED[0])
                 looks = 0.05 * (plan.deadline - now)
                 state.steps = state.step + max(1, int((plan.deadline - now - looks) / each))
-                plan.report({"stage": "budget", "steps": state.steps})
+                plan.on_progress({"stage": "budget", "steps": state.steps})
 
         def point(self, loss: float) -> dict[str, Any]:
             return {"step": state.step, "of": state.steps, "loss": round(loss, 4), "seconds": round(state.seconds, 1)}
@@ -166,7 +166,7 @@ def watcher(
             point = self.point(loss) | {k: round(v, 4) for k, v in figures.items()}
             state.history.append(point)
             trainable.reset_metrics()  # the next loss is the next round's mean
-            plan.report(point)
+            plan.on_progress(point)
             self.save()
 
         def end_if(self) -> None:
@@ -178,7 +178,7 @@ def watcher(
                 state.ended = "time budget"
             elif plan.interrupted():
                 state.ended = "interrupted"
-                plan.report({"stage": "interrupted"})
+                plan.on_progress({"stage": "interrupted"})
             elif state.phase == 0 and state.step >= fit.frozen * state.steps:
                 state.ended = "frozen"
             else:
@@ -192,7 +192,7 @@ def watcher(
             try:
                 plan.checkpoint.save(state, [np.asarray(v) for v in variables(trainable)])
             except Missing as error:  # a full disk costs the checkpoint, not the training
-                plan.report({"stage": "checkpoint", "failed": str(error).replace("\n", " ")})
+                plan.on_progress({"stage": "checkpoint", "failed": str(error).replace("\n", " ")})
 
     return Watcher()
 

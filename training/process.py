@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from siamese_index import BadInput, Damaged, Missing, NotInstalled, SiameseIndexError, TowerFile, Unreadable
 
-from .progress import Report
+from .progress import OnProgress
 
 TOWER, EMBEDDED = "made.tower", "embedded.npz"  # in the folder of a job
 _ERRORS = {kind.__name__: kind for kind in (BadInput, Damaged, Missing, NotInstalled, Unreadable)}
@@ -39,7 +39,7 @@ class Product:
     vectors: NDArray[np.float32]  # (n, dimension) by this tower
 
 
-def run(job: dict[str, Any], report: Report | None = None, folder: Path | None = None) -> Product:
+def run(job: dict[str, Any], on_progress: OnProgress | None = None, folder: Path | None = None) -> Product:
     """Run one job in a child and return what it made; its errors are raised here.
 
     `folder` is where the training keeps its checkpoint and its artifacts.
@@ -69,7 +69,7 @@ def run(job: dict[str, Any], report: Report | None = None, folder: Path | None =
             # The pipe stays open: its end tells the child that this process is gone.
             child.stdin.write(json.dumps({**job, "out": out, "folder": folder and str(folder)}) + "\n")
             child.stdin.flush()
-            _listen(child, child.stdout, report)
+            _listen(child, child.stdout, on_progress)
             child.wait()
             if child.returncode != 0:
                 listener.join(5)
@@ -84,15 +84,15 @@ def run(job: dict[str, Any], report: Report | None = None, folder: Path | None =
             child.stderr.close()
 
 
-def _listen(child: subprocess.Popen[str], lines: IO[str], report: Report | None) -> None:
+def _listen(child: subprocess.Popen[str], lines: IO[str], on_progress: OnProgress | None) -> None:
     with _Interruption(child) as interruption:
         for line in lines:
             message = json.loads(line)
             interruption.fits = interruption.fits or "step" in message
             if "error" in message:
                 raise _ERRORS.get(message["error"], SiameseIndexError)(*message["says"])
-            if report:
-                report(message)
+            if on_progress:
+                on_progress(message)
 
 
 def _made(out: Path) -> Product:

@@ -10,4 +10,4 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-Report = Callable[[dict[str, Any]], None]
+OnProgress = Callable[[dict[str, Any]], None]

@@ -20,7 +20,7 @@ from siamese_index.towers.tower import BATCH
 
 from .data import enrolled, source
 from .export import canonical
-from .progress import Report
+from .progress import OnProgress
 
 ENOUGH = 10  # identities with two samples, which the tower was not trained on
 CALIBRATED = 128  # samples that show how large the numbers inside get
@@ -31,12 +31,14 @@ class Optimization:
     """A candidate of 8-bit numbers beside the active tower, on the same searches; stored only if it is as good."""
 
     tower: str  # id
-    report: dict[str, Any]  # as `siamese_index.analysis.comparison.compare` returns it, with `speed` and `size`
+    comparison: dict[str, Any]  # as `siamese_index.analysis.comparison.compare` returns it, with `speed` and `size`
     accepted: bool
     why: str
 
 
-def optimize(gallery: str | Path, data: str | Path | None = None, report: Report | None = None) -> Optimization:
+def optimize(
+    gallery: str | Path, data: str | Path | None = None, on_progress: OnProgress | None = None
+) -> Optimization:
     """Make an 8-bit candidate of the active tower, and store it if it is faster and as good.
 
     As good: its rank-1 and its FNIR at the target FPIR lie within the 95 % intervals of the active tower's,
@@ -59,8 +61,8 @@ def optimize(gallery: str | Path, data: str | Path | None = None, report: Report
                 f"{ENOUGH} are needed to show that it stays as good.",
                 "Enroll more, or add some with --data.",
             )
-        if report:
-            report({"stage": "optimize"})
+        if on_progress:
+            on_progress({"stage": "optimize"})
         taken = [champion.prepare(sample) for sample in samples]
         onnx = quantized(file.onnx, taken)
         challenger = TowerFile(onnx, file.keras, replace(file.card, optimized={"from": file.id, "numbers": "int8"}))

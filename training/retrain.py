@@ -13,7 +13,7 @@ from siamese_index.store.address import place_of
 from siamese_index.towers.card import Card
 
 from .process import run
-from .progress import Report
+from .progress import OnProgress
 
 SEVERAL = 2  # samples that an identity needs to be searched for among the others
 ENOUGH = 10  # identities with so many
@@ -24,18 +24,18 @@ class Retraining:
     """A stored, inactive candidate and its figures beside the active tower's, on the same searches."""
 
     tower: str  # id
-    report: dict[str, Any]  # as `siamese_index.analysis.comparison.compare` returns it
+    comparison: dict[str, Any]  # as `siamese_index.analysis.comparison.compare` returns it
 
     @property
     def better(self) -> bool:
         """Whether the candidate is proved to be better."""
-        return bool(self.report["verdict"] == "better")
+        return bool(self.comparison["verdict"] == "better")
 
 
 def retrain(
     gallery: str | Path,
     data: str | Path | None = None,
-    report: Report | None = None,
+    on_progress: OnProgress | None = None,
     *,
     recipe: str | None = None,
     **settings: Any,
@@ -53,9 +53,9 @@ def retrain(
         _refuse_too_little(opened, data)
         settings = {"size": champion.size, "dimension": champion.dimension, "fpir": target, **settings}
         job = {"gallery": str(place_of(gallery)), "data": None if data is None else str(data), "settings": settings}
-        made = run({**job, "recipe": recipe or own_recipe(champion.card)}, report)
-        if report:
-            report({"stage": "compare", "tower": made.tower.id})
+        made = run({**job, "recipe": recipe or own_recipe(champion.card)}, on_progress)
+        if on_progress:
+            on_progress({"stage": "compare", "tower": made.tower.id})
         with opened.reading() as state:  # without what was removed meanwhile
             present, vectors = state.store.templates.of_samples(active.id, active.dimension, made.samples)
         names = [name for name, there in zip(made.names, present.tolist(), strict=True) if there]

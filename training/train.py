@@ -12,13 +12,13 @@ from siamese_index.files import path_of, refuse_to_replace
 from .data import source
 from .loop import CHECKPOINT
 from .process import run
-from .progress import Report
+from .progress import OnProgress
 from .recipe import choose, named
 
 
 def train(
     data: str | Path,
-    report: Report | None = None,
+    on_progress: OnProgress | None = None,
     *,
     recipe: str | None = None,
     out: str | Path | None = None,
@@ -27,7 +27,7 @@ def train(
     """Train a tower on `data` (see `siamese_index.training.data.source`) and return it.
 
     `recipe` is a name or a .toml file; None chooses from the data. `settings` are the fields of
-    `siamese_index.training.fit.Settings`; `report` is called with what the training says of itself.
+    `siamese_index.training.fit.Settings`; `on_progress` is called with what the training says of itself.
     `out` is where the tower is written; beside it, in OUT.training, lie the checkpoint while it
     runs, then the card, the log and the report. On KeyboardInterrupt the best tower so far is
     returned, and its card's training `ended` is "interrupted"; a second one is raised. Raises BadInput,
@@ -42,7 +42,7 @@ def train(
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise Missing(f"{folder}: cannot be made.", f"{error.strerror}.") from None
-    made = run({"data": str(data), "recipe": recipe, "settings": settings}, report, folder).tower
+    made = run({"data": str(data), "recipe": recipe, "settings": settings}, on_progress, folder).tower
     if out is not None and folder is not None:
         made.write(out)
         (folder / CHECKPOINT).unlink(missing_ok=True)  # only now it is not needed any more

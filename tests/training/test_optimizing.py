@@ -13,7 +13,7 @@ def test_an_optimized_tower_is_a_candidate_only_if_it_is_as_good(tower_file, wor
     with Gallery.create(tmp_path / "people.gallery", tower_file) as gallery:
         gallery.enroll_many(items(world / "people"))
     made = optimize(tmp_path / "people.gallery", world / "strangers")
-    assert made.report["size"] < 0.5
+    assert made.comparison["size"] < 0.5
     with Gallery.open(tmp_path / "people.gallery") as gallery:
         stored = [row.sha256 for row, _ in gallery.towers()]
         assert (made.tower in stored) == made.accepted == (not made.why)

@@ -109,11 +109,11 @@ def retrained(world, tower_path, tmp_path_factory):
 def test_retraining_proves_its_candidate_on_identities_it_never_saw(retrained):
     path, poor, result = retrained
     made = next(row for row, _ in Gallery.open(path).towers() if row.sha256 == result.tower)
-    held_out = result.report["challenger"]
+    held_out = result.comparison["challenger"]
     assert held_out["identities"] >= 2 and held_out["searches"] == 4 * held_out["identities"]
-    assert held_out["rank1"] >= result.report["champion"]["rank1"]
-    assert result.report["champion_has_seen"] == 0
-    assert made.report == result.report
+    assert held_out["rank1"] >= result.comparison["champion"]["rank1"]
+    assert result.comparison["champion_has_seen"] == 0
+    assert made.report == result.comparison
     assert made.card.training.continued is True
 
 
@@ -164,7 +164,7 @@ def test_searches_go_on_while_a_gallery_is_retrained(gallery, person, world, mon
             asked.append(gallery.identify(person(0, 0)).identity)
             gallery.enroll(f"late {len(asked)}", [images.encode(glyph(700, len(asked)))], conflicts="allow")
 
-    retrain(gallery.path, report=ask, steps=20)
+    retrain(gallery.path, on_progress=ask, steps=20)
     assert asked and set(asked) == {"person 0"}
     assert opened == [gallery.path]  # once by this process; the child opens it once more
     assert len(gallery.identities()) == 10 + len(asked)
@@ -177,7 +177,9 @@ def test_the_process_that_waits_for_a_retraining_decodes_no_picture(gallery, per
     monkeypatch.setattr("siamese_index.samples.framing.load", lambda *_: decoded.append(1))
     monkeypatch.setattr("siamese_index.samples.images.decode", lambda *_: decoded.append(1))
     result = retrain(gallery.path, steps=3)
-    assert decoded == [] and result.report["champion"]["searches"] == result.report["challenger"]["searches"] > 0
+    assert (
+        decoded == [] and result.comparison["champion"]["searches"] == result.comparison["challenger"]["searches"] > 0
+    )
 
 
 def test_importing_training_is_light():
