@@ -74,7 +74,6 @@ def demo(
         results["five pictures each"] = evaluate(opened, items(probes))
     made = retrain(gallery, pictures, TrainingProgress(), steps=4 * steps)
     table(describe.comparison(made.comparison))
-    judged = made.comparison["challenger"]
     note(
         f"{judged['searches']} searches by {judged['identities']} identities it never saw: {made.comparison['verdict']}."
     )

@@ -61,7 +61,18 @@ def test_pages_made_from_the_program_are_up_to_date():
 
 def test_the_site_is_built_without_a_warning(tmp_path):
     pytest.importorskip("furo", reason="the site is built with the extra [docs]")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", ROOT / "docs", tmp_path / "site"]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        ROOT / "docs",
+        tmp_path / "site",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Thresholds, explained" in (tmp_path / "site" / "thresholds.html").read_text()
