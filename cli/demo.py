@@ -74,9 +74,7 @@ def demo(
         results["five pictures each"] = evaluate(opened, items(probes))
     made = retrain(gallery, pictures, TrainingProgress(), steps=4 * steps)
     table(describe.comparison(made.comparison))
-    note(
-        f"{judged['searches']} searches by {judged['identities']} identities it never saw: {made.comparison['verdict']}."
-    )
+    note(describe.compared(made.comparison))
 
     _heading("6. Swap the retrained tower in")
     with Gallery.open(gallery) as opened:
