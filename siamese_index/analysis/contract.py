@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Unpack
@@ -35,16 +35,7 @@ class OpenGallery(Protocol):
 
     def embed(self, pictures: Sequence[Picture]) -> tuple[Vectors, dict[int, Refusal]]: ...
 
-    def identify(
-        self,
-        picture: Picture,
-        *,
-        k: int = 5,
-        fpir: float | None = None,
-        threshold: float | None = None,
-        exact: bool = False,
-        tags: Mapping[str, str] | None = None,
-    ) -> Decision: ...
+    def identify(self, picture: Picture, **asked: Unpack[Asked]) -> Decision: ...
 
     def identify_vectors(self, vectors: Any, *, log: bool = True, **asked: Unpack[Asked]) -> list[Decision]: ...
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from siamese_index import describe
 from siamese_index.analysis.contract import OpenGallery
-from siamese_index.identify import Question
+from siamese_index.identify import Asked, Question
 from siamese_index.samples import images
 from siamese_index.samples.images import Picture, Pixels
 from siamese_index.thresholds.decision import Decision
@@ -32,21 +32,15 @@ class Explanation:
     strip: Pixels | None  # (height, width, 3): probe, what drove it, nearest of the first two; None for vectors
 
 
-def explain(
-    gallery: OpenGallery,
-    picture: Picture,
-    *,
-    k: int = 5,
-    fpir: float | None = None,
-    threshold: float | None = None,
-    exact: bool = False,
-    tags: Mapping[str, str] | None = None,
-) -> Explanation:
-    """Identify a picture as `Gallery.identify` does, and say why the answer is what it is. Raises Unreadable."""
-    question = Question(k, fpir, threshold, exact)  # what `identify` would refuse is refused
-    # The words and the picture speak of two, whatever is listed.
-    decision = gallery.identify(picture, k=max(2, k), fpir=fpir, threshold=threshold, exact=exact, tags=tags)
-    listed = replace(decision, candidates=decision.candidates[: question.k])
+def explain(gallery: OpenGallery, picture: Picture, **asked: Unpack[Asked]) -> Explanation:
+    """Identify a picture as `Gallery.identify` does, with its options, and say why the answer is what it is.
+
+    Raises Unreadable.
+    """
+    k, fpir, threshold = Question.of(asked).k, asked.get("fpir"), asked.get("threshold")
+    two: Asked = {**asked, "k": max(2, k)}  # the words and the picture speak of two, whatever is listed
+    decision = gallery.identify(picture, **two)
+    listed = replace(decision, candidates=decision.candidates[:k])
     learned = gallery.threshold(fpir)
     words = describe.decision(decision, learned if threshold is None else None)
     tower = gallery.embedder()
