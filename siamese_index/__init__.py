@@ -8,7 +8,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
+from ._package import __version__
 
 if TYPE_CHECKING:
     from .calibrate import Calibration

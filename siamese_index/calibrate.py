@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from .session import Session, share
 from .store.rows import Fusion, NewSample, TowerRow
 from .thresholds import learning, statistics, strangers
 from .thresholds.decision import Evidence
-from .thresholds.planning import Planner
 from .vectors import Vectors, unit
+
+if TYPE_CHECKING:
+    from .thresholds.planning import Planner
 
 FusionChoice = Fusion | Literal["auto"]  # auto: the rule with the fewest misses
 
@@ -107,6 +109,8 @@ def target(session: Session, fpir: float | None) -> float:
 
 def planner(session: Session) -> Planner:
     """Return what plans sizes that the gallery does not have, from its strangers. Raises BadInput with too few."""
+    from .thresholds.planning import Planner
+
     with session.reading() as state:
         rows = state.store.impostors.strangers(state.active.id, state.active.dimension)
     return Planner(rows.vectors, rows.names)

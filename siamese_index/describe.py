@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .thresholds.decision import Decision, Evidence, Rule
-from .thresholds.learning import Outlook, Threshold
-from .thresholds.planning import Capacity, Plan
+
+if TYPE_CHECKING:
+    from .thresholds.learning import Outlook, Threshold
+    from .thresholds.planning import Capacity, Plan
 
 _WHOSE = {
     "given": "searches with the strangers that you gave",

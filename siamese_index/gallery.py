@@ -6,34 +6,44 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import calibrate, curate, enrollment, identify, promote
-from .analysis.audit import Audit, audit
-from .analysis.index_status import IndexStatus, index_status
-from .analysis.replay import Replay, replay
-from .calibrate import Calibration, FusionChoice
-from .enrollment import Conflicts, Enrollment, Floor, Terms, VectorTerms
+from . import identify
+from ._package import when_used
 from .errors import Refusal
 from .files import path_of
 from .identify import Asked, Question, Verification
 from .samples.images import Picture, Progress
 from .samples.names import Tags, clean_tags
 from .session import Session, State, share
-from .store.backup import backup, restore
 from .store.opening import connect
 from .store.rows import IdentityRow, SampleRow, TowerRow
 from .store.store import Store
 from .thresholds.decision import Decision
 from .thresholds.learning import DEFAULT_FPIR, Outlook, Threshold
-from .thresholds.planning import Capacity, Plan, Planner
 from .towers.embedding import Embedder
 from .towers.tower import Tower
 from .towers.tower_file import TowerFile
 from .vectors import Vectors
+
+if TYPE_CHECKING:
+    from . import calibrate, curate, enrollment, promote
+    from .analysis import audit, index_status, replay
+    from .analysis.audit import Audit
+    from .analysis.index_status import IndexStatus
+    from .analysis.replay import Replay
+    from .calibrate import Calibration, FusionChoice
+    from .enrollment import Conflicts, Enrollment, Floor, VectorTerms
+    from .store import backup
+    from .thresholds.planning import Capacity, Plan, Planner
+else:  # most commands need none of them
+    calibrate, curate, enrollment, promote, backup, audit, index_status, replay = when_used(
+        "calibrate", "curate", "enrollment", "promote", "store.backup",
+        "analysis.audit", "analysis.index_status", "analysis.replay",
+    )  # fmt: skip
 
 
 class Gallery:
@@ -45,8 +55,6 @@ class Gallery:
 
     def __init__(self, store: Store) -> None:
         self._session = Session(store)
-
-    # -- opening ------------------------------------------------------------------------------
 
     @classmethod
     def create(
@@ -61,9 +69,8 @@ class Gallery:
     ) -> Gallery:
         """Make a new gallery, of a tower or of vectors with `dimension` numbers from elsewhere.
 
-        `path` may be a postgresql:// address; then its templates may be spread over `nodes`, addresses of further
-        servers. `fpir` is the share of strangers that may be taken for somebody (0..1). Raises BadInput when
-        `path` exists, Missing or Damaged for the tower.
+        `path` may be a postgresql:// address, `nodes` those of further servers for its templates. `fpir` is the
+        share of strangers that may be taken for somebody. Raises BadInput when `path` exists, Missing, Damaged.
         """
         promote.new_gallery(path, tower, dimension, fpir, keep_pictures, nodes)
         return cls.open(path)
@@ -132,7 +139,7 @@ class Gallery:
         `quality.quality`), or unreadable, raises Unreadable. With `dry_run` nothing is kept, and the answer says
         what would become of it. The identity gets the `tags`, beside those it has.
         """
-        terms = Terms(conflicts, floor or {}, dry_run, clean_tags(tags), strict=True)
+        terms = enrollment.Terms(conflicts, floor or {}, dry_run, clean_tags(tags), strict=True)
         return enrollment.enroll(self._session, [(name, picture) for picture in pictures], terms)
 
     def enroll_many(
@@ -153,7 +160,7 @@ class Gallery:
         one transaction. `dask` is the address of a Dask scheduler whose workers embed (docs/workers.md). Rows of
         one array go into a gallery of vectors as by `enroll_many_vectors`. The rest is as for `enroll`.
         """
-        terms = Terms(conflicts, floor or {}, dry_run, clean_tags(tags))
+        terms = enrollment.Terms(conflicts, floor or {}, dry_run, clean_tags(tags))
         return enrollment.enroll_many(self._session, items, terms, progress, dask)
 
     def enroll_vectors(self, names: Sequence[str], vectors: Any, **terms: Unpack[VectorTerms]) -> Enrollment:
@@ -162,7 +169,7 @@ class Gallery:
         For some thousands at most: `enroll_many_vectors` takes any number. Raises BadInput for a name or vector
         that is not acceptable, Conflict for one that looks like another identity, and then enrolls nothing.
         """
-        return enrollment.enroll_vectors(self._session, names, vectors, Terms.of(terms, strict=True))
+        return enrollment.enroll_vectors(self._session, names, vectors, enrollment.Terms.of(terms, strict=True))
 
     def enroll_many_vectors(
         self, names: Sequence[str], vectors: Any, progress: Progress | None = None, **terms: Unpack[VectorTerms]
@@ -172,14 +179,12 @@ class Gallery:
         All are checked before the first is enrolled; then every `enrollment.VECTOR_CHUNK` are durable, so an
         interrupted call can simply be repeated.
         """
-        return enrollment.enroll_vectors(self._session, names, vectors, Terms.of(terms), progress)
+        return enrollment.enroll_vectors(self._session, names, vectors, enrollment.Terms.of(terms), progress)
 
     def outlook(self) -> Outlook:
         """Return what the gallery promises now, and what it costs."""
         with self.reading() as state:
             return state.outlook()
-
-    # -- identities ---------------------------------------------------------------------------
 
     def identities(self) -> list[IdentityRow]:
         """Return the enrolled identities by name, each with its number of samples."""
@@ -223,11 +228,7 @@ class Gallery:
         in a coarse image. Only identities with all of `tags` are searched, at the threshold of the whole
         gallery: of fewer, fewer strangers are taken for somebody. Raises Unreadable.
         """
-        question = Question(k, fpir, threshold, exact, clean_tags(tags))
-        answer = next(identify.identify(self._session, [picture], question))
-        if isinstance(answer, Refusal):
-            raise answer.error
-        return answer
+        return identify.identify_one(self._session, picture, Question(k, fpir, threshold, exact, clean_tags(tags)))
 
     def identify_many(self, pictures: Iterable[Picture], **asked: Unpack[Asked]) -> Iterator[Decision | Refusal]:
         """Yield an answer per picture, in order; a Refusal for one that cannot be read. As `identify`."""
@@ -363,22 +364,20 @@ class Gallery:
         return promote.promote(self._session, tower, progress)
 
     def rollback(self, progress: Progress | None = None) -> str:
-        """Go back to the generation before; return its tower's id. What was enrolled since is embedded. Or BadInput."""
+        """Go back to the generation before; return its tower's id. Raises BadInput when there is none."""
         return promote.rollback(self._session, progress)
-
-    # -- analysis, the index, whole galleries -------------------------------------------------
 
     def audit(self, progress: Progress | None = None) -> Audit:
         """Examine what is enrolled: `analysis.audit.audit`."""
-        return audit(self, progress)
+        return audit.audit(self, progress)
 
     def replay(self, tower: str | None = None) -> Replay:
         """Ask every logged answer again, of a stored tower: `analysis.replay.replay`."""
-        return replay(self, tower)
+        return replay.replay(self, tower)
 
     def index_status(self) -> IndexStatus:
         """Return what finds the nearest templates, and how well: `analysis.index_status.index_status`."""
-        return index_status(self)
+        return index_status.index_status(self)
 
     def rebuild_index(self, progress: Progress | None = None) -> None:
         """Write the cached index anew, of everything enrolled. Raises Missing when it cannot be written."""
@@ -387,13 +386,13 @@ class Gallery:
 
     def backup(self, path: str | Path) -> None:
         """Write a complete copy to `path`, durably, while in use. Raises BadInput to replace anything else than one."""
-        backup(self._session.store, path_of(path))
+        backup.backup(self._session.store, path_of(path))
 
     @staticmethod
-    def restore(backup: str | Path, path: str | Path, *, replace: bool = False) -> Path | None:
+    def restore(source: str | Path, path: str | Path, *, replace: bool = False) -> Path | None:
         """Make the gallery `path` what `backup` is; return where its former content was put, if it had any.
 
         `path` may be a postgresql:// address without a gallery. Raises BadInput when it is there already and
         `replace` is false, Missing or Damaged for the backup.
         """
-        return restore(path_of(backup), path, replace)
+        return backup.restore(path_of(source), path, replace)

@@ -96,6 +96,14 @@ def identify(session: Session, pictures: Iterable[Picture], question: Question) 
         yield from _answered(session, batch, question)
 
 
+def identify_one(session: Session, picture: Picture, question: Question) -> Decision:
+    """Return the answer for one picture. Raises Unreadable, or Missing for one that is not there."""
+    answer = next(identify(session, [picture], question))
+    if isinstance(answer, Refusal):
+        raise answer.error
+    return answer
+
+
 def identify_vectors(session: Session, vectors: Any, question: Question, log: bool) -> list[Decision]:
     """Return one answer per vector (n, dimension) of the active tower's kind. Raises BadInput."""
     row, found = (session.last.tower if session.last else None) or session.active(), None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from siamese_index._version import __version__
+from siamese_index._package import __version__
 from siamese_index.errors import BadInput, Damaged, Missing, NotInstalled, SiameseIndexError
 
 from .card import Card
