@@ -40,6 +40,9 @@ def identify(
     exact: Annotated[
         bool, typer.Option("--exact", help="Use exact search for all listed candidates (verdicts are exact always).")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Unknown instead of a match while too few strangers support the threshold.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why, and draw it: probe, what drove the distance, the nearest two.")
     ] = False,
@@ -52,7 +55,14 @@ def identify(
     For one picture: exit 0 match, 10 unknown, 11 ambiguous, 4 when it is not there. For several: 0 when
     each was answered, 3 when one is missing or cannot be read.
     """
-    asked: dict[str, Any] = {"k": k, "fpir": fpir, "threshold": threshold, "exact": exact, "tags": tags(tag)}
+    asked: dict[str, Any] = {
+        "k": k,
+        "fpir": fpir,
+        "threshold": threshold,
+        "exact": exact,
+        "tags": tags(tag),
+        "strict": strict,
+    }
     pictures = [sample for probe in probes for sample in _samples(probe)]
     if explain:
         _explain(gallery, pictures, asked, as_json)

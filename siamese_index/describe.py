@@ -152,6 +152,8 @@ def decision(answer: Decision, learned: Threshold | None) -> tuple[str, ...]:
             f"If half of all probes were of strangers, {first.identity!r} would be right with probability"
             f" {answer.probability:.2f}."
         )
+    if answer.verdict == "unknown" and first.distance <= tau:
+        said.append("Too few strangers support this threshold, so a strict answer names nobody.")
     verdicts = {
         "match": f"Verdict: match, {first.identity!r}.",
         "unknown": "Verdict: unknown, nobody who is enrolled.",

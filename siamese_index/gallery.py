@@ -219,6 +219,7 @@ class Gallery:
         threshold: float | None = None,
         exact: bool = False,
         tags: Tags = None,
+        strict: bool = False,
     ) -> Decision:
         """Return who the picture shows, or that it is unknown.
 
@@ -226,9 +227,12 @@ class Gallery:
         `threshold` is a distance (0..2) instead of a learned one. Verdict and identity are always those of an
         exact search; `exact` makes the candidates behind them so too, in a gallery so large that they are found
         in a coarse image. Only identities with all of `tags` are searched, at the threshold of the whole
-        gallery: of fewer, fewer strangers are taken for somebody. Raises Unreadable.
+        gallery: of fewer, fewer strangers are taken for somebody. `strict` makes a match unknown while too few
+        strangers support the threshold (`evidence.promised`). Raises Unreadable.
         """
-        return identify.identify_one(self._session, picture, Question(k, fpir, threshold, exact, clean_tags(tags)))
+        return identify.identify_one(
+            self._session, picture, Question(k, fpir, threshold, exact, clean_tags(tags), strict)
+        )
 
     def identify_many(self, pictures: Iterable[Picture], **asked: Unpack[Asked]) -> Iterator[Decision | Refusal]:
         """Yield an answer per picture, in order; a Refusal for one that cannot be read. As `identify`."""

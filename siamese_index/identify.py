@@ -48,6 +48,7 @@ class Asked(TypedDict, total=False):
     threshold: float | None
     exact: bool
     tags: Tags
+    strict: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Question:
     threshold: float | None = None  # a distance (0..2) instead of a learned one
     exact: bool = False  # also candidates on which the verdict does not depend
     tags: tuple[tuple[str, str], ...] = ()  # only identities that have all of these
+    strict: bool = False  # a match that its evidence does not support is unknown
 
     @classmethod
     def of(cls, asked: Asked) -> Question:
@@ -168,7 +170,7 @@ def _decided(
         among = state.settings.identities if only is None else len(only)
         each = {**ms, "search": (time.perf_counter() - begin) * 1000 / len(names)}
         decided = [
-            _decision(state, name, hits, question.k, learned, among, each)
+            _decision(state, name, hits, question, learned, among, each)
             for name, hits in zip(names, found, strict=True)
         ]
         searcher.index.rebuild_if_stale()  # now that nobody waits for it
@@ -179,7 +181,7 @@ def _decision(
     state: State,
     name: str,
     hits: Sequence[Hit],
-    k: int,
+    question: Question,
     learned: Threshold,
     identities: int,
     ms: dict[str, float],
@@ -190,6 +192,8 @@ def _decision(
         for rank, hit in enumerate(hits, 1)
     ]
     verdict, margin = decide(candidates, learned.rule)
+    if question.strict and verdict == "match" and not learned.evidence.promised:
+        verdict = "unknown"
     first = candidates[0] if candidates else None
     alarms = probability = None
     if first:
@@ -205,7 +209,7 @@ def _decision(
         margin=margin,
         expected_false_alarms=alarms,
         probability=probability,
-        candidates=tuple(candidates[:k]),
+        candidates=tuple(candidates[: question.k]),
         evidence=learned.evidence,
         tower=state.active.sha256,
         revision=state.revision[0],

@@ -35,6 +35,7 @@ class Evidence:
     missing: int  # independent strangers still needed to promise the target
     fusion: str = "best"  # how an identity's templates make one distance
     margin: float = 0.0  # two identities within the threshold and closer than this are ambiguous
+    promised: bool = False  # whether the evidence supports the target: it promises at most twice that
 
 
 SET = Evidence("set", None, 0, 0.0, 0, None, 0)  # the caller's threshold: nothing is known of its errors

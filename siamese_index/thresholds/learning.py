@@ -22,6 +22,7 @@ from siamese_index.thresholds.statistics import _of, effective_searches
 from .decision import Evidence, Rule
 
 DEFAULT_FPIR = 0.01
+SUPPORTED = 2.0  # times the target: what evidence may promise at most to support it
 ENOUGH = 30  # independent searches of each kind below which no probability is told
 # Best first: strangers of the user's own camera, a tower's held-out identities, enrolled pictures.
 SOURCES = ("given", "tower", "gallery")
@@ -187,7 +188,8 @@ def threshold(
     tau = float(ordered[k - 1]) if k else float(np.nextafter(ordered[0], -1))
     promise = k / (n + 1) if k else min(1.0, 3 / effective)
     missing = 0 if k and not order else max(0, math.ceil(needed - effective))
-    return Threshold(tau, Evidence(source, target, n, effective, k, promise, missing))
+    promised = promise <= SUPPORTED * target
+    return Threshold(tau, Evidence(source, target, n, effective, k, promise, missing, promised=promised))
 
 
 def _needed(target: float) -> int:

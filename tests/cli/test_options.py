@@ -195,6 +195,19 @@ def test_an_output_may_replace_its_own_kind(sidx, people, others, world):
         assert (people / "known.explained.png").read_bytes() == mine
 
 
+def test_a_strict_answer_names_nobody_on_the_evidence_of_few(sidx, people, world):
+    plain = lines(sidx("identify", "known.png", *G))[0]
+    assert (plain["verdict"], plain["evidence"]["promised"]) == ("match", False)  # a dozen strangers for 1 %
+    strict = sidx("identify", "known.png", "--strict", *G)
+    assert (strict.returncode, lines(strict)[0]["verdict"], lines(strict)[0]["identity"]) == (10, "unknown", None)
+    assert lines(strict)[0]["distance"] == plain["distance"]
+    told = lines(sidx("identify", "known.png", "--strict", "--explain", *G))[0]["explanation"]
+    assert "a strict answer names nobody" in told[-2] and told[-1].startswith("Verdict: unknown")
+    assert sidx("identify", "known.png", "--strict", "--threshold", "1", *G).returncode == 10  # nothing is known of it
+    supported = sidx("identify", "known.png", "--strict", "--fpir", "0.4", *G)
+    assert (supported.returncode, lines(supported)[0]["evidence"]["promised"]) == (0, True)
+
+
 def test_an_output_takes_no_name_that_belongs_to_a_gallery(sidx, people, world):
     for name in ("people.gallery-journal", "people.gallery-wal", "people.gallery.lock", "people.gallery.cache"):
         done = sidx("backup", name, *G)

@@ -23,7 +23,9 @@ def folder(tmp_path_factory):
 @pytest.mark.keras
 @pytest.mark.timeout(1800)
 def test_the_readme_can_be_followed_word_by_word(folder):
-    done = subprocess.run([Path(sys.executable).with_name("sidx"), "demo"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("sidx"), "demo", "--steps", "15"], cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     for heading in (
         "1. Draw",
