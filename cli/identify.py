@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal, describe
+from siamese_index.identify import Asked
 from siamese_index.samples import sources
 
 from .options import (
@@ -55,14 +56,7 @@ def identify(
     For one picture: exit 0 match, 10 unknown, 11 ambiguous, 4 when it is not there. For several: 0 when
     each was answered, 3 when one is missing or cannot be read.
     """
-    asked: dict[str, Any] = {
-        "k": k,
-        "fpir": fpir,
-        "threshold": threshold,
-        "exact": exact,
-        "tags": tags(tag),
-        "strict": strict,
-    }
+    asked: Asked = {"k": k, "fpir": fpir, "threshold": threshold, "exact": exact, "strict": strict, "tags": tags(tag)}
     pictures = [sample for probe in probes for sample in _samples(probe)]
     if explain:
         _explain(gallery, pictures, asked, as_json)
@@ -83,7 +77,7 @@ def _samples(probe: str) -> list[Path | bytes]:
     return sources.piped(sys.stdin.buffer.read()) if probe == "-" else sources.samples([probe])
 
 
-def _explain(gallery: Place, pictures: list[Path | bytes], asked: dict[str, Any], as_json: bool) -> None:
+def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json: bool) -> None:
     """Say why one probe is answered as it is; the picture goes beside where the command is run."""
     from siamese_index.analysis.explain import explain
     from siamese_index.files import refuse_to_replace, replace_file, signed

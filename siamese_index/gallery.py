@@ -208,8 +208,6 @@ class Gallery:
         """Take an identity out of the gallery; return how many samples it had. Raises Missing."""
         return curate.remove(self._session, name)
 
-    # -- identifying --------------------------------------------------------------------------
-
     def identify(
         self,
         picture: Picture,
