@@ -396,22 +396,22 @@ def cost(home: Path) -> None:
 
 
 def _cohort_seconds(gallery: Gallery, people: np.ndarray) -> list[float]:
-    """Seconds of CPU time that `Cohort.enrolled` takes in each of these enrollments, its writes included."""
-    from siamese_index.thresholds.impostor_searches import Cohort
+    """Seconds of CPU time that `ImpostorSearches.enrolled` takes in each of these enrollments, its writes included."""
+    from siamese_index.thresholds.impostor_searches import ImpostorSearches
 
-    spent, enrolled = [], Cohort.enrolled
+    spent, enrolled = [], ImpostorSearches.enrolled
 
-    def timed(self: Cohort, *arguments: object) -> None:
+    def timed(self: ImpostorSearches, *arguments: object) -> None:
         began = time.process_time()
         enrolled(self, *arguments)
         spent.append(time.process_time() - began)
 
-    Cohort.enrolled = timed
+    ImpostorSearches.enrolled = timed
     try:
         for i, vector in enumerate(people):
             gallery.enroll_vectors([f"late{i}"], vector[None], conflicts="allow")
     finally:
-        Cohort.enrolled = enrolled
+        ImpostorSearches.enrolled = enrolled
     return spent
 
 

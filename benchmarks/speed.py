@@ -88,7 +88,7 @@ def prepare_floor(home: Path, opened: Gallery, tower: TowerFile) -> list[str]:
         db.executemany("INSERT INTO names VALUES (?, ?)", ((i, name) for i, (name, _) in enumerate(rows)))
     shape = tower.card.input
     files = [str(home / name) for name in ("tower.onnx", "floor.faiss", "names.sqlite")]
-    return [*files, str(opened.threshold().tau), str(shape["height"]), str(shape["width"])]
+    return [*files, str(opened.threshold().tau), str(shape.shape[0]), str(shape.shape[1])]
 
 
 def cold(gallery: Path, probe: Path, floor: list[str]) -> list[dict[str, Any]]:
@@ -156,11 +156,11 @@ def warm(opened: Gallery, tower: TowerFile, probes: list[bytes], kind: str) -> d
     name = session.get_inputs()[0].name
     index = faiss.read_index(str(opened.path.parent / "floor.faiss"), faiss.IO_FLAG_MMAP_IFC)
     shape = tower.card.input
-    size = (shape["width"], shape["height"])
+    size = (shape.shape[1], shape.shape[0])
 
     def raw(data: bytes) -> None:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-        if shape["frame"] == "strokes":  # else the tower would see what it was not trained on
+        if shape.frame == "strokes":  # else the tower would see what it was not trained on
             pixels = framing.around_strokes(pixels[:, :, None])
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         index.search(session.run(None, {name: pixels[None, :, :, None].astype(np.float32)})[0], 20)

@@ -45,12 +45,12 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
     from siamese_index import Gallery, TowerFile
     from siamese_index.samples import images
     from siamese_index.search import cache, file_index
-    from siamese_index.store import address
+    from siamese_index.store.store import Store
     from siamese_index.training.glyphs import glyph
 
     file_index.BASE_MINIMUM = 4  # so that this short life has caches
     if mutant == "split-transaction":
-        whole = address.Store.add_samples
+        whole = Store.add_samples
 
         def split(self, *arguments):
             result = whole(self, *arguments)
@@ -58,7 +58,7 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
             self._db.execute("BEGIN IMMEDIATE")
             return result
 
-        address.Store.add_samples = split
+        Store.add_samples = split
     if mutant == "cache-in-place":
         import contextlib
 
