@@ -114,7 +114,7 @@ class Loads(HTMLParser):
 def test_what_a_training_leaves_can_be_read_and_needs_no_network(whole):
     made, folder = whole
     card = json.loads((folder / "card.json").read_text())
-    assert card["tower"] == made.id and card.held_out["rank1"] == made.card.held_out["rank1"]
+    assert card["tower"] == made.id and card["held_out"]["rank1"] == made.card.held_out["rank1"]
     rows = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
     assert [int(r["step"]) for r in rows] == [p["step"] for p in made.card.training.history]
     page = (folder / "report.html").read_text()
@@ -253,13 +253,13 @@ def test_without_progress_it_ends_early_and_keeps_the_best(world, tmp_path):
     """
     made = train(world / "learn", recipe=recipe(tmp_path, hasty), steps=300, size=16, dimension=8, holdout=0.3)
     training = made.card.training
-    assert training["ended"] == "no better for 2 rounds"
+    assert training.ended == "no better for 2 rounds"
     lowest_yet, kept = {}, 0
-    for i, point in enumerate(training["history"]):
+    for i, point in enumerate(training.history):
         if better(point, lowest_yet):
             lowest_yet, kept = lowest(point, lowest_yet), i
-    assert training["history"][kept]["step"] == training["kept_from_step"] and kept == len(training["history"]) - 3
-    assert training["history"][-1]["step"] < 300
+    assert training.history[kept]["step"] == training.kept_from_step and kept == len(training.history) - 3
+    assert training.history[-1]["step"] < 300
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A tower of 8-bit numbers: real quantisation, and taken only when it is as good and faster."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def test_an_optimized_tower_is_a_candidate_only_if_it_is_as_good(tower_file, wor
         if made.accepted:
             before = gallery.tower
             gallery.promote(made.tower)
-            assert gallery.tower.card["optimized"] == {"from": before.id, "numbers": "int8"}
+            assert gallery.tower.card.optimized == {"from": before.id, "numbers": "int8"}
             assert gallery.threshold().evidence.searches == 8 * 2
             sample = before.prepare((world / "people" / "glyph-100" / "hand-00.png").read_bytes())
             ours, theirs = gallery.tower.embed([sample]), before.embed([sample])
@@ -44,5 +46,5 @@ def test_worse_or_slower_is_not_taken():
 
 
 def test_a_tower_that_looks_often_takes_fewer_at_once(tower_file):
-    card = {**tower_file.card, "input": {**tower_file.card.input, "looks": 21}}
+    card = replace(tower_file.card, input=replace(tower_file.card.input, looks=21))
     assert Tower(tower_file.onnx, card, tower_file.id)._at_once == 3

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.keras
 
 def test_a_tower_says_what_it_was_trained_on_and_how_good_it_is(tower_file):
     card = tower_file.card
-    assert card.input == {"height": 32, "width": 32, "channels": 1, "frame": "strokes"}
+    assert card.input == TowerInput((32, 32, 1), "strokes")
     assert (card.dimension, card.training.recipe["name"]) == (32, "drawings")
     assert len(card.training.identities) == 10 and card.training.samples == 60
     assert card.held_out["identities"] == 6 and card.held_out["searches"] == 36
@@ -208,5 +208,5 @@ def test_colour_pictures_train_a_colour_tower(tmp_path):
             small = np.clip(base + rng.normal(0, 10, base.shape), 0, 255).astype(np.uint8)
             (tmp_path / str(identity) / f"{number}.png").write_bytes(images.encode(images.fit(small, 48, 64)))
     made = train(tmp_path, steps=5, size=32, dimension=16)
-    assert made.card.input == {"height": 24, "width": 32, "channels": 3, "frame": "whole", "looks": 2}
+    assert made.card.input == TowerInput((24, 32, 3), "whole", looks=2)
     assert made.card.training.recipe["name"] == "photos"
