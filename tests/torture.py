@@ -276,6 +276,7 @@ from pathlib import Path
 import keras, numpy as np
 from siamese_index import Cohort
 from siamese_index.samples import images
+from siamese_index.towers.card import Card, TowerInput
 from siamese_index.training import towers
 from siamese_index.training.export import export
 from siamese_index.training.glyphs import glyph
@@ -284,7 +285,7 @@ pixels = np.stack([images.fit(glyph(n, 0), 16, 16) for n in range(50, 62)])
 for seed, name in enumerate(("first", "second")):
     keras.utils.set_random_seed(seed)
     tower = towers.build((16, 16, 1), 8, {"name": "resnet", "stages": [2]}, pixels)
-    card = {"format": 1, "input": {"height": 16, "width": 16, "channels": 1}, "dimension": 8}
+    card = Card(TowerInput((16, 16, 1)), 8)
     vectors = np.asarray(tower.predict(pixels.astype("float32"), verbose=0))
     cohort = Cohort(tuple(f"glyph {n}" for n in range(50, 62)), tuple(f"{n:064x}" for n in range(50, 62)), vectors)
     export(tower, tower, card, cohort, pixels).write(Path(sys.argv[1]) / f"{name}.tower")

@@ -6,7 +6,6 @@ import pytest
 from siamese_index import BadInput, Gallery, Missing, Unreadable
 from siamese_index.samples import framing, images, sources
 from siamese_index.samples.sources import Items
-from siamese_index.training import fit
 from siamese_index.training.data import Data, source
 from siamese_index.training.glyphs import glyph
 from siamese_index.training.split import split
@@ -113,7 +112,7 @@ def test_identities_with_one_sample_are_never_held_out():
 
 
 def test_of_very_many_held_out_samples_some_of_each_identity_are_measured_with(monkeypatch):
-    monkeypatch.setattr(fit, "COHORT", 12)
+    monkeypatch.setattr("siamese_index.training.split.COHORT", 12)
     data = Data(drawn(20, 6), (16, 16, 1), quiet)
     held_out, _, unseen, seen = split_names(data)
     assert len(held_out) == 4 and len(unseen) == 12 and len(seen) == 96

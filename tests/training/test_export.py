@@ -12,10 +12,11 @@ def test_a_graph_that_answers_otherwise_than_the_model_is_not_exported():
     script = """
         import keras, numpy as np, pytest
         from siamese_index import Cohort, Damaged
+        from siamese_index.towers.card import Card, TowerInput
         from siamese_index.training import towers
         from siamese_index.training.export import export
 
-        card = {"format": 1, "input": {"height": 16, "width": 16, "channels": 1}, "dimension": 8}
+        card = Card(TowerInput((16, 16, 1)), 8)
         pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 1), np.uint8)
         sound = towers.build((16, 16, 1), 8, {"name": "resnet", "stages": [2]}, pixels)
         made = export(sound, sound, card, Cohort(), pixels)
