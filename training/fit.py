@@ -172,10 +172,10 @@ def _input(data: Data, tower: dict[str, Any]) -> TowerInput:
     """Return what a card says of the input: all that serving must do before the network."""
     if len(data.shape) == 1:
         return TowerInput(data.shape)
-    from .towers import LOOKS
+    from .towers import VIEWS
 
-    looks = (2 if tower.get("mirrored") else 1) * (LOOKS if tower.get("looks") else 1)
-    return TowerInput(data.shape, data.frame, looks)
+    views = (2 if tower.get("mirrored") else 1) * (VIEWS if tower.get("looks") else 1)
+    return TowerInput(data.shape, data.frame, views)
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def _sampler(source: Source, data: Data, parts: Split, recipe: Recipe, seed: int
 
 
 def _models(keras: Any, start: bytes | None, shape: tuple[int, ...], recipe: Recipe, known: NDArray[Any]) -> Models:
-    from .towers import build, looked_around, mirrored
+    from .towers import build, mirrored, with_views
 
     dimension = int(recipe.tower.get("dimension", 128))
     tower = _continued(keras, start, shape, dimension)
@@ -272,7 +272,7 @@ def _models(keras: Any, start: bytes | None, shape: tuple[int, ...], recipe: Rec
     served = averaged
     if len(shape) == 3:
         served = mirrored(served) if recipe.tower.get("mirrored") else served
-        served = looked_around(served) if recipe.tower.get("looks") else served
+        served = with_views(served) if recipe.tower.get("looks") else served
     return Models(tower, averaged, served, continued)
 
 

@@ -52,7 +52,7 @@ def build(shape: tuple[int, ...], dimension: int, tower: dict[str, Any], known: 
     return keras.Model(inputs, _template(features, dimension), name="tower")
 
 
-LOOKS = 21
+VIEWS = 21
 
 
 def mirrored(tower: keras.Model) -> keras.Model:
@@ -68,8 +68,8 @@ def mirrored(tower: keras.Model) -> keras.Model:
     return keras.Model(inputs, layers.UnitNormalization(name="template")(vectors), name="mirrored")
 
 
-def looked_around(tower: keras.Model) -> keras.Model:
-    """Return a model that gives the mean of 21 looks at a picture, of unit length again.
+def with_views(tower: keras.Model) -> keras.Model:
+    """Return a model that gives the mean vector of 21 views of a picture (test-time augmentation), of unit length.
 
     As it is, moved by 4 % each way, 15 % nearer and farther; all that upright and turned by 8 degrees each
     way. What lies beyond its edge is mirrored or repeated. Its weights are those of `tower`, in their order.
@@ -91,23 +91,23 @@ def looked_around(tower: keras.Model) -> keras.Model:
                 picture = ops.take(picture, at.astype(np.int32), axis=axis)
         return picture
 
-    looks = []
+    views = []
     for picture in (inputs, _turned(inputs, -8.0), _turned(inputs, 8.0)):
         edges = ((y, 0, -y, 0), (-y, 0, y, 0), (0, x, 0, -x), (0, -x, 0, x))
         nearer, farther = (window(picture, *edge) for edge in ((far_y, far_x) * 2, (-far_y, -far_x) * 2))
         # Not layers.Resizing, which takes itself for a part of training and would wake the tower's dropout.
-        scaled = [ops.image.resize(look, (height, width), interpolation="bilinear") for look in (nearer, farther)]
-        looks += [picture, *(window(picture, *edge) for edge in edges), *scaled]
-    vectors = _summed(tower, looks)
-    return keras.Model(inputs, layers.UnitNormalization(name="template")(vectors), name="looked_around")
+        scaled = [ops.image.resize(view, (height, width), interpolation="bilinear") for view in (nearer, farther)]
+        views += [picture, *(window(picture, *edge) for edge in edges), *scaled]
+    vectors = _summed(tower, views)
+    return keras.Model(inputs, layers.UnitNormalization(name="template")(vectors), name="with_views")
 
 
-def _summed(tower: keras.Model, looks: Sequence[Tensor]) -> Tensor:
-    """Return the sum of the tower's vectors of each look, seen as one batch: a graph as small as of one look."""
+def _summed(tower: keras.Model, views: Sequence[Tensor]) -> Tensor:
+    """Return the sum of the tower's vectors of each view, taken as one batch: a graph as small as of one view."""
     from keras import ops
 
-    vectors = tower(ops.concatenate(looks, axis=0))
-    return ops.sum(ops.reshape(vectors, (len(looks), -1, tower.output_shape[-1])), axis=0)
+    vectors = tower(ops.concatenate(views, axis=0))
+    return ops.sum(ops.reshape(vectors, (len(views), -1, tower.output_shape[-1])), axis=0)
 
 
 def _turned(inputs: Tensor, degrees: float) -> Tensor:

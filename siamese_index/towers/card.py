@@ -21,7 +21,7 @@ class TowerInput:
 
     shape: tuple[int, ...]  # (height, width, channels) of uint8 pixels, or (d,) of float32 numbers
     frame: str = "whole"  # one of `framing.FRAMES`; of pictures alone
-    looks: int = 1  # how often the network looks at a sample: so many less fit into a run
+    views: int = 1  # of each sample (test-time augmentation): so many less samples fit into a run
 
     @classmethod
     def parse(cls, content: Any) -> TowerInput:
@@ -43,7 +43,7 @@ class TowerInput:
         if len(self.shape) == 1:
             return {"numbers": self.shape[0]}
         named = dict(zip(("height", "width", "channels"), self.shape, strict=True))
-        return {**named, "frame": self.frame} | ({"looks": self.looks} if self.looks > 1 else {})
+        return {**named, "frame": self.frame} | ({"looks": self.views} if self.views > 1 else {})
 
 
 @dataclass(frozen=True)

@@ -46,5 +46,5 @@ def test_worse_or_slower_is_not_taken():
 
 
 def test_a_tower_that_looks_often_takes_fewer_at_once(tower_file):
-    card = replace(tower_file.card, input=replace(tower_file.card.input, looks=21))
+    card = replace(tower_file.card, input=replace(tower_file.card.input, views=21))
     assert Tower(tower_file.onnx, card, tower_file.id)._at_once == 3

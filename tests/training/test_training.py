@@ -208,5 +208,5 @@ def test_colour_pictures_train_a_colour_tower(tmp_path):
             small = np.clip(base + rng.normal(0, 10, base.shape), 0, 255).astype(np.uint8)
             (tmp_path / str(identity) / f"{number}.png").write_bytes(images.encode(images.fit(small, 48, 64)))
     made = train(tmp_path, steps=5, size=32, dimension=16)
-    assert made.card.input == TowerInput((24, 32, 3), "whole", looks=2)
+    assert made.card.input == TowerInput((24, 32, 3), "whole", views=2)
     assert made.card.training.recipe["name"] == "photos"
