@@ -30,7 +30,8 @@ def nothing(shape):
 def made(tower, steps=2, **options):
     content = {"name": "mine", "tower": tower, "loss": {"name": "cosface"}, "input": {"size": 32}}
     mine = recipe.parse({**content, "feeding": {"batch": 8}, "fit": options})
-    return fit(Source(items(WORLD / "learn")), mine, Settings(steps=steps, dimension=16, holdout=0), lambda said: None)
+    settings = Settings(steps=steps, dimension=16, holdout=0)
+    return fit(Source(items(WORLD / "learn")), mine, settings, lambda said: None).file
 
 
 def first_kernel(file):
