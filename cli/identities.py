@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from siamese_index import BadInput, Gallery
+from siamese_index import BadInput, Gallery, describe
 
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
 from .output import emit, note
@@ -70,4 +70,4 @@ def remove_identity(name: NameArgument, gallery: GalleryOption = DEFAULT_GALLERY
     """Take an identity out of the gallery. Its samples stay in the file, out of use."""
     with Gallery.open(gallery) as opened:
         count = opened.remove(name)
-    note(f"{name} and its {count} samples are no longer found.")
+    note(f"{name} and its {describe.counted(count, 'sample')} are no longer found.")
