@@ -77,7 +77,7 @@ def enroll(
         f"{len(done.enrolled)} {verb}, {len(done.already)} were already, {len(done.refused)} refused;"
         f" {gallery} {'would hold' if dry_run else 'holds'} {after.identities} identities."
     )
-    changed = describe.change(before, after)
+    changed = describe.change(before, after, dry_run)
     if changed:
         note(changed)
     if done.refused:

@@ -88,11 +88,12 @@ def _worth(found: Evidence) -> str:
     return f"worth {found.effective:.0f} independent ones" if found.effective < found.searches else "all independent"
 
 
-def change(before: Outlook, after: Outlook) -> str:
-    """Say how an enrollment moved the threshold and the misses; nothing where it did not."""
+def change(before: Outlook, after: Outlook, dry_run: bool = False) -> str:
+    """Say how an enrollment moves, or would move, the threshold and the misses; nothing where it did not."""
     if before.threshold is None or after.threshold is None or before.threshold == after.threshold:
         return ""
-    said = f"The threshold went from {before.threshold:.4g} to {after.threshold:.4g}"
+    verb = "would go" if dry_run else "went"
+    said = f"The threshold {verb} from {before.threshold:.4g} to {after.threshold:.4g}"
     if after.mated:
         was, now = (percent(o.misses / o.mated if o.mated else None) for o in (before, after))
         said += f", FNIR from {was} to {now} ({after.misses} of {after.mated} mated searches)"

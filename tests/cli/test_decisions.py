@@ -39,7 +39,7 @@ def test_a_dry_run_says_what_would_be(sidx, people, world):
     done = sidx("enroll", "--from", str(world / "people"), *G, "--dry-run")
     assert done.returncode == 0
     assert {row["result"] for row in lines(done)} == {"would be enrolled", "already enrolled"}
-    for said in ("would hold 12 identities", "FNIR from – to", "Nothing was kept."):
+    for said in ("would hold 12 identities", "threshold would go from", "FNIR from – to", "Nothing was kept."):
         assert said in done.stderr
     assert len(lines(sidx("identities", "list", *G))) == 6
 
