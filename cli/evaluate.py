@@ -42,14 +42,14 @@ def evaluate(
 
     Further columns of a .csv (path,label,…) are tags: the figures are broken down by them.
     """
-    from siamese_index.analysis import evaluation
+    from siamese_index.analysis.one_shot import is_one_shot
     from siamese_index.files import refuse_to_replace
 
     if report is not None:
         refuse_to_replace(report, "report")
-    if tower is not None and not evaluation.is_one_shot(probes):
+    one_shot, pairs = is_one_shot(probes), sources.is_pairs(probes)
+    if tower is not None and not one_shot:
         raise BadInput("--tower is for one-shot runs; searches need a gallery.", remedy="Leave it out: -g GALLERY")
-    one_shot, pairs = evaluation.is_one_shot(probes), sources.is_pairs(probes)
     unused = {"-k": k, "--fpir": fpir, "--threshold": threshold} if one_shot or pairs else {}
     for option, value in unused.items():
         if value is not None:
@@ -111,11 +111,11 @@ def _open_set(
 
 
 def _pairs(probes: str, gallery: Place, report: Path | None, as_json: bool) -> None:
-    from siamese_index.analysis import evaluation
+    from siamese_index.analysis.pairs_evaluation import evaluate_pairs
 
     listed = sources.pairs(probes)
     with Gallery.open(gallery) as opened, progress("embedding", len(listed.items)) as tick:
-        result = evaluation.evaluate_pairs(opened, listed, tick)
+        result = evaluate_pairs(opened, listed, tick)
     if report is not None:
         from siamese_index.analysis.evaluation_page import pairs_page
 
@@ -128,16 +128,13 @@ def _pairs(probes: str, gallery: Place, report: Path | None, as_json: bool) -> N
 
 
 def _one_shot(probes: str, tower: Path | None, gallery: Place, report: Path | None, as_json: bool) -> None:
-    from siamese_index.analysis import evaluation
-    from siamese_index.files import refuse_to_replace
+    from siamese_index.analysis.one_shot import evaluate_one_shot
 
-    if report is not None:
-        refuse_to_replace(report, "report")
     if tower is not None:
-        result = evaluation.evaluate_one_shot(Tower.open(tower), probes)
+        result = evaluate_one_shot(Tower.open(tower), probes)
     else:
         with Gallery.open(gallery) as opened:
-            result = evaluation.evaluate_one_shot(opened.tower, probes)
+            result = evaluate_one_shot(opened.tower, probes)
     if report is not None:
         from siamese_index.analysis.evaluation_page import one_shot_page
 

@@ -1,28 +1,25 @@
-"""How good are the answers? Open-set searches, ready-made pairs, one-shot runs, with counts and intervals."""
+"""How good are the answers? Open-set searches, with counts and intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.analysis.contract import OpenGallery
-from siamese_index.errors import BadInput, Missing, Refusal
-from siamese_index.samples import images
+from siamese_index.errors import BadInput, Refusal
 from siamese_index.samples.images import Picture, Progress, picture_name
-from siamese_index.samples.sources import Pairs
 from siamese_index.thresholds.decision import SET, Evidence, Rule
 from siamese_index.thresholds.statistics import effective_count, share_interval
-from siamese_index.towers.tower import BATCH, Tower
-from siamese_index.vectors import Vectors, distances
+from siamese_index.towers.tower import BATCH
+from siamese_index.vectors import Vectors
 
 from .comparison import equal_error_rate
 
-TARGETS = (0.1, 0.01, 0.001)  # FPIR at which FNIR is told, where there are strangers enough
+TARGETS = (0.1, 0.01, 0.001)  # FPIR or FMR at which misses are counted, where there are impostors enough
 KEPT = 24  # mistakes that are told one by one
 
 
@@ -294,110 +291,3 @@ def _mistakes(found: ProbeDistances, tau: float | None) -> tuple[Mistake, ...]:
         )
         for i in chosen
     )
-
-
-@dataclass(frozen=True)
-class Verified:
-    """Ready-made pairs, told apart by a threshold."""
-
-    pairs: int
-    genuine: int
-    threshold: float | None
-    fmr: Rate  # impostor pairs that matched
-    fnmr: Rate  # genuine pairs that did not
-    eer: float
-    fnmr_at: dict[str, float | None]  # FNMR at an FMR, where there are pairs enough
-    genuine_distances: NDArray[np.float64] = field(repr=False)
-    impostor_distances: NDArray[np.float64] = field(repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object that `evaluate --json` prints."""
-        return {k: v for k, v in asdict(self).items() if not k.endswith("_distances")}
-
-
-def evaluate_pairs(gallery: OpenGallery, pairs: Pairs, progress: Progress | None = None) -> Verified:
-    """Compare ready-made pairs by the gallery's tower, at the threshold of `verify`. Raises Unreadable."""
-    positions, genuine = pairs.positions, pairs.genuine
-    if not genuine.any() or genuine.all():
-        raise BadInput(f"{int(genuine.sum())} of {len(genuine)} pairs are genuine.", "Both kinds are needed.")
-    parts = []
-    for start in range(0, len(pairs.items), BATCH):
-        vectors, refusals = gallery.embed([p for _, p in pairs.items[start : start + BATCH]])
-        if refusals:
-            raise next(iter(refusals.values())).error
-        parts.append(vectors)
-        if progress:
-            progress(len(vectors))
-    rows = np.concatenate(parts)
-    distance = distances(rows[positions[:, 0]], rows[positions[:, 1]])
-    tau = gallery.verification_threshold()
-    same, different = distance[genuine], np.sort(distance[~genuine])
-    # Pairs of one picture are not independent: its name stands for it.
-    first = [str(p) for p in positions[:, 0].tolist()]
-    limit = -1.0 if tau is None else tau
-    at: dict[str, float | None] = {}
-    for target in TARGETS:
-        k = int(target * len(different) + 1e-9)
-        at[f"{target:g}"] = None if k < 1 else float(np.mean(same > (different[k - 1] if k else -1)))
-    return Verified(
-        len(genuine),
-        int(genuine.sum()),
-        tau,
-        Rate.measured(distance[~genuine] <= limit, [f for f, g in zip(first, genuine.tolist(), strict=True) if not g]),
-        Rate.measured(same > limit, [f for f, g in zip(first, genuine.tolist(), strict=True) if g]),
-        equal_error_rate(same, different),
-        at,
-        same,
-        different,
-    )
-
-
-@dataclass(frozen=True)
-class OneShot:
-    """Runs of "which of these is it?": each probe against one picture of each class."""
-
-    runs: int
-    trials: int
-    error: Rate
-    by_run: tuple[float, ...]
-
-
-def is_one_shot(folder: str | Path) -> bool:
-    """Whether a folder holds runs in Omniglot's layout: run01/class_labels.txt and so on."""
-    return any(Path(folder).glob("run*/class_labels.txt"))
-
-
-def evaluate_one_shot(tower: Tower, folder: str | Path) -> OneShot:
-    """Answer Omniglot's one-shot runs (Lake et al., 2015): lines of `test item, its training class` in each run.
-
-    Raises Missing, or BadInput for a line that names anything outside the folder.
-    """
-    root = Path(folder).resolve()
-    wrong: list[bool] = []
-    names: list[str] = []
-    by_run = []
-    for labels in sorted(root.glob("run*/class_labels.txt")):
-        pairs = [line.split() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if not pairs or any(len(pair) != 2 for pair in pairs):
-            raise BadInput(
-                f"{labels}: not a list of pairs.",
-                "Expected lines such as run01/test/item01.png run01/training/class01.png.",
-            )
-        classes = sorted({pair[1] for pair in pairs})
-        vectors = {path: _one(tower, root, path) for path in {*classes, *(pair[0] for pair in pairs)}}
-        enrolled = np.stack([vectors[c] for c in classes])
-        missed = [classes[int((enrolled @ vectors[item]).argmax())] != truth for item, truth in pairs]
-        wrong += missed
-        names += [labels.parent.name] * len(missed)
-        by_run.append(float(np.mean(missed)))
-    if not by_run:
-        raise Missing(f"{folder}: no runs.", "Expected run01/class_labels.txt and so on.")
-    return OneShot(len(by_run), len(wrong), Rate.measured(wrong, names), tuple(by_run))
-
-
-def _one(tower: Tower, root: Path, name: str) -> NDArray[np.float32]:
-    path = (root / name).resolve()
-    if not path.is_relative_to(root):
-        raise BadInput(f"{name!r} is outside of {root}.")
-    vector: NDArray[np.float32] = tower.embed([tower.prepare(images.read(path))])[0]
-    return vector

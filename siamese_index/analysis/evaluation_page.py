@@ -13,7 +13,9 @@ from siamese_index.samples import images
 from siamese_index.samples.images import Picture, Pixels
 
 from . import html as html
-from .evaluation import Evaluation, OneShot, ProbeDistances, Rate, Verified
+from .evaluation import Evaluation, ProbeDistances, Rate
+from .one_shot import OneShot
+from .pairs_evaluation import Verified
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,10 @@ import pytest
 
 from siamese_index import BadInput, Tower
 from siamese_index.analysis.comparison import compare, equal_error_rate, tower_figures
-from siamese_index.analysis.evaluation import Rate, evaluate, evaluate_one_shot, evaluate_pairs, is_one_shot
+from siamese_index.analysis.evaluation import Rate, evaluate
 from siamese_index.analysis.evaluation_page import evaluation_page
+from siamese_index.analysis.one_shot import evaluate_one_shot, is_one_shot
+from siamese_index.analysis.pairs_evaluation import evaluate_pairs
 from siamese_index.samples.sources import items, pairs
 from siamese_index.vectors import pack
 

@@ -1,0 +1,75 @@
+"""How well are ready-made pairs told apart? Verification, with counts and intervals."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.errors import BadInput
+from siamese_index.samples.images import Progress
+from siamese_index.samples.sources import Pairs
+from siamese_index.towers.tower import BATCH
+from siamese_index.vectors import distances
+
+from .comparison import equal_error_rate
+from .contract import OpenGallery
+from .evaluation import TARGETS, Rate
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Ready-made pairs, told apart by a threshold."""
+
+    pairs: int
+    genuine: int
+    threshold: float | None
+    fmr: Rate  # impostor pairs that matched
+    fnmr: Rate  # genuine pairs that did not
+    eer: float
+    fnmr_at: dict[str, float | None]  # FNMR at an FMR, where there are pairs enough
+    genuine_distances: NDArray[np.float64] = field(repr=False)
+    impostor_distances: NDArray[np.float64] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that `evaluate --json` prints."""
+        return {k: v for k, v in asdict(self).items() if not k.endswith("_distances")}
+
+
+def evaluate_pairs(gallery: OpenGallery, pairs: Pairs, progress: Progress | None = None) -> Verified:
+    """Compare ready-made pairs by the gallery's tower, at the threshold of `verify`. Raises Unreadable."""
+    positions, genuine = pairs.positions, pairs.genuine
+    if not genuine.any() or genuine.all():
+        raise BadInput(f"{int(genuine.sum())} of {len(genuine)} pairs are genuine.", "Both kinds are needed.")
+    parts = []
+    for start in range(0, len(pairs.items), BATCH):
+        vectors, refusals = gallery.embed([p for _, p in pairs.items[start : start + BATCH]])
+        if refusals:
+            raise next(iter(refusals.values())).error
+        parts.append(vectors)
+        if progress:
+            progress(len(vectors))
+    rows = np.concatenate(parts)
+    distance = distances(rows[positions[:, 0]], rows[positions[:, 1]])
+    tau = gallery.verification_threshold()
+    same, different = distance[genuine], np.sort(distance[~genuine])
+    # Pairs of one picture are not independent: its name stands for it.
+    first = [str(p) for p in positions[:, 0].tolist()]
+    limit = -1.0 if tau is None else tau
+    at: dict[str, float | None] = {}
+    for target in TARGETS:
+        k = int(target * len(different) + 1e-9)
+        at[f"{target:g}"] = None if k < 1 else float(np.mean(same > (different[k - 1] if k else -1)))
+    return Verified(
+        len(genuine),
+        int(genuine.sum()),
+        tau,
+        Rate.measured(distance[~genuine] <= limit, [f for f, g in zip(first, genuine.tolist(), strict=True) if not g]),
+        Rate.measured(same > limit, [f for f, g in zip(first, genuine.tolist(), strict=True) if g]),
+        equal_error_rate(same, different),
+        at,
+        same,
+        different,
+    )
