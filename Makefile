@@ -5,8 +5,9 @@ DEMO ?= demo
 
 .PHONY: test check coverage docs demo bench bench-training bench-decisions torture clean
 
+# As many tests at a time as there are cores; those of one page of the docs one after the other.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 # The type checker gets one package, laid out as it is installed (see pyproject.toml).
 check: .venv/installed

@@ -40,6 +40,7 @@ COMMANDS = (
     "samples",
     "index",
     "settings",
+    "glossary",
     "doctor",
     "backup",
     "restore",
@@ -53,7 +54,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Start here:  sidx demo      Words such as FPIR:  docs/glossary.md")
+@app.callback(epilog="Start here:  sidx demo      Words such as FPIR:  sidx glossary")
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
     version: Annotated[
@@ -88,7 +89,7 @@ def _refuse_empty(words: list[str]) -> None:
 
 
 def run() -> None:
-    """Be the program `sidx`. Exit codes: README."""
+    """Be the program `sidx`. Exit codes: docs/exit-codes.md."""
     debug = "--debug" in sys.argv
     try:
         _refuse_empty(sys.argv[1:])

@@ -73,7 +73,7 @@ def calibrate(
         },
         as_json,
     )
-    note(describe.evidence(result.evidence))
+    note(describe.evidence(result.evidence, enrolled=result.identities > 0))
     for refusal in refused:
         note(f"sidx: {refusal.error}")
     if refused:

@@ -122,6 +122,7 @@ def _sheet(folder: Path, answers: list[Decision]) -> Path:
     import cv2
     import numpy as np
 
+    from siamese_index.files import replace_file
     from siamese_index.samples import images
 
     colours = {"match": (60, 160, 60), "unknown": (150, 150, 150), "ambiguous": (230, 150, 30)}
@@ -144,5 +145,5 @@ def _sheet(folder: Path, answers: list[Decision]) -> Path:
         cv2.putText(answered, says, (12, 80), cv2.FONT_HERSHEY_SIMPLEX, 0.8, colours[answer.verdict], 2, cv2.LINE_AA)
         rows.append(np.hstack([*tiles, answered]))
     out = folder / "answers.png"
-    out.write_bytes(images.encode(np.vstack(rows)))
+    replace_file(out, images.encode(np.vstack(rows)))
     return out

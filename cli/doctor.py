@@ -31,24 +31,27 @@ def doctor(
 ) -> None:
     """Check a gallery from its bytes to its threshold. Exit 6 when something is wrong.
 
-    With --content: examine what is enrolled instead, each finding with what mending it would change.
+    With --content: examine what is enrolled instead, each finding with how the error rates would
+    move if it were corrected.
     """
     if content:
         if fix:
-            raise BadInput("--fix repairs what is derived.", "What --content finds is for you to judge.", "Give one.")
+            raise BadInput(
+                "--fix repairs what can be computed again.", "What --content finds is for you to judge.", "Give one."
+            )
         _audit(gallery, as_json)
         return
-    from siamese_index.analysis.doctor import examine, mend
+    from siamese_index.analysis import doctor as checks
 
-    found = examine(gallery)
-    if fix and any(finding.mendable for finding in found.findings):
-        mend(gallery)
-        note(f"Mended: {'; '.join(f.what for f in found.findings if f.mendable)}.")
-        found = examine(gallery)
+    found = checks.examine(gallery)
+    if fix and any(finding.fixable for finding in found.findings):
+        checks.fix(gallery)
+        note(f"Fixed: {'; '.join(f.what for f in found.findings if f.fixable)}.")
+        found = checks.examine(gallery)
     facts({"gallery": str(gallery), **found.facts, "problems": [f.what for f in found.findings]}, as_json)
     if found.findings:
-        if any(finding.mendable for finding in found.findings):
-            note(f"Mend what can be derived again:  sidx doctor --fix -g {gallery}")
+        if any(finding.fixable for finding in found.findings):
+            note(f"Fix what can be computed again:  sidx doctor --fix -g {gallery}")
         raise typer.Exit(6)
     note("Nothing is wrong.")
 
@@ -57,7 +60,9 @@ def _audit(gallery: Place, as_json: bool) -> None:
     with Gallery.open(gallery) as opened, progress("weighing findings", 60) as tick:
         found = opened.audit(tick)
     emit(
-        [asdict(finding) for finding in found.findings], as_json, ["kind", "what", "mend", "fnir_change", "fpir_change"]
+        [asdict(finding) for finding in found.findings],
+        as_json,
+        ["kind", "what", "remedy", "fnir_change", "fpir_change"],
     )
     if found.threshold is None:
         note("There is no threshold yet, so nothing can be judged: sidx calibrate --strangers FOLDER")

@@ -74,7 +74,7 @@ def enroll(
     shown = rows if len(rows) <= LISTED or as_json or not sys.stdout.isatty() else rows[len(rows) - len(done.refused) :]
     emit(shown, as_json)
     note(
-        f"{len(done.enrolled)} {verb}, {len(done.already)} were already, {len(done.refused)} refused;"
+        f"{len(done.enrolled)} {verb}, {len(done.already)} already enrolled, {len(done.refused)} refused;"
         f" {gallery} {'would hold' if dry_run else 'holds'} {after.identities} identities."
     )
     changed = describe.change(before, after, dry_run)

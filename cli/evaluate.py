@@ -100,7 +100,7 @@ def _open_set(
         rates |= {f"{name}, {label}": r for label, by in result.by_tag.items() for name, r in by.items() if r.of}
         emit([_rate(name, rate) for name, rate in rates.items()], as_json)
     note(
-        f"{result.identities} enrolled; {result.mated} mated probes, {result.strangers} of"
+        f"{result.identities} enrolled; {result.mated} mated probes, {result.strangers} probes of"
         f" {result.stranger_identities} strangers, {result.unreadable} unreadable."
     )
     note(describe.evidence(result.evidence))

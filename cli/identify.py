@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Decision, Evidence, Gallery, Refusal, describe
+from siamese_index import BadInput, Decision, Gallery, Refusal, describe
 from siamese_index.identify import Asked
 from siamese_index.samples import sources
 
@@ -62,12 +62,14 @@ def identify(
         _explain(gallery, pictures, asked, as_json)
         return
     codes: list[int] = []
-    evidence: list[Evidence] = []
+    answers: list[Decision] = []
     with Gallery.open(gallery) as opened, progress("identifying", len(pictures)) as tick:
-        rows = _rows(opened.identify_many(pictures, **asked), codes, evidence, tick, len(pictures) == 1)
+        rows = _rows(opened.identify_many(pictures, **asked), codes, answers, tick, len(pictures) == 1)
         emit(rows, as_json, ["probe", "verdict", "identity", "distance", "threshold"])
-    if evidence:
-        note(describe.evidence(evidence[0]))
+    if answers and (answers[0].candidates or not tag):
+        note(describe.evidence(answers[0].evidence, enrolled=bool(answers[0].candidates)))
+    elif answers:
+        note(f"Nobody who is enrolled is tagged {' '.join(tag)}.")
     worst = max(codes, key=WORST.index) if len(codes) > 1 else codes[0]
     if len(codes) == 1 or worst == 3 or exit_worst:
         raise typer.Exit(worst)
@@ -103,14 +105,14 @@ def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json
 
 
 def _rows(
-    answers: Iterator[Decision | Refusal], codes: list[int], evidence: list[Evidence], tick: Any, single: bool
+    found: Iterator[Decision | Refusal], codes: list[int], answers: list[Decision], tick: Any, single: bool
 ) -> Iterator[dict[str, Any]]:
-    for answer in answers:
+    for answer in found:
         tick(1)
         if isinstance(answer, Refusal):
             codes.append(4 if single and answer.error.exit_code == 4 else 3)
             note(f"sidx: {answer.error}")
             continue
         codes.append(EXIT[answer.verdict])
-        evidence.append(answer.evidence)
+        answers.append(answer)
         yield answer.to_dict()

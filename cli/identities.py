@@ -70,4 +70,4 @@ def remove_identity(name: NameArgument, gallery: GalleryOption = DEFAULT_GALLERY
     """Take an identity out of the gallery. Its samples stay in the file, out of use."""
     with Gallery.open(gallery) as opened:
         count = opened.remove(name)
-    note(f"{name} and its {describe.counted(count, 'sample')} are no longer found.")
+    note(f"{name} and its {describe.counted(count, 'sample')} are no longer found. They stay in the file.")

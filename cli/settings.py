@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Gallery
+from siamese_index import BadInput, Gallery, Missing
 
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, is_given
 from .output import emit, note
 
 commands = typer.Typer(help="Settings of a gallery and of the program: list, set.", no_args_is_help=True)
@@ -24,37 +24,58 @@ OF_A_GALLERY = {
     "log": ("whether answers are kept", "sidx settings set log on|off"),
     "keep-images": ("whether pictures are kept", "when it is made: sidx init --no-keep-images"),
 }
-OF_THE_ENVIRONMENT = {
+OF_THE_ENVIRONMENT = {  # of the program as installed; docs/settings.md names those of tests and training, too
     "SIDX_GALLERY": "the gallery when --gallery is not given; else ./main.gallery",
     "KERAS_HOME": "where keras:NAME looks for data sets; else ~/.keras",
     "ORT_DISABLE_TELEMETRY": "1 unless you set it: ONNX Runtime counts nothing",
     "OPENBLAS_THREAD_TIMEOUT": "4 unless you set it: idle threads of numpy sleep at once",
+    "OPENCV_LOG_LEVEL": "SILENT unless you set it: what OpenCV prints about pictures",
+    "KERAS_BACKEND": "tensorflow, whatever you set, while a tower is trained",
+    "TF_CPP_MIN_LOG_LEVEL": "3, whatever you set, while a tower is trained: TensorFlow prints errors only",
+    "PGPASSWORD": "the password of a gallery on a PostgreSQL server; or ~/.pgpass",
     "OPENCV_IO_MAX_IMAGE_PIXELS": "64000000 unless you set it: larger pictures are refused in any case",
 }
 
 
 @commands.command("list", epilog="Example:  sidx settings list -g people.gallery")
-def list_settings(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+def list_settings(
+    context: typer.Context, gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False
+) -> None:
     """List every setting with its value, where it lives, and how to change it."""
-    with Gallery.open(gallery) as opened, opened.reading() as state:
-        found = state.settings
-    values = {"fpir": found.target_fpir, "fusion": found.fusion, "log": found.log, "keep-images": found.keep_pictures}
-    rows: list[dict[str, Any]] = [
-        {"setting": name, "value": values[name], "where": str(gallery), "what": what, "change": how}
-        for name, (what, how) in OF_A_GALLERY.items()
-    ]
+    rows = _of(gallery, is_given(context, "gallery"))
     rows += [
         {
             "setting": name,
-            "value": os.environ.get(name),
+            "value": _shown(name),
             "where": "environment",
             "what": what,
             "change": f"export {name}=…",
         }
         for name, what in OF_THE_ENVIRONMENT.items()
     ]
-    emit(rows, as_json, ["setting", "value", "where", "what"])
-    note("Change one:  sidx settings set NAME VALUE")
+    emit(rows, as_json, ["setting", "value", "what", "change"])
+
+
+def _of(gallery: Place, named: bool) -> list[dict[str, Any]]:
+    try:
+        with Gallery.open(gallery) as opened, opened.reading() as state:
+            found = state.settings
+    except Missing as missing:
+        if named:
+            raise
+        note(f"sidx: {missing}")  # those of the environment can be shown all the same
+        return []
+    values = {"fpir": found.target_fpir, "fusion": found.fusion, "log": found.log, "keep-images": found.keep_pictures}
+    return [
+        {"setting": name, "value": values[name], "where": str(gallery), "what": what, "change": how}
+        for name, (what, how) in OF_A_GALLERY.items()
+    ]
+
+
+def _shown(name: str) -> str | None:
+    """Return the value of an environment variable; not a password."""
+    value = os.environ.get(name)
+    return "set" if value and "PASSWORD" in name else value
 
 
 @commands.command("set", epilog="Example:  sidx settings set fpir 0.02 -g people.gallery")
@@ -77,7 +98,9 @@ def set_setting(
         else:
             settable = ", ".join(n for n, (_, how) in OF_A_GALLERY.items() if how.startswith("sidx"))
             raise BadInput(f"{name!r} cannot be set here.", f"Expected {settable}.", "See: sidx settings list")
-    note(f"{name} of {gallery} is now {value}.")
+        with opened.reading() as state:
+            now = {"fpir": state.settings.target_fpir, "fusion": state.settings.fusion, "log": value}[name]
+    note(f"{name} of {gallery} is now {now}.")
 
 
 def _share(value: str) -> float:

@@ -12,7 +12,7 @@ from siamese_index import Gallery, describe
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
 from .output import emit, facts, note, progress, table
 
-commands = typer.Typer(help="The gallery's towers: list, show, promote, rollback.", no_args_is_help=True)
+commands = typer.Typer(help="The gallery's towers: list, show, promote, rollback, optimize.", no_args_is_help=True)
 TowerArgument = Annotated[str, typer.Argument(help="A tower's id, or the beginning of it.")]
 
 

@@ -49,7 +49,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a tower on your pictures. Needs Keras: pip install "siamese-index[train-cpu]".
+    """Train a tower on your pictures. Needs Keras: pip install ".[train-cpu]" in the folder of the source.
 
     Beside OUT, OUT's name with .training holds the checkpoint, the log and a report to look at. Ctrl-C
     keeps the best tower so far.

@@ -23,8 +23,16 @@ _WHOSE = {
 GLOSSARY = {  # of docs/glossary.md: what a page of results needs
     "stranger": "somebody who is not enrolled (the field says impostor)",
     "threshold": "the largest distance that still counts as a match",
+    "identity": "a named person, thing or class that is enrolled",
+    "sample": "one picture, or one vector, as it came in",
+    "template": "the numbers that a tower makes of a sample: a vector of length 1",
+    "gallery": "the enrolled identities, N of them; a file",
+    "probe": "the sample that is being asked about",
+    "cohort": "the strangers that a gallery knows, to learn its threshold from",
+    "tower": "the network that turns samples into templates (one arm of a Siamese network); a `.tower` file",
     "distance": "how unlike two templates are: 0 the same, 2 opposite",
     "mated search": "a search with a probe of somebody who is enrolled",
+    "non-mated search": "a search with a probe of somebody who is not",
     "FPIR": "false positive identification rate: the share of strangers who are taken for somebody",
     "FNIR": "false negative identification rate: the share of mated searches that do not return their identity",
     "FMR": "false match rate: the share of comparisons of two identities that are accepted",
@@ -36,6 +44,7 @@ GLOSSARY = {  # of docs/glossary.md: what a page of results needs
     "margin": "two identities within the threshold whose distances differ by less are ambiguous",
     "interval": "the 95 % confidence interval of a rate: where the truth is likely to be",
 }
+NOBODY = "Nobody is enrolled yet: sidx enroll NAME PICTURE"
 _SET = "The threshold was set, not learned: nothing is known of its error rates."
 
 
@@ -58,10 +67,12 @@ def interval(ends: Sequence[float]) -> str:
 # -- thresholds -----------------------------------------------------------------------------------
 
 
-def evidence(found: Evidence) -> str:
-    """Say what a threshold rests on, and what to do next."""
+def evidence(found: Evidence, enrolled: bool = True) -> str:
+    """Say what a threshold rests on, and what to do next. `enrolled`: whether somebody is."""
     if found.source == "set":
         return _SET
+    if not enrolled:
+        return NOBODY
     if not found.searches:
         return (
             "There is no threshold yet: no stranger has been searched for, so nobody is named.\n"
@@ -101,11 +112,15 @@ def change(before: Outlook, after: Outlook, dry_run: bool = False) -> str:
 
 
 def plan(planned: Plan) -> str:
-    """Say what a plan was computed from."""
-    beyond = (
-        ": beyond what they can show, so these are upper bounds." if planned.extrapolated else ", without sampling."
+    """Say what a plan was computed from, and what it promises."""
+    base = f"From {planned.probes} searches by {planned.held_out} held-out identities"
+    if not planned.extrapolated:
+        return f"{base}, without sampling."
+    return (
+        f"{base}: fewer than the {planned.identities} planned, so this is a guess beyond what they can show.\n"
+        f"Count on an FPIR of {percent(planned.fpir_interval[1])} and an FNIR of {percent(planned.fnir_interval[1])}:"
+        " the upper ends of the intervals. More held-out identities would say more."
     )
-    return f"From {planned.probes} searches by {planned.held_out} held-out identities{beyond}"
 
 
 def capacity(result: Capacity) -> str:
@@ -125,7 +140,7 @@ def capacity(result: Capacity) -> str:
 def decision(answer: Decision, learned: Threshold | None) -> tuple[str, ...]:
     """Return the reasons of an answer, a sentence each. `learned` None: the caller set the threshold."""
     if not answer.candidates:
-        return ("Nobody is enrolled yet: sidx enroll NAME PICTURE",)
+        return (NOBODY,)
     first, tau = answer.candidates[0], answer.threshold
     near = f"{first.identity!r}, at distance {first.distance:.4f}"
     said = [f"The nearest enrolled identity is {near} (0: the same, 2: opposite)."]

@@ -484,7 +484,7 @@ def test_durability_and_safety_are_set_on_every_connection(file_gallery):
     [((3, 40, 1), False), ((3, 44, 5), False), ((3, 44, 6), True), ((3, 45, 0), False), ((3, 50, 6), False),
      ((3, 50, 7), True), ((3, 51, 0), False), ((3, 51, 3), True), ((3, 52, 0), True)],
 )  # fmt: skip
-def test_wal_is_used_only_where_sqlite_is_mended(version, safe):
+def test_wal_is_used_only_where_sqlite_is_sound(version, safe):
     assert store_module.wal_is_safe(version) is safe
 
 
@@ -614,7 +614,7 @@ def test_an_older_backup_enrolled_into_again_is_not_mistaken_for_its_future(file
 
 
 def test_a_gallery_lives_in_wal_mode_too(tmp_path, angles, monkeypatch):
-    """Where SQLite is mended galleries use WAL; this checks our side of it with whatever SQLite is here."""
+    """Where SQLite has no known fault galleries use WAL; this checks our side of it with whatever SQLite is here."""
     monkeypatch.setattr(store_module, "wal_is_safe", lambda *_: True)
     with Gallery.create(tmp_path / "wal.gallery", dimension=8) as gallery:
         gallery.enroll_vectors(["ada", "bob"], angles(0, 90))

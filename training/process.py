@@ -48,7 +48,7 @@ def run(job: dict[str, Any], on_progress: OnProgress | None = None, folder: Path
         raise NotInstalled(
             "Training is not installed.",
             "It needs Keras, TensorFlow and tf2onnx.",
-            'pip install "siamese-index[train-cpu]"    (or [train] for a GPU)',
+            'In the folder of its source: pip install ".[train-cpu]"    (or ".[train]" for a GPU)',
         )
     with tempfile.TemporaryDirectory(prefix="sidx-") as out:
         child = subprocess.Popen(

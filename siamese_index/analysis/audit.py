@@ -1,4 +1,4 @@
-"""What is enrolled wrongly, or does harm: each finding with what mending it would change, measured.
+"""What is enrolled wrongly, or does harm: each finding with how the error rates would move without it, measured.
 
 Everything is judged by leave-one-out searches of the gallery's own templates, and by its strangers,
 at the present threshold.
@@ -28,7 +28,7 @@ DUPLICATE = 0.05  # distance below which a second sample of an identity adds not
 
 @dataclass(frozen=True, slots=True)
 class ContentFinding:
-    """Something about what is enrolled. The changes are those of FNIR and FPIR if it were mended."""
+    """Something about what is enrolled. The changes are those of FNIR and FPIR if it were corrected."""
 
     kind: Kind
     identity: str
@@ -36,7 +36,7 @@ class ContentFinding:
     other: str | None  # the other identity, when there is one
     distance: float | None
     what: str
-    mend: str
+    remedy: str
     fnir_change: float | None  # None without mated searches
     fpir_change: float | None  # None without strangers
 
@@ -72,8 +72,8 @@ def audit(gallery: OpenGallery, progress: Progress | None = None) -> Audit:
     searched = enrolled.search()
     before = searched.rates(rule)
     found = []
-    for finding, mended in _findings(enrolled, searched, rule, tau, names):
-        after = mended.search().rates(rule) if mended is not None else before
+    for finding, corrected in _findings(enrolled, searched, rule, tau, names):
+        after = corrected.search().rates(rule) if corrected is not None else before
         changes = [None if a is None or b is None else a - b for a, b in zip(after, before, strict=True)]
         found.append(replace(finding, fnir_change=changes[0], fpir_change=changes[1]))
         if progress:
@@ -85,7 +85,7 @@ def audit(gallery: OpenGallery, progress: Progress | None = None) -> Audit:
 def _findings(
     enrolled: LeaveOneOut, searched: LeftOut, rule: Rule, tau: float, names: dict[int, str]
 ) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
-    """Yield findings, gravest kind first, each with the content as mending it would leave it."""
+    """Yield findings, gravest kind first, each with the content as it would be if it were corrected."""
     yield from _ones_of_two(enrolled, searched, tau, names)
     yield from _mistaken(enrolled, searched, tau, names)
     yield from _outliers(enrolled, searched, tau, names)

@@ -1,4 +1,4 @@
-"""Is this gallery what it should be? Checks only read; `mend` repairs what can be derived anew."""
+"""Is this gallery what it should be? Checks only read; `fix` repairs what can be derived anew."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from siamese_index.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be; `mendable` if `doctor --fix` can put it right without loss."""
+    """Something that is not as it should be; `fixable` if `doctor --fix` can put it right without loss."""
 
     what: str
-    mendable: bool
+    fixable: bool
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _files(gallery: Path) -> list[Finding]:
     return found
 
 
-def mend(path: str | Path) -> None:
+def fix(path: str | Path) -> None:
     """Repair what is derived: rights, leftovers, cache, the distances of impostor searches."""
     gallery = place_of(path)
     if isinstance(gallery, Path):
@@ -72,7 +72,7 @@ def mend(path: str | Path) -> None:
     with contextlib.closing(connect(path)) as store:
         if store.settings().tower is None:
             return
-        with Session(store).changing("mend") as change:
+        with Session(store).changing("fix") as change:
             if change.impostors.stale():
                 change.record()
                 change.impostors.recompute()

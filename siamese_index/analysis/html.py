@@ -81,7 +81,9 @@ def plot(draw: Callable[[Axes], None], width: float = 7.0, height: float = 3.2) 
     try:
         import matplotlib
     except ImportError:
-        raise NotInstalled("Reports need matplotlib.", remedy='pip install "siamese-index[report]"') from None
+        raise NotInstalled(
+            "Reports need matplotlib.", remedy='In the folder of its source: pip install ".[report]"'
+        ) from None
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 

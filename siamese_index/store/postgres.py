@@ -34,7 +34,9 @@ try:
     from psycopg.types import TypeInfo
 except ImportError as error:
     raise NotInstalled(
-        "A gallery on a server needs the client of PostgreSQL.", f"{error}.", "pip install 'siamese-index[postgres]'"
+        "A gallery on a server needs the client of PostgreSQL.",
+        f"{error}.",
+        "In the folder of its source: pip install '.[postgres]'",
     ) from None
 
 

@@ -5,7 +5,8 @@ A probe p has m other identities, k_p(t) of them within distance t; of all galle
 
     FPIR_N(t) = mean over p of 1 - C(m - k_p(t), N) / C(m, N),    N <= m.
 
-Beyond m nothing unbiased is known; there the union bound N * FMR(t) is given and called extrapolated.
+Beyond m nothing unbiased is known; there N * FMR(t) is given, called extrapolated. FMR is itself estimated, on few
+identities often as 0, so the figure is no bound: only the upper end of its interval is.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Plan:
     fnir_interval: tuple[float, float]
     held_out: int  # identities that this was computed from
     probes: int
-    extrapolated: bool  # N is beyond what these can show: `fpir` and `fnir` are upper bounds
+    extrapolated: bool  # N is beyond what these can show: only the upper ends of the intervals can be counted on
 
 
 @dataclass(frozen=True)

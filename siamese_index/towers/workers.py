@@ -29,7 +29,9 @@ class Workers:
         try:
             from distributed import Client
         except ImportError as error:
-            raise NotInstalled("Workers need Dask.", f"{error}.", "pip install 'siamese-index[dask]'") from None
+            raise NotInstalled(
+                "Workers need Dask.", f"{error}.", "In the folder of its source: pip install '.[dask]'"
+            ) from None
         try:
             connect: Any = Client
             self._client = connect(address, timeout=10, set_as_default=False)

@@ -1,4 +1,4 @@
-"""What the audit finds among identities at known angles, and that its figures are those of the mended gallery."""
+"""What the audit finds among identities at known angles, and that its figures are those of the corrected gallery."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The doctor reports real damage, mends what is derived, and finds nothing where nothing is wrong."""
+"""The doctor reports real damage, fixes what is computed, and finds nothing where nothing is wrong."""
 
 import sqlite3
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from siamese_index import Damaged, Gallery
-from siamese_index.analysis.doctor import examine, mend
+from siamese_index.analysis.doctor import examine, fix
 
 
 @pytest.fixture
@@ -50,25 +50,25 @@ def test_a_healthy_gallery_has_nothing(patient):
 def test_stored_content_that_contradicts_itself_is_reported(patient, statement, values, what):
     operate(patient, statement, *values)
     findings = examine(patient).findings
-    assert any(what in f.what and not f.mendable for f in findings), findings
+    assert any(what in f.what and not f.fixable for f in findings), findings
 
 
-def test_a_lost_template_stops_no_change_and_what_searched_with_it_is_mended(patient):
+def test_a_lost_template_stops_no_change_and_what_searched_with_it_is_fixed(patient):
     operate(patient, "DELETE FROM template WHERE id = 7")
     with Gallery.open(patient) as gallery:
         gallery.enroll_vectors(["late"], np.eye(8)[3:4], conflicts="allow")
         gallery.remove("late")
-    assert any(f.mendable for f in examine(patient).findings)
-    mend(patient)
-    assert not any(f.mendable for f in examine(patient).findings)
+    assert any(f.fixable for f in examine(patient).findings)
+    fix(patient)
+    assert not any(f.fixable for f in examine(patient).findings)
     assert any("no template" in f.what for f in examine(patient).findings)  # that is lost
 
 
-def test_wrong_derived_distances_are_reported_and_mended(patient):
+def test_wrong_derived_distances_are_reported_and_fixed(patient):
     before = Gallery.open(patient).threshold()
     operate(patient, "UPDATE stranger_search SET distance = 0.5 * distance WHERE stranger_id < 4")
     assert found(patient) == ["3 stranger searches are not up to date"]
-    mend(patient)
+    fix(patient)
     assert found(patient) == []
     assert Gallery.open(patient).threshold() == before
 
@@ -82,7 +82,7 @@ def test_a_tower_that_is_not_what_was_stored_is_reported(gallery):
 def test_rights_for_others_are_reported_and_taken_away(patient):
     patient.chmod(0o644)
     assert found(patient) == ["other users may read the gallery"]
-    mend(patient)
+    fix(patient)
     assert found(patient) == []
 
 

@@ -151,7 +151,7 @@ def test_a_folder_is_enrolled_and_its_bad_pictures_listed(sidx, people, world):
     assert results.count("enrolled") == 42
     assert sum("already enrolled as 'person" in result for result in results) == 6
     assert sum("the file is empty" in result for result in results) == 1
-    assert "42 enrolled, 0 were already, 7 refused" in done.stderr
+    assert "42 enrolled, 0 already enrolled, 7 refused" in done.stderr
 
 
 def test_calibrate_shows_the_threshold_with_its_interval_and_takes_strangers(sidx, people, world):
@@ -231,7 +231,7 @@ def test_without_keras_training_says_what_to_install(people, world):
         cwd=people, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 7
-    assert 'pip install "siamese-index[train-cpu]"' in done.stderr
+    assert 'pip install ".[train-cpu]"' in done.stderr
 
 
 def test_a_closed_pipe_ends_quietly(people):
@@ -267,3 +267,25 @@ def test_the_program_says_its_version_and_without_a_command_what_it_can_do(sidx)
 
     assert sidx("--version").stdout.strip() == siamese_index.__version__
     assert "sidx demo" in sidx().stdout + sidx().stderr
+
+
+def test_a_gallery_of_nobody_says_so(sidx, tower_path, person):
+    sidx("init", "--tower", tower_path, "-g", "new.gallery")
+    for command in (["identify", person(0, 0)], ["calibrate"]):
+        assert "Nobody is enrolled yet: sidx enroll NAME PICTURE" in sidx(*command, "-g", "new.gallery").stderr
+    sidx("enroll", "ada", person(0, 0), "-g", "new.gallery")
+    tagged = sidx("identify", person(0, 0), "--tag", "site=north", "-g", "new.gallery")
+    assert "Nobody who is enrolled is tagged site=north." in tagged.stderr
+
+
+def test_settings_are_listed_with_how_to_change_them_also_without_a_gallery(sidx, tower_path):
+    bare = sidx("settings", "list", PGPASSWORD="secret")
+    assert bare.returncode == 0 and "secret" not in bare.stdout and "main.gallery" in bare.stderr
+    assert {row["where"] for row in map(json.loads, bare.stdout.splitlines())} == {"environment"}
+    assert sidx("settings", "list", "-g", "none.gallery").returncode == 4
+    sidx("init", "--tower", tower_path, "-g", "new.gallery")
+    assert "fusion of new.gallery is now best." in sidx("settings", "set", "fusion", "auto", "-g", "new.gallery").stderr
+
+
+def test_the_words_of_results_are_explained_by_the_program(sidx):
+    assert "false positive identification rate" in sidx("glossary").stdout

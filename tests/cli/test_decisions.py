@@ -32,7 +32,7 @@ def test_a_conflict_names_whom_it_looks_like_and_can_be_insisted_on(sidx, people
     assert done.returncode == 2
     assert "looks like 'glyph-100'" in done.stderr and "--allow-conflict" in done.stderr
     assert sidx("enroll", "eve", "moved.png", *G, "--allow-conflict").returncode == 0
-    assert sidx("enroll", "glyph-100", str(person(0, 0)), *G).stderr.startswith("0 enrolled, 1 were already")
+    assert sidx("enroll", "glyph-100", str(person(0, 0)), *G).stderr.startswith("0 enrolled, 1 already enrolled")
 
 
 def test_a_dry_run_says_what_would_be(sidx, people, world):
@@ -64,7 +64,7 @@ def test_plans_and_capacity_come_with_intervals(sidx, people):
     assert plan["identities"] == 5 and plan["fpir"] <= 0.1 and not plan["extrapolated"]
     assert plan["fpir_interval"][0] <= plan["fpir"] <= plan["fpir_interval"][1]
     beyond = sidx("calibrate", "--plan", "5000", *G)
-    assert lines(beyond)[0]["extrapolated"] and "upper bounds" in beyond.stderr
+    assert lines(beyond)[0]["extrapolated"] and "Count on an FPIR of" in beyond.stderr
     done = sidx("capacity", "--fnir", "0.5", "--fpir", "0.2", *G)
     assert lines(done)[0]["identities"] >= 0 and "this tower holds" in done.stderr
 

@@ -125,4 +125,4 @@ def test_an_interrupted_enrollment_keeps_what_was_acknowledged_and_can_be_repeat
     assert kept in (3 + 1024, 3 + 1500)
     again = subprocess.run([*SIDX, "enroll", "--from", "many", *G], cwd=people, capture_output=True, text=True)
     assert again.returncode == 0
-    assert f"{1503 - kept} enrolled, {kept - 3} were already" in again.stderr
+    assert f"{1503 - kept} enrolled, {kept - 3} already enrolled" in again.stderr

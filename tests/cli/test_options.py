@@ -243,7 +243,7 @@ def test_a_gallery_is_made_only_when_somebody_gets_into_it(sidx, people, person)
 
 def test_tags_reach_those_who_are_enrolled_already(sidx, people, person):
     done = sidx("enroll", "person 1", person(1, 0), "--tag", "shift=late", *G)
-    assert "1 were already" in done.stderr
+    assert "1 already enrolled" in done.stderr
     with Gallery.open(people / "people.gallery") as gallery:
         assert gallery.identities()[1].tags == {"site": "south", "shift": "late"}
 

@@ -31,7 +31,7 @@ def test_an_array_and_its_names_are_enrolled_and_again_change_nothing(sidx, plac
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 40
     assert json.loads(done.stdout.splitlines()[3]) == {"identity": "p3", "sample": "row 3", "result": "enrolled"}
     again = enroll(sidx)
-    assert again.returncode == 0 and "0 enrolled, 40 were already" in again.stderr
+    assert again.returncode == 0 and "0 enrolled, 40 already enrolled" in again.stderr
 
 
 def test_names_may_be_lines_of_text(sidx, place, tmp_path):

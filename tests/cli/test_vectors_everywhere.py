@@ -69,7 +69,7 @@ def test_a_table_may_name_files_of_vectors(sidx, place, angles):
 def test_a_vector_is_known_however_it_comes_in(sidx, place, angles):
     np.savez(place / "v.npz", vectors=3 * angles(0, 60), names=np.array(["ada", "bob"]))
     done = sidx("enroll", "--from", "v.npz", *G)
-    assert "0 enrolled, 2 were already" in done.stderr
+    assert "0 enrolled, 2 already enrolled" in done.stderr
     with Gallery.open(place / "v.gallery") as gallery:
         assert len(gallery.enroll("ada", [place / "ada.npy"]).already) == 1
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.docs.blocks import follow, matches, shown, steps
 
+pytestmark = pytest.mark.xdist_group("docs")  # pages go on where the README ends
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md"))
@@ -106,6 +107,11 @@ def test_every_setting_and_variable_is_explained():
 
     page = (ROOT / "docs" / "settings.md").read_text()
     assert [name for name in (*OF_A_GALLERY, *OF_THE_ENVIRONMENT) if f"`{name}`" not in page] == []
+    used = set()
+    for file in (path for part in ("siamese_index", "cli", "training") for path in (ROOT / part).rglob("*.py")):
+        used |= set(re.findall(r'environ(?:\.get\(|\.setdefault\(|\[)"(\w+)"', file.read_text()))
+        used |= set(re.findall(r'\*\*os\.environ, "(\w+)"', file.read_text()))
+    assert used and [name for name in used if f"`{name}`" not in page] == []
 
 
 def test_terms_of_the_field_are_in_the_glossary():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from siamese_index import Gallery, files
-from siamese_index.analysis.doctor import examine, mend
+from siamese_index.analysis.doctor import examine, fix
 from siamese_index.search import file_index
 
 COUNT, DIMENSION = 5000, 16  # above BASE_MINIMUM: this gallery has a cache
@@ -117,7 +117,7 @@ def test_any_flipped_byte_of_the_cache_is_noticed(big, cloud, position):
     content = bytearray(cache_file(big).read_bytes())
     content[int(position * len(content))] ^= 4
     cache_file(big).write_bytes(content)
-    assert [f.mendable for f in examine(big.path).findings if f.what.startswith("cache")] == [True]
+    assert [f.fixable for f in examine(big.path).findings if f.what.startswith("cache")] == [True]
     assert_exact(big, cloud, range(COUNT))
 
 
@@ -171,7 +171,7 @@ def test_leftovers_of_killed_writes_are_found_and_swept(big, cloud):
         path.write_bytes(b"vectors of somebody")
     assert sum("left behind" in f.what for f in examine(big.path).findings) == 2
     beside.write_bytes(b"vectors of somebody")
-    mend(big.path)
+    fix(big.path)
     assert not beside.exists() and not in_cache.exists()
     in_cache.parent.mkdir(exist_ok=True)
     beside.write_bytes(b"vectors of somebody")
