@@ -5,9 +5,11 @@ DEMO ?= demo
 
 .PHONY: test check coverage docs demo bench bench-training bench-decisions torture clean
 
-# As many tests at a time as there are cores; those of one page of the docs one after the other.
+# As many files of tests at a time as there are cores.
+PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: check
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python $(PYTEST)
 
 # The type checker gets one package, laid out as it is installed (see pyproject.toml).
 check: .venv/installed
@@ -20,7 +22,7 @@ check: .venv/installed
 # Branches, also in the processes that the tests start. It takes half as long again as the tests.
 coverage: .venv/installed
 	rm -f .coverage .coverage.* coverage.json
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run $(PYTEST)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage json --quiet -o coverage.json
 	$(BIN)/python -m tests.coverage_floor

@@ -21,6 +21,14 @@ from tests.servers import Server, binaries
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that train most: of two processes none then waits long for the other."""
+    trainings: dict[Path, int] = {}
+    for item in items:
+        trainings[item.path] = trainings.get(item.path, 0) + bool(item.get_closest_marker("keras"))
+    items.sort(key=lambda item: -trainings[item.path])
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of glyphs: `learn` (16 identities x 6), `people` (12 x 4), `strangers` (8 x 2)."""

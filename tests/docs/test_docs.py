@@ -9,7 +9,6 @@ import pytest
 
 from tests.docs.blocks import follow, matches, shown, steps
 
-pytestmark = pytest.mark.xdist_group("docs")  # pages go on where the README ends
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md"))
