@@ -69,7 +69,7 @@ def identify(
     if answers and (answers[0].candidates or not tag):
         note(describe.evidence(answers[0].evidence, enrolled=bool(answers[0].candidates)))
     elif answers:
-        note(f"Nobody who is enrolled is tagged {' '.join(tag)}.")
+        note(f"Nobody who is enrolled is tagged {' '.join(tag or [])}.")
     worst = max(codes, key=WORST.index) if len(codes) > 1 else codes[0]
     if len(codes) == 1 or worst == 3 or exit_worst:
         raise typer.Exit(worst)

@@ -317,11 +317,11 @@ def _new(change: Change, samples: Sequence[NewSample], total: Enrollment, strict
 def _may_reject_conflicts(learned: Threshold, conflicts: Conflicts) -> bool:
     """Whether a threshold is good enough to refuse a sample for whom it looks like.
 
-    It must come from strangers: one that was learned from the gallery itself lets a share of newcomers
+    Strangers must have a part in it: one that was learned from the gallery alone lets a share of newcomers
     look like somebody by definition. Many samples are only refused by one that promises SURE; for a
     single one, whoever enrolls it can look.
     """
-    if conflicts == "allow" or learned.tau is None or "gallery" in learned.evidence.source:
+    if conflicts == "allow" or learned.tau is None or learned.evidence.source == "gallery":
         return False
     return conflicts == "refuse" or (learned.evidence.promise or 1.0) <= SURE
 

@@ -324,14 +324,16 @@ def test_calibration_reports_what_the_threshold_costs(vector_gallery, angles):
 def test_a_towers_held_out_identities_are_its_strangers(gallery, tower_file, person):
     fill(gallery, person)
     evidence = gallery.threshold().evidence
-    assert evidence.searches == len(tower_file.cohort) == 36  # 6 of 16 identities, 6 samples each
-    assert 6 <= evidence.effective <= 36
+    assert (
+        gallery.calibrate()[0].strangers["tower"] == len(tower_file.cohort) == 36
+    )  # 6 of 16 identities, 6 samples each
+    assert 6 <= evidence.effective <= evidence.searches <= 36 + len(gallery.samples())
     assert evidence.missing > 0
 
 
 def test_given_strangers_are_read_and_counted_once(gallery, person, world, tmp_path):
     fill(gallery, person)
-    before = gallery.threshold().evidence.searches
+    before = gallery.calibrate()[0].strangers["tower"]
     items = [(p.parent.name, p) for p in sorted((world / "strangers").rglob("*.png"))]
     (tmp_path / "bad.png").write_bytes(b"x")
     result, refused = gallery.calibrate(strangers_given=[*items, ("eve", tmp_path / "bad.png")])
@@ -374,7 +376,8 @@ def test_promotion_embeds_everything_anew_and_rollback_takes_in_what_came_since(
     assert gallery.promote(candidate[:10]) == 6
     assert gallery.tower.id == candidate != first
     assert gallery.identify(person(0, 0)).identity == "person 0"
-    assert gallery.threshold().evidence.searches == len(other_tower.cohort) + 16  # given strangers come along
+    strangers = gallery.calibrate()[0].strangers
+    assert strangers == {"tower": len(other_tower.cohort), "given": 16}  # given strangers come along
     gallery.enroll("late", [person(9, 0)])
     assert gallery.rollback() == first
     assert gallery.identify(person(9, 0)).identity == "late"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.search.fusion import SAME_PICTURE, all_distances, fused_by_identity, to_identity
-from siamese_index.store.impostors import SearchRows
+from siamese_index.store.impostors import SearchRows, enrolled
 from siamese_index.store.rows import Fusion
 from siamese_index.thresholds.decision import Rule
 from siamese_index.vectors import Vectors
@@ -87,7 +88,7 @@ class LeaveOneOut:
                     g = int(np.searchsorted(groups, own[row]))
                     mine = np.delete(self.vectors[starts[g] : ends[g]], row - starts[g], axis=0)
                     mate[row] = to_identity(searching[row], mine, self.fusion) if len(mine) else np.nan
-        return LeftOut(mate, other[:n], nearest[:n], other[n:], nearest[n:])
+        return LeftOut(mate, other[:n], nearest[:n], other[n:], nearest[n:], self.identities, self.stranger_own)
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class LeftOut:
     nearest: NDArray[np.int64]  # (n,) which; -1 without
     stranger: NDArray[np.float64]  # (s,)
     hit: NDArray[np.int64]  # (s,) which identity; -1 without
+    own: NDArray[np.int64]  # (n,) whose the template is
+    stranger_own: NDArray[np.int64]  # (s,) -1 for those who are not enrolled
 
     def missed(self, rule: Rule) -> NDArray[np.bool_]:
         """Which mated searches do not return their identity (n,)."""
@@ -115,10 +118,20 @@ class LeftOut:
             float(rule.is_within(self.stranger).mean()) if len(self.stranger) else None,
         )
 
-    def rows(self, names: Sequence[str], stranger_names: Sequence[str], sources: Sequence[str]) -> SearchRows:
-        """Return what a threshold is learned from; `names` are those of the templates' identities."""
+    def rows(self, stranger_names: Sequence[str], sources: Sequence[str]) -> SearchRows:
+        """Return what a threshold is learned from; the strangers' names (s,) and sources (s,) are told."""
         distance = np.concatenate([self.stranger, self.other])
         met = np.flatnonzero(np.isfinite(distance))
-        every, whence = [*stranger_names, *names], [*sources, *["gallery"] * len(names)]
+        own = np.concatenate([self.stranger_own, self.own])
+        known = itertools.chain(stranger_names, itertools.repeat(""))
+        every = [enrolled(o) if o >= 0 else name for o, name in zip(own.tolist(), known, strict=False)]
+        whence = [*sources, *["gallery"] * len(self.own)]
         mates = np.concatenate([np.full(len(self.stranger), np.nan), self.mate])
-        return SearchRows(distance[met], tuple(every[i] for i in met), tuple(whence[i] for i in met), mates[met])
+        return SearchRows(
+            distance[met],
+            tuple(every[i] for i in met),
+            tuple(whence[i] for i in met),
+            mates[met],
+            own[met],
+            np.concatenate([self.hit, self.nearest])[met],
+        )

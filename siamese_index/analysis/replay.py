@@ -63,7 +63,7 @@ def replay(gallery: OpenGallery, tower: str | None = None) -> Replay:
     if not answers:
         raise BadInput("No answer has been logged.", remedy="Begin: sidx log on")
     searched = everybody.search()
-    rows = searched.rows([names[i] for i in everybody.identities.tolist()], stranger_names, sources)
+    rows = searched.rows(stranger_names, sources)
     learned = learning.learn(rows, target, fusion)
     flips, asked = [], 0
     for start in range(0, len(answers), 256):

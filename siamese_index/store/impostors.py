@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +52,47 @@ class SearchRows:
     names: tuple[str, ...]  # whose each search was: a stranger's name, `enrolled(identity)` of those who are enrolled
     sources: tuple[str, ...]  # "given", "tower", or "gallery": its own
     mates: NDArray[np.float64]  # (n,) to the own identity; NaN for strangers and for single templates
+    own: NDArray[np.int64]  # (n,) the identity that searches; -1 for strangers
+    nearest: NDArray[np.int64]  # (n,) the nearest other identity
+    cohort: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # mated distances of the strangers
+
+    @property
+    def genuine(self) -> NDArray[np.float64]:
+        """Mated distances: the gallery's own where it has some, else its strangers'."""
+        own = self.mates[~np.isnan(self.mates)]
+        return own if len(own) >= 5 else self.cohort
+
+    def part(self, chosen: NDArray[np.bool_]) -> SearchRows:
+        """Return the searches that are `chosen` (n,)."""
+        at = np.flatnonzero(chosen)
+        if len(at) == len(self.distances):
+            return self
+        return SearchRows(
+            self.distances[at],
+            tuple(self.names[i] for i in at.tolist()),
+            tuple(self.sources[i] for i in at.tolist()),
+            self.mates[at],
+            self.own[at],
+            self.nearest[at],
+            self.cohort,
+        )
+
+    def pairs(self) -> NDArray[np.int64]:
+        """Return a number for each search (n,): the same for all between the same two, whoever of them searches."""
+        numbers: dict[tuple[str, str], int] = {}
+        keys = (sorted((a, enrolled(b))) for a, b in zip(self.names, self.nearest.tolist(), strict=True))
+        return np.fromiter((numbers.setdefault((a, b), len(numbers)) for a, b in keys), np.int64, len(self.names))
+
+    def distinct(self) -> NDArray[np.bool_]:
+        """Return which searches (n,) say something new: of two templates that are each other's nearest only one."""
+        seen: set[tuple[int, int, float]] = set()
+        new = np.ones(len(self.distances), bool)
+        for i in np.flatnonzero(np.asarray(self.sources) == "gallery").tolist():
+            a, b = sorted((int(self.own[i]), int(self.nearest[i])))
+            key = (a, b, float(self.distances[i]))
+            new[i] = key not in seen
+            seen.add(key)
+        return new
 
 
 class Impostors:
@@ -135,9 +176,9 @@ class Impostors:
     def all(self, tower: int) -> SearchRows:
         """Return all searches that met somebody."""
         rows = self._db.execute(
-            "SELECT distance, own, name, source, NULL FROM stranger_search JOIN stranger ON id = stranger_id"
+            "SELECT distance, own, name, source, NULL, nearest FROM stranger_search JOIN stranger ON id = stranger_id"
             " WHERE tower_id = ? AND distance IS NOT NULL"
-            " UNION ALL SELECT distance, identity_id, NULL, 'gallery', mate FROM own_search"
+            " UNION ALL SELECT distance, identity_id, NULL, 'gallery', mate, nearest FROM own_search"
             " WHERE tower_id = ? AND distance IS NOT NULL",
             (tower, tower),
         ).fetchall()
@@ -146,6 +187,8 @@ class Impostors:
             tuple(r[2] if r[1] is None else enrolled(r[1]) for r in rows),
             tuple(r[3] for r in rows),
             columns.numbers(rows, 4, np.nan),
+            columns.ids(rows, 1),
+            columns.ids(rows, 5),
         )
 
     def set_own(self, tower: int, rows: OwnRows) -> None:

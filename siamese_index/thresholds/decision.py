@@ -36,6 +36,9 @@ class Evidence:
     fusion: str = "best"  # how an identity's templates make one distance
     margin: float = 0.0  # two identities within the threshold and closer than this are ambiguous
     promised: bool = False  # whether the evidence supports the target: it promises at most twice that
+    fitted: bool = False  # the threshold is a quantile of a fitted law, since the searches are too few to count
+    set_aside: int = 0  # searches that are probably mated: they do not count
+    confidence: float | None = None  # that the target is kept; None: it is kept on average
 
 
 SET = Evidence("set", None, 0, 0.0, 0, None, 0)  # the caller's threshold: nothing is known of its errors

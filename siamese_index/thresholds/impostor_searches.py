@@ -196,7 +196,12 @@ class ImpostorSearches:
         every = [name if own < 0 else enrolled(own) for name, own in zip(strangers, rows.own.tolist(), strict=False)]
         sources = rows.sources + ["gallery"] * (len(rows.ids) - len(rows.names))
         return SearchRows(
-            rows.distance[met], tuple(every[i] for i in met), tuple(sources[i] for i in met), rows.mate[met]
+            rows.distance[met],
+            tuple(every[i] for i in met),
+            tuple(sources[i] for i in met),
+            rows.mate[met],
+            rows.own[met],
+            rows.nearest[met],
         )
 
     # -- how -------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """From stranger searches to a threshold, and how sure it is.
 
 A stranger is a probe whose identity is not enrolled. Its search yields its nearest distance d_min;
-FPIR(t) is the share of stranger searches with d_min <= t, and the threshold is the largest observed
-d_min that keeps it at or below the target.
+FPIR(t) is the share of stranger searches with d_min <= t. With enough of them the threshold is the largest observed
+d_min that keeps the share at or below the target; with fewer, a quantile of a law that is fitted to all.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from siamese_index.store.impostors import SearchRows
 from siamese_index.store.rows import Fusion
 from siamese_index.thresholds.statistics import _of, effective_searches
 
+from . import suspects, tail
 from .decision import Evidence, Rule
 
 DEFAULT_FPIR = 0.01
@@ -70,38 +71,61 @@ class Outlook:
     mated: int
 
 
-def learn(searches: SearchRows, target: float, fusion: Fusion = "best") -> Threshold:
+def learn(searches: SearchRows, target: float, fusion: Fusion = "best", confidence: float | None = None) -> Threshold:
     """Return the threshold for `target` FPIR from a gallery's searches.
 
-    Sources are ranked, and as few are used as suffice to promise the target; strangers that the user
-    gave, when they do, alone. Otherwise the strangers there are may be kinder than those who will ask:
-    a tower's are often of another kind than the gallery's identities, which makes them farther away. So
-    the gallery's own searches may make the threshold stricter, as far as an order statistic of them
-    can be had (docs/decisions/007).
+    Searches that are probably mated are set aside (`suspects`). Sources are ranked, and as few are used as suffice
+    to promise the target; strangers that the user gave, when they do, alone. Otherwise the strangers there are may
+    be kinder than those who will ask: a tower's are often of another kind than the gallery's identities, which makes
+    them farther away. So the gallery's own searches may make the threshold stricter, as far as an order statistic
+    of them can be had (docs/decisions/007). Where all together do not suffice, a law is fitted to all (`tail`).
+    With a `confidence` the target is kept with that probability, not on average.
     """
-    of = np.asarray(searches.sources)
-    present = [source for source in SOURCES if source in searches.sources]
+    aside = suspects.probably_mated(searches)
+    kept = searches.part(~aside)
+    of, new = np.asarray(kept.sources), kept.distinct()
+    present = [source for source in SOURCES if source in kept.sources]
 
     def by(chosen: Sequence[str], order: bool = False) -> Threshold:
-        part = np.isin(of, chosen)
+        part = np.isin(of, chosen) & new
         return threshold(
-            searches.distances[part], _of(searches.names, part), target, " + ".join(chosen) or "none", order
+            kept.distances[part], _of(kept.names, part), target, " + ".join(chosen) or "none", order, confidence
         )
 
-    strangers = [source for source in present if source != "gallery"]
-    learned = by(strangers or present)
-    for last in range(1, len(present) + 1):
+    learned = by(present)
+    for last in range(1, len(present)):
         found = by(present[:last])
         if not found.evidence.missing:
             learned = found
             break
-    believed = learned.evidence.source == "given" and not learned.evidence.missing
-    if "gallery" in present and not believed:
+    if learned.evidence.missing:
+        learned = _fitted(kept, new, learned, target, confidence)
+    elif "gallery" in present and learned.evidence.source != "given":
         own = by(["gallery"], order=True)
         if own.evidence.false_alarms and own.tau is not None and (learned.tau is None or own.tau < learned.tau):
             learned = own
-    least = 0.0 if learned.tau is None else least_margin(searches.mates, searches.distances, learned.tau, target)
-    return Threshold(learned.tau, replace(learned.evidence, fusion=fusion, margin=least))
+    least = 0.0 if learned.tau is None else least_margin(kept.mates, kept.distances, learned.tau, target)
+    return Threshold(learned.tau, replace(learned.evidence, fusion=fusion, margin=least, set_aside=int(np.sum(aside))))
+
+
+def _fitted(
+    searches: SearchRows, new: NDArray[np.bool_], few: Threshold, target: float, confidence: float | None
+) -> Threshold:
+    """Return the threshold of a law that is fitted to too few searches, of which `new` (n,) count; `few` is theirs."""
+    effective = few.evidence.effective
+    if few.tau is None:
+        return few
+    aim = target if confidence is None else target / 2  # a bound for an average: half of it is exceeded rarely
+    tau = tail.quantile(np.maximum(searches.distances, 1e-6), effective, aim)
+    alarms = int(np.sum(searches.distances[new] <= tau))
+    share = alarms / int(np.sum(new))
+    promise = min(1.0, share + 3 / effective)
+    return Threshold(
+        tau,
+        replace(
+            few.evidence, false_alarms=alarms, promise=promise, promised=promise <= SUPPORTED * target, fitted=True
+        ),
+    )
 
 
 def best_fusion(by_rule: Mapping[Fusion, SearchRows], target: float) -> Fusion:
@@ -169,29 +193,66 @@ def probabilities(searches: SearchRows, source: str) -> NDArray[np.float64] | No
 
 
 def threshold(
-    nearest: NDArray[np.float64], names: Sequence[str], target: float, source: str = "strangers", order: bool = False
+    nearest: NDArray[np.float64],
+    names: Sequence[str],
+    target: float,
+    source: str = "strangers",
+    order: bool = False,
+    confidence: float | None = None,
 ) -> Threshold:
     """Return the threshold for `target` FPIR from stranger distances d_min (n,) and whose they are (n,).
 
     With too few to promise the target none of them is let in, unless `order`: then an order statistic
-    is taken as far as there is one, which keeps the target on average but promises less surely.
+    is taken as far as there is one, which keeps the target on average but promises less surely. With a
+    `confidence` the share is at most the target with that probability.
     """
-    n, needed = len(nearest), _needed(target)
+    n, needed = len(nearest), _needed(target, confidence)
     if n == 0:
         return Threshold(None, Evidence(source, target, 0, 0.0, 0, None, needed))
     ordered = np.sort(nearest)
-    effective = effective_searches(nearest, names)
+    effective = effective_searches(nearest, names, target)
     # Too few to promise the target: let none of them in, and promise what that supports.
-    k = math.floor(target * n + 1e-9) if order or effective >= needed else 0
+    k = 0
+    if order or effective >= needed:
+        share = target if confidence is None else _sure_share(target, effective, confidence)
+        k = math.floor(share * n + 1e-9)
     while 0 < k < n and ordered[k] == ordered[k - 1]:  # a tie would let more in than allowed
         k = int(np.searchsorted(ordered, ordered[k - 1], "left"))
     tau = float(ordered[k - 1]) if k else float(np.nextafter(ordered[0], -1))
-    promise = k / (n + 1) if k else min(1.0, 3 / effective)
+    promise = min(1.0, 3 / effective)
+    if k:
+        promise = k / (n + 1) if confidence is None else target
     missing = 0 if k and not order else max(0, math.ceil(needed - effective))
     promised = promise <= SUPPORTED * target
-    return Threshold(tau, Evidence(source, target, n, effective, k, promise, missing, promised=promised))
+    return Threshold(
+        tau, Evidence(source, target, n, effective, k, promise, missing, promised=promised, confidence=confidence)
+    )
 
 
-def _needed(target: float) -> int:
-    """Return how many independent searches without a false alarm promise `target`: the rule of three."""
-    return math.ceil(3 / target)
+def _needed(target: float, confidence: float | None = None) -> int:
+    """Return how many independent searches promise `target`: the rule of three.
+
+    With a `confidence`: how many bound the share by the target although one of them is a false alarm.
+    """
+    if confidence is None:
+        return math.ceil(3 / target)
+    n = math.ceil(3 / target)
+    while _sure_share(target, n, confidence) * n < 1:
+        n += max(1, n // 100)
+    return n
+
+
+def _sure_share(target: float, n: float, confidence: float) -> float:
+    """Return the largest share k / n of false alarms at which the true share is at most `target`, so surely.
+
+    The true share at the k-th smallest of n is Beta(k, n + 1 - k), and that is at most t as surely as a binomial of
+    n trials with t is at least k (David & Nagaraja, 2003).
+    """
+    trials = max(1, math.floor(n))
+    below, k = (1 - target) ** trials, 0
+    term = below
+    while 1 - below >= confidence and k < trials:  # P(at least k + 1)
+        k += 1
+        term *= (trials - k + 1) / k * target / (1 - target)
+        below += term
+    return k / trials

@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from siamese_index.store.impostors import SearchRows
+from siamese_index.store.impostors import SearchRows, enrolled
 from siamese_index.thresholds.decision import Rule
 from siamese_index.thresholds.learning import best_fusion, learn, least_margin, misses, probabilities, threshold
 from siamese_index.thresholds.statistics import (
+    effective_count,
     effective_searches,
     expected_false_alarms,
     false_match_table,
     share_interval,
 )
+from siamese_index.thresholds.suspects import grouped, probably_mated
 
 
 def strangers(n):
@@ -79,10 +81,13 @@ def test_searches_of_one_stranger_count_as_fewer():
     assert effective_searches(alone, strangers(500)) == 500
 
 
-def searches(distances, sources, mates=None, names=None):
+def searches(distances, sources, mates=None, names=None, nearest=None):
     n = len(distances)
     mates = np.full(n, np.nan) if mates is None else np.asarray(mates, float)
-    return SearchRows(np.asarray(distances, float), tuple(names or strangers(n)), tuple(sources), mates)
+    own = np.where(np.asarray(sources) == "gallery", np.arange(n), -1)
+    nearest = np.arange(n) + 10_000 if nearest is None else np.asarray(nearest)
+    names = [enrolled(o) if o >= 0 else name for o, name in zip(own.tolist(), names or strangers(n), strict=True)]
+    return SearchRows(np.asarray(distances, float), tuple(names), tuple(sources), mates, own, nearest)
 
 
 def test_the_best_sources_that_suffice_are_used_and_named():
@@ -108,12 +113,98 @@ def test_the_gallerys_own_searches_make_a_threshold_of_other_strangers_stricter(
     assert learn(given, 0.05).evidence.source == "given"  # who comes from the user's own camera is believed
 
 
-def test_alike_identities_of_the_gallery_do_not_decide_when_there_are_strangers():
-    few = searches([0.9, 0.8, 0.1, 0.1], ["tower", "given", "gallery", "gallery"])
-    assert (learn(few, 0.01).evidence.source, learn(few, 0.01).tau) == ("given + tower", np.nextafter(0.8, 0))
-    alone = searches([0.3, 0.4], ["gallery", "gallery"])
-    assert (learn(alone, 0.01).evidence.source, learn(alone, 0.01).tau) == ("gallery", np.nextafter(0.3, 0))
-    assert learn(searches([], []), 0.01).evidence.source == "none"
+def test_with_too_few_searches_a_law_of_all_sets_the_threshold():
+    few = searches([0.9, 0.8, 0.85, 0.95], ["tower", "given", "gallery", "gallery"])
+    learned = learn(few, 0.01)
+    assert learned.evidence.fitted and not learned.evidence.promised
+    assert (learned.evidence.source, learned.evidence.missing) == ("given + tower + gallery", 296)
+    assert 0.2 < learned.tau < 0.8
+    assert learn(few, 0.05).tau > learned.tau
+    assert learn(searches([], []), 0.01).tau is None
+
+
+def test_one_stranger_more_does_not_open_the_door():
+    """The nearest of one stranger is anywhere; below it half of all strangers may lie."""
+    rng = np.random.default_rng(0)
+    let_in = {1: [], 3: [], 10: [], 40: []}
+    for given, shares in let_in.items():
+        for _ in range(200):
+            near = 0.8 * rng.weibull(10, given + 20)  # the law of minima
+            learned = learn(searches(near, ["given"] * given + ["gallery"] * 20), 0.01)
+            shares.append(1 - np.exp(-((learned.tau / 0.8) ** 10)))
+    assert all(np.mean(shares) < 0.02 for shares in let_in.values()), {k: np.mean(v) for k, v in let_in.items()}
+
+
+def test_two_templates_that_are_each_others_nearest_count_once():
+    rows = searches([0.5, 0.5, 0.7], ["gallery"] * 3, nearest=[1, 0, 1])
+    assert rows.distinct().tolist() == [True, False, True]
+    assert learn(rows, 0.01).evidence.searches == 2
+
+
+def a_gallery_of(people, each, rng, wrong=0, twice=0):
+    """Searches of `people` with `each` samples: one's own at 0.35 or so, others' nearest at 0.8 or so."""
+    n = people * each
+    own = np.repeat(np.arange(people), each)
+    nearest = (own + 1 + rng.integers(0, people - 1, n)) % people
+    others, mates = 0.8 * rng.weibull(12, n), rng.normal(0.35, 0.06, n)
+    at = rng.choice(n, wrong, replace=False)  # samples of `nearest` under the name `own`
+    others[at], mates[at] = rng.normal(0.35, 0.06, wrong), 0.8 * rng.weibull(12, wrong)
+    for i in range(twice):  # 2i and 2i + 1 are one person
+        both = np.isin(own, (2 * i, 2 * i + 1))
+        others[both], nearest[both] = rng.normal(0.36, 0.06, both.sum()), 4 * i + 1 - own[both]
+    return SearchRows(others, tuple(map(enrolled, own.tolist())), ("gallery",) * n, mates, own, nearest)
+
+
+def test_wrong_labels_and_doubles_are_set_aside_and_named():
+    rng = np.random.default_rng(1)
+    clean = learn(a_gallery_of(20, 5, rng), 0.01)
+    assert clean.evidence.set_aside == 0
+    wrong = a_gallery_of(20, 5, rng, wrong=2)
+    assert learn(wrong, 0.01).tau == pytest.approx(clean.tau, rel=0.15)
+    found = list(grouped(wrong, probably_mated(wrong)))
+    assert [pair.cause for pair in found] == ["mislabelled"] * 2 and learn(wrong, 0.01).evidence.set_aside >= 2
+    twice = a_gallery_of(20, 5, rng, twice=2)
+    assert learn(twice, 0.01).tau == pytest.approx(clean.tau, rel=0.15)
+    found = list(grouped(twice, probably_mated(twice)))
+    assert {(pair.cause, *sorted((pair.first, pair.second))) for pair in found} == {
+        ("same person twice", enrolled(0), enrolled(1)), ("same person twice", enrolled(2), enrolled(3)),
+    }  # fmt: skip
+
+
+def test_look_alikes_are_not_set_aside():
+    """Where strangers are often as near as one's own, a near one is no sign of a wrong label."""
+    rng = np.random.default_rng(2)
+    n = 300
+    rows = SearchRows(
+        0.8 * rng.weibull(3, n), tuple(f"s{i}" for i in range(n)), ("given",) * n, np.full(n, np.nan),
+        np.full(n, -1), rng.integers(0, 40, n), 0.6 * rng.weibull(4, 200),
+    )  # fmt: skip
+    assert np.mean(probably_mated(rows)) < 0.01
+
+
+def test_a_stranger_who_looks_enrolled_is_set_aside():
+    rng = np.random.default_rng(3)
+    rows = a_gallery_of(20, 5, rng)
+    both = SearchRows(
+        np.append(rows.distances, 0.3), (*rows.names, "s23"), (*rows.sources, "given"), np.append(rows.mates, np.nan),
+        np.append(rows.own, -1), np.append(rows.nearest, 7),
+    )  # fmt: skip
+    found = list(grouped(both, probably_mated(both)))
+    assert [(pair.cause, pair.first, pair.second) for pair in found] == [
+        ("stranger who was enrolled", "s23", enrolled(7))
+    ]
+
+
+def test_with_a_confidence_the_target_is_kept_that_surely():
+    rng = np.random.default_rng(4)
+    for n in (299, 300, 1000):
+        tau = [threshold(rng.random(n), strangers(n), 0.01, confidence=0.95).tau for _ in range(400)]
+        assert np.mean(np.array(tau) <= 0.01) > 0.92  # uniform: the true FPIR at t is t
+    assert threshold(rng.random(1000), strangers(1000), 0.01, confidence=0.95).evidence.false_alarms == 5
+
+
+def test_few_identities_are_not_worth_many_searches():
+    assert effective_count(np.array([True, False] * 5), ["a"] * 5 + ["b"] * 5) < 5
 
 
 def test_mated_searches_miss_by_distance_by_a_nearer_other_and_by_a_margin_too_small():
@@ -163,7 +254,7 @@ def test_probabilities_fall_with_distance_and_are_those_of_a_known_law():
 
 def test_the_fusion_with_the_fewest_misses_is_chosen_and_the_simplest_of_equals():
     def rows(mates):
-        return searches([0.5] * 4 + [0.9] * 4, ["tower"] * 4 + ["gallery"] * 4, mates=[np.nan] * 4 + mates)
+        return searches([0.5] * 300 + [0.9] * 4, ["tower"] * 300 + ["gallery"] * 4, mates=[np.nan] * 300 + mates)
 
     by_rule = {"best": rows([0.3, 0.6, 0.6, 0.3]), "mean": rows([0.3] * 4), "best-two": rows([0.3] * 4)}
     assert best_fusion(by_rule, 0.01) == "mean"

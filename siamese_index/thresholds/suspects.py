@@ -1,0 +1,102 @@
+"""Searches that count as non-mated and probably are not: wrong labels, one person under two names, enrolled strangers.
+
+One of them among a hundred sets a threshold, since its distance is the smallest. They are set aside and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.store.impostors import SearchRows, enrolled
+
+from . import tail
+
+Cause = Literal["mislabelled", "same person twice", "stranger who was enrolled"]
+PRIOR = 0.05  # share of searches that are believed to be mated before their distances are seen
+COPIES = 0.2  # of mated searches, the share that may be nearer than is usual
+_LEAST = 5  # distances of each kind below which nothing is judged
+
+
+@dataclass(frozen=True, slots=True)
+class Suspects:
+    """All searches of a pair that was set aside: between two identities, or by a stranger near an identity."""
+
+    cause: Cause
+    first: str  # `SearchRows.names`: a stranger's name, or `enrolled(identity)`
+    second: str  # `enrolled(identity)`
+    searches: tuple[int, ...]  # which
+    distance: float  # the smallest
+
+
+def probably_mated(searches: SearchRows) -> NDArray[np.bool_]:
+    """Return which searches (n,) to set aside: all between a pair of which one is probably mated.
+
+    By Bayes' rule, from the densities of the mated distances (log-normal, by median and median deviation, and a part
+    spread evenly below the median: pictures that are nearly copies) and of the non-mated ones (Weibull's law for
+    minima, fitted to those that are farther than the median mated one, where few mated searches hide). Where
+    non-mated distances are often so small, as with look-alikes, nothing is set aside.
+    """
+    distances, mates = searches.distances, searches.genuine
+    nothing = np.zeros(len(distances), bool)
+    if len(distances) < _LEAST or len(mates) < _LEAST:
+        return nothing
+    logs = np.log(np.maximum(mates, 1e-6))
+    middle = float(_median(logs))
+    if distances.min() > np.exp(middle + 3 * _deviation(logs, middle)):
+        return nothing  # the usual case: nobody is as near as one's own
+    far = distances > np.exp(middle)
+    if far.sum() < _LEAST:
+        return nothing
+    shape, scale = tail.weibull(distances[far], float(np.exp(middle)))
+    at = np.log(np.maximum(distances, 1e-6))
+    spread = _deviation(logs, middle)
+    # Densities of the logarithm of the distance.
+    usual = np.exp(-(((at - middle) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi))
+    mated = (1 - COPIES) * usual + COPIES * np.where(at < middle, np.exp(at - middle), 0)
+    power = shape * (at - np.log(scale))
+    other = shape * np.exp(power - np.exp(np.minimum(power, 50)))
+    probable = PRIOR * mated > (1 - PRIOR) * other
+    if not probable.any():
+        return nothing
+    pairs = searches.pairs()
+    return np.isin(pairs, pairs[probable])
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    ordered = np.sort(values)  # np.median loads numpy.ma: 5 ms
+    return float(ordered[[(len(values) - 1) // 2, len(values) // 2]].mean())
+
+
+def _deviation(logs: NDArray[np.float64], middle: float) -> float:
+    return max(1.4826 * _median(np.abs(logs - middle)), 0.02)
+
+
+def grouped(searches: SearchRows, aside: NDArray[np.bool_]) -> Iterator[Suspects]:
+    """Yield what was set aside, a pair each, the nearest first, with the probable cause.
+
+    One person twice: most searches of both go to the other. Else a sample that is nearer to the other
+    identity than to its own is probably mislabelled.
+    """
+    pairs = searches.pairs()
+    at: dict[int, list[int]] = {}
+    for i in np.flatnonzero(aside)[np.argsort(searches.distances[aside], kind="stable")].tolist():
+        at.setdefault(int(pairs[i]), []).append(i)
+    for members in at.values():
+        nearest = members[0]
+        first, second = searches.names[nearest], enrolled(int(searches.nearest[nearest]))
+        cause: Cause = "stranger who was enrolled"
+        if searches.own[nearest] >= 0 and searches.sources[nearest] == "gallery":
+            cause = "same person twice" if _is_twice(searches, members) else "mislabelled"
+        yield Suspects(cause, first, second, tuple(members), float(searches.distances[nearest]))
+
+
+def _is_twice(searches: SearchRows, members: Sequence[int]) -> bool:
+    """Whether most searches of both identities of a pair are between them."""
+    between = searches.own[list(members)]
+    one, other = int(searches.own[members[0]]), int(searches.nearest[members[0]])
+    return all(2 * np.sum(between == side) > np.sum(searches.own == side) for side in (one, other))
