@@ -38,6 +38,7 @@ COMMANDS = (
     "recipes",
     "identities",
     "samples",
+    "strangers",
     "index",
     "settings",
     "glossary",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -13,7 +14,7 @@ from siamese_index import BadInput, Gallery, describe
 from siamese_index.samples import sources
 
 from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place
-from .output import facts, note, progress
+from .output import facts, note, progress, tell_suspects
 
 EXAMPLE = "sidx calibrate --fpir 0.02 -g people.gallery"
 
@@ -33,21 +34,27 @@ def calibrate(
     fusion: Annotated[
         FusionChoice | None, typer.Option(help="How several pictures of an identity make one distance.")
     ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="Keep the target with this probability, such as 0.95, not on average (0: on average again)."),
+    ] = None,
     plan: Annotated[int | None, typer.Option(help="Instead: what would be with so many identities.", min=1)] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = False,
 ) -> None:
     """Show the threshold with its evidence and its cost; set its target; add strangers; plan."""
     if plan is not None:
-        if strangers is not None or fusion is not None:
-            raise BadInput("--plan only computes.", "It adds no strangers and sets no fusion.", "Do that first.")
+        if strangers is not None or fusion is not None or confidence is not None:
+            raise BadInput("--plan only computes.", "It adds no strangers and sets nothing.", "Do that first.")
         _show_plan(gallery, plan, fpir, as_json)
         return
     with Gallery.open(gallery) as opened:
         rule: Any = None if fusion is None else fusion.value
         items: Sequence[sources.Item] = sources.items(strangers, each_its_own=True) if strangers else []
         with progress("embedding strangers", len(items)) as tick:
-            result, refused = opened.calibrate(fpir=fpir, strangers_given=items, fusion=rule, progress=tick)
+            result, refused = opened.calibrate(
+                fpir=fpir, strangers_given=items, fusion=rule, confidence=confidence, progress=tick
+            )
     facts(
         {
             "threshold": result.threshold,
@@ -61,18 +68,23 @@ def calibrate(
             "sources": {**result.strangers, "gallery": result.own_searches},
             "used": result.evidence.source,
             "fusion": result.evidence.fusion,
+            "confidence": result.evidence.confidence,
+            "fitted": result.evidence.fitted,
             "margin": result.evidence.margin,
             "enrolled_strangers": result.enrolled_strangers,
-            "set_aside": result.set_aside,
+            "set_aside": result.evidence.set_aside,
+            "met_nobody": result.set_aside,
             "fnir": result.fnir,
             "fnir_interval": result.fnir_interval,
             "misses": result.misses,
             "mated_searches": result.mated,
             "identities": result.identities,
             "revision": result.revision,
+            **({"suspects": [asdict(pair) for pair in result.suspects]} if as_json or not sys.stdout.isatty() else {}),
         },
         as_json,
     )
+    tell_suspects(result.suspects)
     note(describe.evidence(result.evidence, enrolled=result.identities > 0))
     for refusal in refused:
         note(f"sidx: {refusal.error}")

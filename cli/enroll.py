@@ -16,7 +16,7 @@ from siamese_index.files import drop_cache
 from siamese_index.samples import sources
 
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, NewTagOption, Place, pairs, tags
-from .output import emit, note, progress
+from .output import emit, note, progress, tell_suspects
 
 EXAMPLE = "sidx enroll ada ada.png -g people.gallery"
 LISTED = 24  # samples that a person may want to read about; of more only those that were refused
@@ -80,6 +80,7 @@ def enroll(
     changed = describe.change(before, after, dry_run)
     if changed:
         note(changed)
+    tell_suspects([pair for pair in after.suspects if pair not in before.suspects])
     if done.refused:
         raise typer.Exit(3)
     note("Nothing was kept." if dry_run else f"Next:  sidx identify PROBE -g {gallery}")

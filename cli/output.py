@@ -7,11 +7,15 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from siamese_index.thresholds.suspects import Suspicion
+
 Row = Mapping[str, Any]
+LISTED = 10  # pairs that a person may want to read about
 
 
 def emit(rows: Iterable[Row], as_json: bool, columns: Sequence[str] | None = None) -> None:
@@ -50,6 +54,16 @@ def facts(pairs: Row, as_json: bool) -> None:
 def note(text: str) -> None:
     """Say something that is not a result."""
     typer.echo(text, err=True)
+
+
+def tell_suspects(suspects: Sequence[Suspicion]) -> None:
+    """Say which searches were set aside, the nearest pairs first."""
+    from siamese_index import describe
+
+    for pair in suspects[:LISTED]:
+        note(describe.suspicion(pair))
+    if len(suspects) > LISTED:
+        note(f"And {len(suspects) - LISTED} more such pairs: sidx calibrate --json")
 
 
 @contextlib.contextmanager

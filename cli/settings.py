@@ -21,6 +21,11 @@ OF_A_GALLERY = {
         "how several pictures of an identity make one distance",
         "sidx settings set fusion best|mean|best-two|auto",
     ),
+    "confidence": (
+        "how surely the target is kept; none: on average",
+        "sidx settings set confidence 0.95|none",
+    ),
+    "strict": ("whether matches that too few strangers support are unknown", "sidx settings set strict on|off"),
     "log": ("whether answers are kept", "sidx settings set log on|off"),
     "keep-images": ("whether pictures are kept", "when it is made: sidx init --no-keep-images"),
 }
@@ -65,7 +70,14 @@ def _of(gallery: Place, named: bool) -> list[dict[str, Any]]:
             raise
         note(f"sidx: {missing}")  # those of the environment can be shown all the same
         return []
-    values = {"fpir": found.target_fpir, "fusion": found.fusion, "log": found.log, "keep-images": found.keep_pictures}
+    values = {
+        "fpir": found.target_fpir,
+        "fusion": found.fusion,
+        "confidence": found.confidence,
+        "strict": found.strict,
+        "log": found.log,
+        "keep-images": found.keep_pictures,
+    }
     return [
         {"setting": name, "value": values[name], "where": str(gallery), "what": what, "change": how}
         for name, (what, how) in OF_A_GALLERY.items()
@@ -80,7 +92,7 @@ def _shown(name: str) -> str | None:
 
 @commands.command("set", epilog="Example:  sidx settings set fpir 0.02 -g people.gallery")
 def set_setting(
-    name: Annotated[str, typer.Argument(help="fpir, fusion or log.")],
+    name: Annotated[str, typer.Argument(help="fpir, fusion, confidence, strict or log.")],
     value: Annotated[str, typer.Argument(help="Its new value.")],
     gallery: GalleryOption = DEFAULT_GALLERY,
 ) -> None:
@@ -91,20 +103,22 @@ def set_setting(
         elif name == "fusion":
             chosen: Any = value  # what it may be is checked where it is set
             opened.calibrate(fusion=chosen)
-        elif name == "log":
+        elif name == "confidence":
+            opened.calibrate(confidence=0 if value == "none" else _share(value, name))
+        elif name in ("log", "strict"):
             if value not in ("on", "off"):
-                raise BadInput(f"log cannot be {value!r}.", "Expected on or off.")
-            opened.log(value == "on")
+                raise BadInput(f"{name} cannot be {value!r}.", "Expected on or off.")
+            (opened.log if name == "log" else opened.set_strict)(value == "on")
         else:
             settable = ", ".join(n for n, (_, how) in OF_A_GALLERY.items() if how.startswith("sidx"))
             raise BadInput(f"{name!r} cannot be set here.", f"Expected {settable}.", "See: sidx settings list")
         with opened.reading() as state:
-            now = {"fpir": state.settings.target_fpir, "fusion": state.settings.fusion, "log": value}[name]
+            now = {"fpir": state.settings.target_fpir, "fusion": state.settings.fusion}.get(name, value)
     note(f"{name} of {gallery} is now {now}.")
 
 
-def _share(value: str) -> float:
+def _share(value: str, name: str = "fpir") -> float:
     try:
         return float(value)
     except ValueError:
-        raise BadInput(f"fpir cannot be {value!r}.", "Expected a number between 0 and 1, such as 0.01.") from None
+        raise BadInput(f"{name} cannot be {value!r}.", "Expected a number between 0 and 1, such as 0.01.") from None

@@ -18,6 +18,7 @@ from .session import Session, share
 from .store.rows import Fusion, NewSample, TowerRow
 from .thresholds import learning, statistics, strangers
 from .thresholds.decision import Evidence
+from .thresholds.suspects import Suspicion
 from .vectors import Vectors, unit
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Calibration:
     fnir_interval: tuple[float, float]
     identities: int
     revision: int
+    suspects: tuple[Suspicion, ...]  # pairs whose searches were set aside, since they are probably mated
 
 
 def calibrate_samples(
@@ -51,11 +53,12 @@ def calibrate_samples(
     strangers_given: Iterable[tuple[str, Picture]],
     fusion: FusionChoice | None,
     progress: Progress | None,
+    confidence: float | None = None,
 ) -> tuple[Calibration, list[Refusal]]:
     """As `calibrate`, with (name, picture) strangers; returns also those that could not be read."""
     row = session.active()
     given, vectors, refused = enrollment.taken(session, strangers_given, progress)
-    return calibrate(session, row, fpir, given, vectors, fusion), refused
+    return calibrate(session, row, fpir, given, vectors, fusion, confidence), refused
 
 
 def calibrate_vectors(
@@ -78,17 +81,22 @@ def calibrate(
     given: Sequence[NewSample],
     vectors: Vectors,
     fusion: FusionChoice | None,
+    confidence: float | None = None,
 ) -> Calibration:
     """Set what is given in one transaction; return the threshold and its cost.
 
-    Strangers `given` come with their vectors (n, dimension) by the tower `row`. Raises BadInput, or Locked
-    when another tower is active by now.
+    Strangers `given` come with their vectors (n, dimension) by the tower `row`. A `confidence` of 0 means that
+    the target is kept on average. Raises BadInput, or Locked when another tower is active by now.
     """
     if fusion is not None and fusion not in (*RULES, "auto"):
         raise BadInput(f"There is no fusion {fusion!r}.", f"There are {', '.join(RULES)}, and auto.")
-    if fpir is not None or given or fusion is not None:
+    if confidence is not None and not 0.5 <= confidence < 1 and confidence != 0:
+        raise BadInput(f"{confidence} is no confidence.", "Expected 0.5 to 0.999, or 0: on average.")
+    if fpir is not None or given or fusion is not None or confidence is not None:
         with session.changing("calibrate", row.id) as change:
-            event = change.record(fpir=fpir, strangers=len(given), fusion=fusion)
+            event = change.record(fpir=fpir, strangers=len(given), fusion=fusion, confidence=confidence)
+            if confidence is not None:
+                change.store.set_confidence(confidence or None)
             if fpir is not None:
                 change.store.set_target(share(fpir))
             added = strangers.admit(change.store, event, row.id, "given", given, vectors) if given else 0
@@ -123,6 +131,7 @@ def calibrated(session: Session) -> Calibration:
         searches = state.store.impostors.strangers(row.id, row.dimension)
         own = state.searches.sources.count("gallery")
         missed, mated = learning.misses(state.searches, learned.rule)
+        found = state.suspects
     return Calibration(
         threshold=learned.tau,
         fpir_interval=learned.interval(),
@@ -137,4 +146,5 @@ def calibrated(session: Session) -> Calibration:
         fnir_interval=statistics.share_interval(missed, mated),
         identities=state.settings.identities,
         revision=state.revision[0],
+        suspects=found,
     )

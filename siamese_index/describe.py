@@ -10,6 +10,7 @@ from .thresholds.decision import Decision, Evidence, Rule
 if TYPE_CHECKING:
     from .thresholds.learning import Outlook, Threshold
     from .thresholds.planning import Capacity, Plan
+    from .thresholds.suspects import Suspicion
 
 _WHOSE = {
     "given": "searches with the strangers that you gave",
@@ -79,17 +80,19 @@ def evidence(found: Evidence, enrolled: bool = True) -> str:
             f"Give about {counted(found.missing, 'stranger')}: sidx calibrate --strangers FOLDER"
         )
     target, searched = percent(found.target_fpir), f"{_WHOSE[found.source]} ({_worth(found)})"
-    if found.missing and not found.false_alarms:
+    if found.fitted:
         return (
-            f"None of {found.searches} {searched} matched, but they are too few: up to {percent(found.promise)} of"
-            f" strangers may be let in (target {target}, 95 % confidence).\n{_ADD.format(found.missing)}"
+            f"The threshold is that of a law fitted to {found.searches} {searched}, too few to count: about {target} of"
+            f" strangers will be let in on average, and up to {percent(found.promise)} may be.\n"
+            f"{_ADD.format(found.missing)}"
         )
     if found.missing:
         return (
             f"{found.false_alarms} of {found.searches} {searched} match, {target} on average as asked. The strangers"
             f" are less like those enrolled and would set a looser threshold.\n{_ADD.format(found.missing)}"
         )
-    return f"{found.false_alarms} of {found.searches} {searched} match; the target is {target} of strangers."
+    kept = " on average" if found.confidence is None else f" at most, {found.confidence:.0%} surely"
+    return f"{found.false_alarms} of {found.searches} {searched} match; the target is {target} of strangers{kept}."
 
 
 _ADD = "To promise the target, add about {} strangers like those who will ask: sidx calibrate --strangers FOLDER"
@@ -109,6 +112,33 @@ def change(before: Outlook, after: Outlook, dry_run: bool = False) -> str:
         was, now = (percent(o.misses / o.mated if o.mated else None) for o in (before, after))
         said += f", FNIR from {was} to {now} ({after.misses} of {after.mated} mated searches)"
     return said + "."
+
+
+def suspicion(pair: Suspicion) -> str:
+    """Say what was set aside, why, and what to do."""
+    near = f"{pair.distance:.3f}"
+    if pair.cause == "stranger who was enrolled":
+        return (
+            f"Stranger {pair.first!r} looks like {pair.second!r} ({near}): set aside. If they are one: sidx strangers"
+            f" remove {shell(pair.first)}"
+        )
+    aside = f"{counted(pair.searches, 'search')} set aside".replace("searchs", "searches")
+    if pair.cause == "same person twice":
+        return (
+            f"{pair.first!r} and {pair.second!r} look like one ({near}): {aside}. If they are: sidx identities remove"
+            f" {shell(pair.second)}, then enroll its pictures as {shell(pair.first)}"
+        )
+    return (
+        f"Sample {pair.samples[0]} of {pair.first!r} looks like {pair.second!r} ({near}): {aside}. Look at both:"
+        f" sidx samples list --identity {shell(pair.first)}"
+    )
+
+
+def shell(name: str) -> str:
+    """Return a name as one word of a command."""
+    from shlex import quote
+
+    return quote(name)
 
 
 def plan(planned: Plan) -> str:

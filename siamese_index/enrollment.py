@@ -49,6 +49,13 @@ class VectorTerms(TypedDict, total=False):
     tags: Tags
 
 
+class SampleTerms(VectorTerms, total=False):
+    """As `VectorTerms`, for pictures."""
+
+    floor: Floor
+    dry_run: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """On what terms samples are enrolled."""
@@ -60,13 +67,13 @@ class Terms:
     strict: bool = False  # all or nothing: the first refusal is raised
 
     @classmethod
-    def of(cls, given: VectorTerms, strict: bool = False) -> Terms:
-        """Return the terms with these options; conflicts are refused when sure."""
-        unknown = sorted(set(given) - set(VectorTerms.__annotations__))
+    def of(cls, given: SampleTerms | VectorTerms, strict: bool = False, kind: type[Any] = VectorTerms) -> Terms:
+        """Return the terms with these options of a `kind`; conflicts are refused when sure."""
+        unknown = sorted(set(given) - set(kind.__annotations__))
         if unknown:
             raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
         options: dict[str, Any] = {"conflicts": "refuse when sure", **given, "tags": clean_tags(given.get("tags"))}
-        return cls(**options, strict=strict)
+        return cls(**{**options, "floor": options.get("floor") or {}}, strict=strict)
 
     def __post_init__(self) -> None:
         if self.conflicts not in get_args(Conflicts):

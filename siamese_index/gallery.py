@@ -20,7 +20,7 @@ from .samples.images import Picture, Progress
 from .samples.names import Tags, clean_tags
 from .session import Session, State, share
 from .store.opening import connect
-from .store.rows import IdentityRow, SampleRow, TowerRow
+from .store.rows import IdentityRow, SampleRow, StrangerRow, TowerRow
 from .store.store import Store
 from .thresholds.decision import Decision
 from .thresholds.learning import DEFAULT_FPIR, Outlook, Threshold
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .analysis.index_status import IndexStatus
     from .analysis.replay import Replay
     from .calibrate import Calibration, FusionChoice
-    from .enrollment import Conflicts, Enrollment, Floor, VectorTerms
+    from .enrollment import Enrollment, SampleTerms, VectorTerms
     from .store import backup
     from .thresholds.planning import Capacity, Plan, Planner
 else:  # most commands need none of them
@@ -119,19 +119,10 @@ class Gallery:
         """Return what turns samples into vectors as a stored tower does (None: the active one)."""
         return self._session.embedder(None if tower is None else self.tower_record(tower)[0])
 
-    # -- enrolling ----------------------------------------------------------------------------
-
-    def enroll(
-        self,
-        name: str,
-        pictures: Sequence[Picture],
-        *,
-        conflicts: Conflicts = "refuse",
-        floor: Floor = None,
-        dry_run: bool = False,
-        tags: Tags = None,
-    ) -> Enrollment:
+    def enroll(self, name: str, pictures: Sequence[Picture], **terms: Unpack[SampleTerms]) -> Enrollment:
         """Enroll pictures under `name`, all of them or none: any refusal is raised as an error.
+
+        Options are `conflicts` ("refuse", "refuse when sure", "allow"), `floor`, `dry_run` and `tags`.
 
         The same picture under the same name again changes nothing and is reported in `already`; under another
         name it raises BadInput. A picture that looks like another enrolled identity, by a threshold that
@@ -139,19 +130,16 @@ class Gallery:
         `quality.quality`), or unreadable, raises Unreadable. With `dry_run` nothing is kept, and the answer says
         what would become of it. The identity gets the `tags`, beside those it has.
         """
-        terms = enrollment.Terms(conflicts, floor or {}, dry_run, clean_tags(tags), strict=True)
-        return enrollment.enroll(self._session, [(name, picture) for picture in pictures], terms)
+        given = enrollment.Terms.of({"conflicts": "refuse", **terms}, strict=True, kind=enrollment.SampleTerms)
+        return enrollment.enroll(self._session, [(name, picture) for picture in pictures], given)
 
     def enroll_many(
         self,
         items: Iterable[tuple[str, Picture]],
         progress: Progress | None = None,
         *,
-        conflicts: Conflicts = "refuse when sure",
-        floor: Floor = None,
-        dry_run: bool = False,
-        tags: Tags = None,
         dask: str | None = None,
+        **terms: Unpack[SampleTerms],
     ) -> Enrollment:
         """Enroll (name, picture) items; the good ones are enrolled, the others listed in `refused`.
 
@@ -160,8 +148,8 @@ class Gallery:
         one transaction. `dask` is the address of a Dask scheduler whose workers embed (docs/workers.md). Rows of
         one array go into a gallery of vectors as by `enroll_many_vectors`. The rest is as for `enroll`.
         """
-        terms = enrollment.Terms(conflicts, floor or {}, dry_run, clean_tags(tags))
-        return enrollment.enroll_many(self._session, items, terms, progress, dask)
+        given = enrollment.Terms.of(terms, kind=enrollment.SampleTerms)
+        return enrollment.enroll_many(self._session, items, given, progress, dask)
 
     def enroll_vectors(self, names: Sequence[str], vectors: Any, **terms: Unpack[VectorTerms]) -> Enrollment:
         """Enroll vectors (n, dimension) of an outside embedder under `names` (n,), in one transaction.
@@ -293,8 +281,6 @@ class Gallery:
         with self.reading() as state:
             yield from ((name, picture) for _, name, picture in state.store.pictures())
 
-    # -- the threshold ------------------------------------------------------------------------
-
     def threshold(self, fpir: float | None = None) -> Threshold:
         """Return the learned threshold for this FPIR (the gallery's target when None) and its evidence."""
         with self.reading() as state:
@@ -306,14 +292,16 @@ class Gallery:
         fpir: float | None = None,
         strangers_given: Iterable[tuple[str, Picture]] = (),
         fusion: FusionChoice | None = None,
+        confidence: float | None = None,
         progress: Progress | None = None,
     ) -> tuple[Calibration, list[Refusal]]:
         """Set the target FPIR, add strangers (name, picture), choose the fusion; report the threshold and its cost.
 
         Strangers are not enrolled; their pictures are kept. `fusion` "auto" is the rule with the fewest misses at
-        the target. Returns the calibration and the strangers that could not be read.
+        the target. The target is kept on average, or with a `confidence` (0: on average again). Returns the
+        calibration and the strangers that could not be read.
         """
-        return calibrate.calibrate_samples(self._session, fpir, strangers_given, fusion, progress)
+        return calibrate.calibrate_samples(self._session, fpir, strangers_given, fusion, progress, confidence)
 
     def calibrate_vectors(
         self,
@@ -326,6 +314,18 @@ class Gallery:
         """As `calibrate`, with strangers as `vectors` (n, dimension) of the active tower, and whose they are."""
         return calibrate.calibrate_vectors(self._session, fpir, names, vectors, fusion)
 
+    def strangers(self) -> list[StrangerRow]:
+        """Return the strangers' samples by name, with whether each counts."""
+        return curate.strangers(self._session)
+
+    def set_stranger(self, name: str, counts: bool) -> int:
+        """Take a stranger out of every search, or bring it back; return how many samples. Raises Missing."""
+        return curate.set_stranger(self._session, name, counts)
+
+    def set_strict(self, strict: bool) -> None:
+        """Make every answer as `identify` with `strict`, or only those that ask for it."""
+        curate.set_strict(self._session, strict)
+
     def planner(self) -> Planner:
         """Return what plans sizes that the gallery does not have, from its strangers. Raises BadInput with too few."""
         return calibrate.planner(self._session)
@@ -337,8 +337,6 @@ class Gallery:
     def capacity(self, *, fpir: float | None = None, fnir: float = 0.1) -> Capacity:
         """Return how many identities the tower can hold at the target before more than `fnir` of searches miss."""
         return calibrate.planner(self._session).capacity(calibrate.target(self._session, fpir), share(fnir))
-
-    # -- towers -------------------------------------------------------------------------------
 
     def towers(self) -> list[tuple[TowerRow, bool]]:
         """Return the gallery's towers in the order they came, each with whether it is active."""

@@ -192,7 +192,7 @@ def _decision(
         for rank, hit in enumerate(hits, 1)
     ]
     verdict, margin = decide(candidates, learned.rule)
-    if question.strict and verdict == "match" and not learned.evidence.promised:
+    if (question.strict or state.settings.strict) and verdict == "match" and not learned.evidence.promised:
         verdict = "unknown"
     first = candidates[0] if candidates else None
     alarms = probability = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BadInput, Damaged, Locked
-from .store.impostors import SearchRows
+from .store.impostors import SearchRows, enrolled
 from .store.rows import GallerySettings, TowerRow
 from .store.store import Store
 from .thresholds import learning, statistics
@@ -24,6 +24,7 @@ from .towers.vector_embedder import VectorEmbedder
 if TYPE_CHECKING:
     from .search.identities import Searcher
     from .thresholds.impostor_searches import ImpostorSearches
+    from .thresholds.suspects import Suspicion
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,33 @@ class State:
 
     @cached_property
     def searches(self) -> SearchRows:
-        return self.store.impostors.all(self.tower.id if self.tower else 0)
+        tower = self.tower.id if self.tower else 0
+        rows = self.store.impostors.all(tower)
+        return replace(rows, cohort=self.store.towers.mated(tower)) if rows.lacks_mates else rows
+
+    @cached_property
+    def suspects(self) -> tuple[Suspicion, ...]:
+        """Pairs whose searches count as probably mated, the nearest first: what they are, and why."""
+        from .thresholds.suspects import Suspicion, grouped, probably_mated
+
+        rows = self.searches
+        aside = probably_mated(rows)
+        if not aside.any():
+            return ()
+        names = {enrolled(i): name for i, name in self.store.identity_names().items()}
+        own = np.asarray(rows.sources) == "gallery"
+        owners = self.store.templates.owners(rows.ids[aside & own].tolist())
+        return tuple(
+            Suspicion(
+                pair.cause,
+                names.get(pair.first, pair.first),
+                names.get(pair.second, pair.second),
+                round(pair.distance, 4),
+                len(pair.searches),
+                tuple(owners[int(rows.ids[i])][1] for i in pair.searches if own[i]),
+            )
+            for pair in grouped(rows, aside)
+        )
 
     def only(self, tags: tuple[tuple[str, str], ...]) -> NDArray[np.int64] | None:
         """Return the identities (ascending ids) that have all of these tags; None means everybody."""
@@ -79,7 +106,9 @@ class State:
         """Return the learned threshold (for the gallery's target when None)."""
         target = self.settings.target_fpir if fpir is None else share(fpir)
         if target not in self.thresholds:
-            self.thresholds[target] = learning.learn(self.searches, target, self.settings.fusion)
+            self.thresholds[target] = learning.learn(
+                self.searches, target, self.settings.fusion, self.settings.confidence
+            )
         return self.thresholds[target]
 
     def probability(self, distance: float, source: str) -> float | None:
@@ -99,7 +128,7 @@ class State:
         """Return what the gallery promises and costs."""
         learned = self.threshold(None)
         missed, mated = learning.misses(self.searches, learned.rule)
-        return Outlook(self.settings.identities, learned.tau, learned.evidence.promise, missed, mated)
+        return Outlook(self.settings.identities, learned.tau, learned.evidence.promise, missed, mated, self.suspects)
 
 
 @dataclass

@@ -134,4 +134,5 @@ class LeftOut:
             mates[met],
             own[met],
             np.concatenate([self.hit, self.nearest])[met],
+            met,
         )

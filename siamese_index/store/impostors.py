@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from . import columns
 
 if TYPE_CHECKING:
     from .database import Database
+
+
+ENOUGH_MATES = 10  # mated searches
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,18 @@ class SearchRows:
     mates: NDArray[np.float64]  # (n,) to the own identity; NaN for strangers and for single templates
     own: NDArray[np.int64]  # (n,) the identity that searches; -1 for strangers
     nearest: NDArray[np.int64]  # (n,) the nearest other identity
+    ids: NDArray[np.int64]  # (n,) of the stranger's sample, or of the gallery's template
     cohort: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # mated distances of the strangers
 
     @property
+    def lacks_mates(self) -> bool:
+        """Whether the gallery's own mated searches are too few to know what is usual."""
+        return int(np.sum(~np.isnan(self.mates))) < ENOUGH_MATES
+
+    @property
     def genuine(self) -> NDArray[np.float64]:
-        """Mated distances: the gallery's own where it has some, else its strangers'."""
-        own = self.mates[~np.isnan(self.mates)]
-        return own if len(own) >= 5 else self.cohort
+        """Mated distances: the gallery's own where it has enough, else its strangers'."""
+        return self.cohort if self.lacks_mates else self.mates[~np.isnan(self.mates)]
 
     def part(self, chosen: NDArray[np.bool_]) -> SearchRows:
         """Return the searches that are `chosen` (n,)."""
@@ -74,6 +82,7 @@ class SearchRows:
             self.mates[at],
             self.own[at],
             self.nearest[at],
+            self.ids[at],
             self.cohort,
         )
 
@@ -111,11 +120,36 @@ class Impostors:
         )
         return np.arange(at, at + len(samples))
 
-    def digests(self, tower: int) -> set[bytes]:
+    def digests(self, tower: int) -> dict[bytes, int | None]:
+        """Return digest -> id of a stranger who was removed, None of one who counts."""
         rows = self._db.execute(
-            "SELECT digest FROM stranger JOIN stranger_search ON stranger_id = id WHERE tower_id = ?", (tower,)
+            "SELECT digest, CASE WHEN removed IS NULL THEN NULL ELSE id END FROM stranger"
+            " JOIN stranger_search ON stranger_id = id WHERE tower_id = ?",
+            (tower,),
         )
-        return {row[0] for row in rows}
+        return {row[0]: row[1] for row in rows}
+
+    def named(self, tower: int, name: str) -> list[int]:
+        """Return the ids of a stranger's samples, removed ones too."""
+        rows = self._db.execute(
+            "SELECT id FROM stranger JOIN stranger_search ON stranger_id = id WHERE tower_id = ? AND name = ?",
+            (tower, name),
+        )
+        return [row[0] for row in rows]
+
+    def set_removed(self, strangers: Sequence[int], event: int | None) -> None:
+        """Take strangers out of every search as of an event, or bring them back."""
+        self._db.executemany("UPDATE stranger SET removed = ? WHERE id = ?", ((event, s) for s in strangers))
+
+    def listed(self, tower: int) -> list[tuple[Any, ...]]:
+        """Return (id, name, source, added, kept, removed, own, nearest, distance) of every stranger."""
+        rows: list[tuple[Any, ...]] = self._db.execute(
+            "SELECT s.id, s.name, s.source, e.at, s.picture IS NOT NULL, s.removed IS NOT NULL, r.own, r.nearest,"
+            " r.distance FROM stranger s JOIN stranger_search r ON r.stranger_id = s.id JOIN event e ON e.id = s.added"
+            " WHERE r.tower_id = ? ORDER BY s.name, s.id",
+            (tower,),
+        ).fetchall()
+        return rows
 
     def to_embed(self, tower: int) -> list[tuple[int, bytes]]:
         """Return (id, picture) of strangers that the user gave and this tower has not embedded."""
@@ -136,7 +170,7 @@ class Impostors:
     def strangers(self, tower: int, dimension: int) -> StrangerRows:
         rows = self._db.execute(
             "SELECT id, name, digest, source, vector, own, nearest, distance FROM stranger_search JOIN stranger"
-            " ON id = stranger_id WHERE tower_id = ? ORDER BY id",
+            " ON id = stranger_id WHERE tower_id = ? AND removed IS NULL ORDER BY id",
             (tower,),
         ).fetchall()
         return StrangerRows(
@@ -176,9 +210,10 @@ class Impostors:
     def all(self, tower: int) -> SearchRows:
         """Return all searches that met somebody."""
         rows = self._db.execute(
-            "SELECT distance, own, name, source, NULL, nearest FROM stranger_search JOIN stranger ON id = stranger_id"
-            " WHERE tower_id = ? AND distance IS NOT NULL"
-            " UNION ALL SELECT distance, identity_id, NULL, 'gallery', mate, nearest FROM own_search"
+            "SELECT distance, own, name, source, NULL, nearest, id"
+            " FROM stranger_search JOIN stranger ON id = stranger_id"
+            " WHERE tower_id = ? AND distance IS NOT NULL AND removed IS NULL"
+            " UNION ALL SELECT distance, identity_id, NULL, 'gallery', mate, nearest, template_id FROM own_search"
             " WHERE tower_id = ? AND distance IS NOT NULL",
             (tower, tower),
         ).fetchall()
@@ -189,6 +224,7 @@ class Impostors:
             columns.numbers(rows, 4, np.nan),
             columns.ids(rows, 1),
             columns.ids(rows, 5),
+            columns.ids(rows, 6),
         )
 
     def set_own(self, tower: int, rows: OwnRows) -> None:

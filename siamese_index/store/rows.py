@@ -48,6 +48,20 @@ class TowerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class StrangerRow:
+    """A sample of somebody who is not enrolled, by the active tower."""
+
+    id: int
+    name: str
+    source: str  # "given" by the user, or brought by the "tower"
+    added: str  # when, UTC
+    kept: bool  # whether its picture is kept
+    state: str  # "counts", "removed", "enrolled as NAME", "looks like NAME: set aside"
+    nearest: str | None  # the nearest identity
+    distance: float | None  # to it
+
+
+@dataclass(frozen=True, slots=True)
 class GallerySettings:
     """What the gallery was told, and has learned."""
 
@@ -56,5 +70,7 @@ class GallerySettings:
     keep_pictures: bool
     fusion: Fusion
     log: bool  # whether answers are kept
+    confidence: float | None  # that the target is kept; None: it is kept on average
+    strict: bool  # a match that its evidence does not support is unknown
     identities: int  # how many are enrolled
     sha256: str | None  # of the active tower

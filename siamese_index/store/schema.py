@@ -22,7 +22,7 @@ TABLES = (
     "answer",
     "tag",
 )
-VERSION = 4  # the newest migration, kept in PRAGMA user_version
+VERSION = 5  # the newest migration, kept in PRAGMA user_version
 _FIRST = (
     # Every mutation is one row here; its id is the gallery's revision. The token tells apart two
     # histories of the same length: a restored backup that was enrolled into again.
@@ -135,6 +135,16 @@ _FOURTH = (
     "ALTER TABLE tower DROP COLUMN templates",
 )
 
+_FIFTH = (
+    # Strangers can be taken out and brought back; the target is kept on average or with a confidence.
+    "ALTER TABLE stranger ADD COLUMN removed INTEGER REFERENCES event(id)",
+    "ALTER TABLE setting ADD COLUMN confidence REAL",
+    "ALTER TABLE setting ADD COLUMN strict INTEGER NOT NULL DEFAULT 0",
+    # Of a tower's strangers: distances between samples of the same one, and how sure the shares of false matches are.
+    "ALTER TABLE tally ADD COLUMN mated BLOB",
+    "ALTER TABLE tally ADD COLUMN doubt BLOB",
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the gallery to VERSION, each migration in a transaction of its own."""
@@ -168,5 +178,11 @@ def migrate(connection: sqlite3.Connection) -> None:
         for statement in _FOURTH:
             db.execute(statement)
         db.execute("PRAGMA user_version = 4")
+
+    @migrations(name="5")
+    def fifth(db: Database) -> None:
+        for statement in _FIFTH:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 5")
 
     migrations.apply(Database(connection))

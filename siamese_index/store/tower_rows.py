@@ -90,8 +90,24 @@ class Towers:
         blob = self._db.execute("SELECT false_matches FROM tower WHERE id = ?", (tower,)).fetchone()[0]
         return np.frombuffer(blob, np.float32).reshape(2, -1)
 
-    def set_false_matches(self, tower: int, table: NDArray[np.float32]) -> None:
+    def set_false_matches(
+        self, tower: int, table: NDArray[np.float32], doubt: NDArray[np.float32], mated: NDArray[np.float32]
+    ) -> None:
+        """Record `statistics.false_match_table` of this tower's strangers, its standard errors, and mated distances."""
         self._db.execute("UPDATE tower SET false_matches = ? WHERE id = ?", (table.tobytes(), tower))
+        self._db.execute(
+            "UPDATE tally SET doubt = ?, mated = ? WHERE tower_id = ?", (doubt.tobytes(), mated.tobytes(), tower)
+        )
+
+    def doubt(self, tower: int) -> NDArray[np.float32] | None:
+        """Return the standard errors (p,) of the shares of false matches; None in a gallery of an older program."""
+        blob = self._db.execute("SELECT doubt FROM tally WHERE tower_id = ?", (tower,)).fetchone()[0]
+        return None if blob is None else np.frombuffer(blob, np.float32)
+
+    def mated(self, tower: int) -> NDArray[np.float64]:
+        """Return distances (m,) between two samples of the same stranger."""
+        row = self._db.execute("SELECT mated FROM tally WHERE tower_id = ?", (tower,)).fetchone()
+        return np.frombuffer(row[0] if row and row[0] else b"", np.float32).astype(np.float64)
 
     def active_generation(self) -> tuple[int, int | None] | None:
         """Return (generation id, the generation before it)."""

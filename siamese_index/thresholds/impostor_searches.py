@@ -202,6 +202,7 @@ class ImpostorSearches:
             rows.mate[met],
             rows.own[met],
             rows.nearest[met],
+            rows.ids[met],
         )
 
     # -- how -------------------------------------------------------------------------------------

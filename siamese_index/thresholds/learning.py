@@ -69,6 +69,7 @@ class Outlook:
     promise: float | None  # FPIR
     misses: int  # mated searches (leave one out) that did not return their identity
     mated: int
+    suspects: tuple[suspects.Suspicion, ...] = ()  # pairs whose searches were set aside
 
 
 def learn(searches: SearchRows, target: float, fusion: Fusion = "best", confidence: float | None = None) -> Threshold:

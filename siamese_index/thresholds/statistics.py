@@ -60,23 +60,50 @@ def clustered_interval(hits: NDArray[np.bool_], names: Sequence[str]) -> tuple[f
     return share_interval(float(np.mean(hits)) * effective, effective)
 
 
-def false_match_table(vectors: Vectors, names: Sequence[str], points: int = 512) -> NDArray[np.float32]:
+def false_match_table(
+    vectors: Vectors, names: Sequence[str], points: int = 512
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return (2, p): distances between strangers of different identity, and the share at or below each.
 
-    Ranks are spaced by ratio, so the small distances, which matter, are all there.
+    And the standard error of each share (p,), by the delete-one-identity jackknife: comparisons of one identity
+    resemble each other. Ranks are spaced by ratio, so the small distances, which matter, are all there.
     """
     _, group = np.unique(np.asarray(names), return_inverse=True)
     if len(vectors) < 2 or group.max() == 0:
-        return np.zeros((2, 0), np.float32)
+        return np.zeros((2, 0), np.float32), np.zeros(0, np.float32)
     rng = np.random.default_rng(0)
     if len(vectors) > 2000:  # 2 million pairs say enough; all of them would not fit
         chosen = np.sort(rng.choice(len(vectors), 2000, replace=False))
         vectors, group = vectors[chosen], group[chosen]
-    upper = np.triu(group[:, None] != group[None, :], 1)
-    squared = 2 - 2 * (vectors @ vectors.T)[upper]
-    ordered = np.sort(np.sqrt(np.maximum(squared, 0)))
-    ranks = np.unique(np.geomspace(1, len(ordered), points).astype(np.int64))
-    return np.stack([ordered[ranks - 1], ranks / len(ordered)]).astype(np.float32)
+    first, second = np.nonzero(np.triu(group[:, None] != group[None, :], 1))
+    distance = np.sqrt(np.maximum(2 - 2 * (vectors @ vectors.T)[first, second], 0))
+    order = np.argsort(distance, kind="stable")
+    ranks = np.unique(np.geomspace(1, len(order), points).astype(np.int64))
+    table = np.stack([distance[order[ranks - 1]], ranks / len(order)]).astype(np.float32)
+    # Which point each comparison comes in at; then, by identity, how many are within each point.
+    comes = np.searchsorted(ranks, np.arange(1, len(order) + 1))
+    within = np.zeros((int(group.max()) + 1, len(ranks)))
+    for side in (first, second):
+        np.add.at(within, (group[side[order]], comes), 1)
+    mine = within.sum(axis=1, keepdims=True)
+    left_out = (ranks - np.cumsum(within, axis=1)) / np.maximum(len(order) - mine, 1)
+    groups = len(within)
+    variance = (groups - 1) / groups * np.sum((left_out - left_out.mean(axis=0)) ** 2, axis=0)
+    return table, np.sqrt(variance).astype(np.float32)
+
+
+def mated_distances(vectors: Vectors, names: Sequence[str], most: int = 512) -> NDArray[np.float32]:
+    """Return distances between two samples of the same identity, ascending: (m,), thinned evenly to `most`."""
+    at: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        at.setdefault(name, []).append(i)
+    several = [members for members in at.values() if len(members) > 1]
+    pairs = [(a, b) for members in several for k, a in enumerate(members[:20]) for b in members[k + 1 : 20]]
+    if not pairs:
+        return np.zeros(0, np.float32)
+    first, second = np.array(pairs).T
+    found = np.sort(np.linalg.norm(vectors[first] - vectors[second], axis=1)).astype(np.float32)
+    return found[np.linspace(0, len(found) - 1, min(most, len(found))).astype(np.int64)]
 
 
 def expected_false_alarms(table: NDArray[np.float32], distance: float, identities: int) -> float | None:

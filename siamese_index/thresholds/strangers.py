@@ -11,7 +11,7 @@ from siamese_index.store.rows import NewSample
 from siamese_index.store.store import Store
 from siamese_index.vectors import Vectors
 
-from .statistics import false_match_table
+from .statistics import false_match_table, mated_distances
 
 
 def enrolled_as(store: Store, names: Sequence[str], digests: Sequence[bytes]) -> NDArray[np.int64]:
@@ -31,15 +31,25 @@ def admit(
     samples: Sequence[NewSample],
     vectors: Vectors,
 ) -> int:
-    """Add strangers that are not here yet, with their vectors (n, dimension); return how many.
+    """Add strangers that are not here yet, with their vectors (n, dimension), and bring back who was removed.
 
-    Their searches are to be made: `ImpostorSearches.recompute`.
+    Returns how many. Their searches are to be made: `ImpostorSearches.recompute`.
     """
     present = store.impostors.digests(tower)
     fresh = [i for i, sample in enumerate(samples) if sample.digest not in present]
+    back = [removed for sample in samples if (removed := present.get(sample.digest)) is not None]
     if fresh:
         ids = store.impostors.add_strangers(event, source, [samples[i] for i in fresh])
         store.impostors.add(tower, ids.tolist(), vectors[fresh])
-        everyone = store.impostors.strangers(tower, vectors.shape[1])
-        store.towers.set_false_matches(tower, false_match_table(everyone.vectors, everyone.names))
-    return len(fresh)
+    if back:
+        store.impostors.set_removed(back, None)
+    if fresh or back:
+        compare(store, tower, vectors.shape[1])
+    return len(fresh) + len(back)
+
+
+def compare(store: Store, tower: int, dimension: int) -> None:
+    """Compare all strangers with each other: for shares of false matches, and for mated distances."""
+    everyone = store.impostors.strangers(tower, dimension)
+    table, doubt = false_match_table(everyone.vectors, everyone.names)
+    store.towers.set_false_matches(tower, table, doubt, mated_distances(everyone.vectors, everyone.names))

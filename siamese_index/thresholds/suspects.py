@@ -23,14 +23,26 @@ _LEAST = 5  # distances of each kind below which nothing is judged
 
 
 @dataclass(frozen=True, slots=True)
-class Suspects:
-    """All searches of a pair that was set aside: between two identities, or by a stranger near an identity."""
+class Suspicion:
+    """A pair whose searches were set aside: two identities, or a stranger and an identity."""
+
+    cause: Cause
+    first: str  # the name of who searched at the smallest distance
+    second: str  # whom that search met
+    distance: float  # the smallest
+    searches: int  # how many were set aside
+    samples: tuple[int, ...]  # ids of the samples that searched, the most telling first; of a stranger: none
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same, before names are looked up."""
 
     cause: Cause
     first: str  # `SearchRows.names`: a stranger's name, or `enrolled(identity)`
     second: str  # `enrolled(identity)`
-    searches: tuple[int, ...]  # which
-    distance: float  # the smallest
+    searches: tuple[int, ...]  # which, the most telling first
+    distance: float
 
 
 def probably_mated(searches: SearchRows) -> NDArray[np.bool_]:
@@ -76,7 +88,7 @@ def _deviation(logs: NDArray[np.float64], middle: float) -> float:
     return max(1.4826 * _median(np.abs(logs - middle)), 0.02)
 
 
-def grouped(searches: SearchRows, aside: NDArray[np.bool_]) -> Iterator[Suspects]:
+def grouped(searches: SearchRows, aside: NDArray[np.bool_]) -> Iterator[Pair]:
     """Yield what was set aside, a pair each, the nearest first, with the probable cause.
 
     One person twice: most searches of both go to the other. Else a sample that is nearer to the other
@@ -88,11 +100,14 @@ def grouped(searches: SearchRows, aside: NDArray[np.bool_]) -> Iterator[Suspects
         at.setdefault(int(pairs[i]), []).append(i)
     for members in at.values():
         nearest = members[0]
-        first, second = searches.names[nearest], enrolled(int(searches.nearest[nearest]))
         cause: Cause = "stranger who was enrolled"
         if searches.own[nearest] >= 0 and searches.sources[nearest] == "gallery":
             cause = "same person twice" if _is_twice(searches, members) else "mislabelled"
-        yield Suspects(cause, first, second, tuple(members), float(searches.distances[nearest]))
+        if cause == "mislabelled":  # of both, the one that is farther from its own
+            nearest = max(members, key=lambda i: np.nan_to_num(searches.mates[i], nan=2.0) - searches.distances[i])
+            members = [nearest, *(i for i in members if i != nearest)]
+        first, second = searches.names[nearest], enrolled(int(searches.nearest[nearest]))
+        yield Pair(cause, first, second, tuple(members), float(searches.distances[nearest]))
 
 
 def _is_twice(searches: SearchRows, members: Sequence[int]) -> bool:

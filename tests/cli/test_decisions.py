@@ -123,3 +123,55 @@ def test_answers_are_logged_and_asked_again(sidx, people, person):
     flip = lines(sidx("replay", *G))[0]
     assert (flip["verdict"], flip["identity"]) == ("match", "glyph-101")
     assert lines(sidx("log", "clear", *G)) == [{"log": True, "answers": 0}]
+
+
+def test_strangers_are_listed_taken_out_and_brought_back(sidx, people, world):
+    rows = lines(sidx("strangers", "list", *G))
+    assert {row["source"] for row in rows} == {"given", "tower"} and {row["state"] for row in rows} == {"counts"}
+    given = next(row["stranger"] for row in rows if row["source"] == "given")
+    before = lines(sidx("calibrate", *G))[0]
+    assert f"{given} and its 2 samples no longer count." in sidx("strangers", "remove", given, *G).stderr
+    assert {row["state"] for row in lines(sidx("strangers", "show", given, *G))} == {"removed"}
+    assert lines(sidx("calibrate", *G))[0]["sources"]["given"] == before["sources"]["given"] - 2
+    assert sidx("strangers", "restore", given, *G).returncode == 0
+    again = lines(sidx("calibrate", *G))[0]
+    assert (again["threshold"], again["sources"]) == (before["threshold"], before["sources"])
+    sidx("strangers", "remove", given, *G)
+    back = lines(sidx("calibrate", "--strangers", str(world / "strangers"), *G))[0]  # given again
+    assert back["sources"] == before["sources"]
+    assert sidx("strangers", "remove", "nobody", *G).returncode == 4
+
+
+def test_a_target_is_kept_with_a_confidence_and_strictly_when_the_gallery_is_told(sidx, people, person):
+    probe = str(person(1, 0))
+    assert sidx("identify", probe, *G).returncode == 0
+    assert sidx("settings", "set", "strict", "on", *G).returncode == 0
+    answer = sidx("identify", probe, *G)
+    assert answer.returncode == 10 and lines(answer)[0]["evidence"]["promised"] is False
+    assert lines(sidx("calibrate", "--confidence", "0.95", *G))[0]["confidence"] == 0.95
+    assert "is now none" in sidx("settings", "set", "confidence", "none", *G).stderr
+    assert lines(sidx("calibrate", *G))[0]["confidence"] is None
+    assert sidx("calibrate", "--confidence", "1.5", *G).returncode == 2
+
+
+def test_wrong_labels_and_doubles_are_told_at_once(sidx, tmp_path):
+    rng = np.random.default_rng(0)
+    people = rng.normal(size=(30, 48))
+    vectors = (people[:, None] + 0.35 * rng.normal(size=(30, 4, 48))).astype(np.float32)
+    for n, person in enumerate(vectors[:20]):
+        (tmp_path / "people" / f"p{n:02d}").mkdir(parents=True)
+        for k, vector in enumerate(person):
+            np.save(tmp_path / "people" / f"p{n:02d}" / f"{k}.npy", vector)
+    sidx("init", "--dimension", "48", "-g", "v.gallery")
+    clean = sidx("enroll", "--from", "people", "-g", "v.gallery")
+    assert clean.returncode == 0 and "set aside" not in clean.stderr
+    before = lines(sidx("calibrate", "-g", "v.gallery"))[0]
+    np.save(tmp_path / "wrong.npy", vectors[3, 0] + 0.2 * rng.normal(size=48).astype(np.float32))
+    wrong = sidx("enroll", "p11", "wrong.npy", "--allow-conflict", "-g", "v.gallery")
+    assert "of 'p11' looks like 'p03'" in wrong.stderr
+    after = lines(sidx("calibrate", "-g", "v.gallery"))[0]
+    assert abs(after["threshold"] - before["threshold"]) < 0.05 and after["set_aside"] > 0
+    assert after["suspects"][0]["cause"] == "mislabelled"
+    np.save(tmp_path / "strangers.npy", (people[7] + 0.3 * rng.normal(size=(1, 48))).astype(np.float32))
+    told = sidx("calibrate", "--strangers", "strangers.npy", "-g", "v.gallery")
+    assert "looks like 'p07'" in told.stderr and "sidx strangers remove" in told.stderr

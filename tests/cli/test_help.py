@@ -82,6 +82,9 @@ def test_the_example_in_the_help_works_as_it_stands(sidx, prepared, world, words
         with Gallery.open(prepared / "people.gallery") as gallery:
             gallery.log(True)
             gallery.identify(prepared / "probe.png")
+    if words[0] == "strangers":
+        with Gallery.open(prepared / "people.gallery") as gallery:
+            line = [gallery.strangers()[0].name if word == "STRANGER" else word for word in line]
     if words[0] == "towers" and words[1] in ("promote", "rollback"):
         other = TowerFile.read(prepared / "faces.tower")
         renamed = TowerFile(other.onnx + b"\x72\x00", other.keras, other.card, other.cohort)  # one more, empty, field
@@ -100,6 +103,6 @@ def test_every_command_of_the_design_is_there():
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "verify", "retrain", "towers list", "towers show",
         "towers promote", "towers optimize", "towers rollback", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
-        "identities tag", "identities remove", "settings list", "settings set", "index status", "index rebuild", "samples list", "glossary", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
+        "identities tag", "identities remove", "settings list", "settings set", "index status", "index rebuild", "samples list", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted

@@ -87,7 +87,7 @@ def searches(distances, sources, mates=None, names=None, nearest=None):
     own = np.where(np.asarray(sources) == "gallery", np.arange(n), -1)
     nearest = np.arange(n) + 10_000 if nearest is None else np.asarray(nearest)
     names = [enrolled(o) if o >= 0 else name for o, name in zip(own.tolist(), names or strangers(n), strict=True)]
-    return SearchRows(np.asarray(distances, float), tuple(names), tuple(sources), mates, own, nearest)
+    return SearchRows(np.asarray(distances, float), tuple(names), tuple(sources), mates, own, nearest, np.arange(n))
 
 
 def test_the_best_sources_that_suffice_are_used_and_named():
@@ -152,7 +152,7 @@ def a_gallery_of(people, each, rng, wrong=0, twice=0):
     for i in range(twice):  # 2i and 2i + 1 are one person
         both = np.isin(own, (2 * i, 2 * i + 1))
         others[both], nearest[both] = rng.normal(0.36, 0.06, both.sum()), 4 * i + 1 - own[both]
-    return SearchRows(others, tuple(map(enrolled, own.tolist())), ("gallery",) * n, mates, own, nearest)
+    return SearchRows(others, tuple(map(enrolled, own.tolist())), ("gallery",) * n, mates, own, nearest, np.arange(n))
 
 
 def test_wrong_labels_and_doubles_are_set_aside_and_named():
@@ -177,7 +177,7 @@ def test_look_alikes_are_not_set_aside():
     n = 300
     rows = SearchRows(
         0.8 * rng.weibull(3, n), tuple(f"s{i}" for i in range(n)), ("given",) * n, np.full(n, np.nan),
-        np.full(n, -1), rng.integers(0, 40, n), 0.6 * rng.weibull(4, 200),
+        np.full(n, -1), rng.integers(0, 40, n), np.arange(n), 0.6 * rng.weibull(4, 200),
     )  # fmt: skip
     assert np.mean(probably_mated(rows)) < 0.01
 
@@ -187,7 +187,7 @@ def test_a_stranger_who_looks_enrolled_is_set_aside():
     rows = a_gallery_of(20, 5, rng)
     both = SearchRows(
         np.append(rows.distances, 0.3), (*rows.names, "s23"), (*rows.sources, "given"), np.append(rows.mates, np.nan),
-        np.append(rows.own, -1), np.append(rows.nearest, 7),
+        np.append(rows.own, -1), np.append(rows.nearest, 7), np.arange(101),
     )  # fmt: skip
     found = list(grouped(both, probably_mated(both)))
     assert [(pair.cause, pair.first, pair.second) for pair in found] == [
@@ -262,7 +262,8 @@ def test_the_fusion_with_the_fewest_misses_is_chosen_and_the_simplest_of_equals(
 
 
 def test_expected_false_alarms_grow_with_distance_and_gallery(angles):
-    table = false_match_table(angles(0, 60, 180), ["a", "b", "c"])
+    table, doubt = false_match_table(angles(0, 60, 180), ["a", "b", "c"])
+    assert doubt.shape == (table.shape[1],)
     assert table[0] == pytest.approx([1, np.sqrt(3), 2], abs=1e-5)
     assert expected_false_alarms(table, 0.5, 100) == 0
     assert expected_false_alarms(table, 1.001, 3) == pytest.approx(1, abs=0.01)
