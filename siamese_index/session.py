@@ -73,15 +73,16 @@ class State:
     @cached_property
     def suspects(self) -> tuple[Suspicion, ...]:
         """Pairs whose searches count as probably mated, the nearest first: what they are, and why."""
-        from .thresholds.suspects import Suspicion, grouped, probably_mated
+        from .thresholds.suspects import Suspicion, grouped
 
         rows = self.searches
-        aside = probably_mated(rows)
-        if not aside.any():
+        found = list(grouped(rows))
+        if not found:
             return ()
         names = {enrolled(i): name for i, name in self.store.identity_names().items()}
         own = np.asarray(rows.sources) == "gallery"
-        owners = self.store.templates.owners(rows.ids[aside & own].tolist())
+        among = [i for pair in found for i in pair.searches if own[i]]
+        owners = self.store.templates.owners(rows.ids[among].tolist())
         return tuple(
             Suspicion(
                 pair.cause,
@@ -91,7 +92,7 @@ class State:
                 len(pair.searches),
                 tuple(owners[int(rows.ids[i])][1] for i in pair.searches if own[i]),
             )
-            for pair in grouped(rows, aside)
+            for pair in found
         )
 
     def only(self, tags: tuple[tuple[str, str], ...]) -> NDArray[np.int64] | None:

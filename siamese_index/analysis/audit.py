@@ -1,11 +1,12 @@
 """What is enrolled wrongly, or does harm: each finding with how the error rates would move without it, measured.
 
 Everything is judged by leave-one-out searches of the gallery's own templates, and by its strangers,
-at the present threshold.
+at the threshold that would be learned then.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,11 +17,14 @@ import numpy as np
 from siamese_index.analysis.contract import OpenGallery
 from siamese_index.samples.images import Progress
 from siamese_index.search.fusion import all_distances
+from siamese_index.store.impostors import SearchRows
 from siamese_index.thresholds.decision import Rule
+from siamese_index.thresholds.learning import Threshold, learn
+from siamese_index.thresholds.suspects import grouped
 
 from .leave_one_out import LeaveOneOut, LeftOut
 
-Kind = Literal["mistaken", "one of two", "outlier", "duplicate", "lamb", "goat"]
+Kind = Literal["stranger enrolled", "mistaken", "one of two", "outlier", "duplicate", "lamb", "goat"]
 LISTED = 10  # findings of a kind
 FLOCK = 3  # false alarms that name the same identity
 DUPLICATE = 0.05  # distance below which a second sample of an identity adds nothing
@@ -56,46 +60,89 @@ class Audit:
 def audit(gallery: OpenGallery, progress: Progress | None = None) -> Audit:
     """Examine what is enrolled: what is mistaken, doubled, unlike the rest, hit by strangers or missed.
 
-    Weighing a finding takes a leave-one-out search of all templates.
+    Weighing a finding takes a leave-one-out search of all templates, and learning the threshold anew.
     """
     with gallery.reading() as state:
         store = state.store
-        rule, tower = state.threshold(None).rule, state.tower
-        tau = rule.threshold
-        if tau is None or tower is None:
-            return Audit((), tau, None, 0, None, 0)
+        tower, target = state.tower, state.settings.target_fpir
+        learned = state.threshold(None)
+        if learned.tau is None or tower is None:
+            return Audit((), learned.tau, None, 0, None, 0)
         ids, identities, vectors = store.templates.after(tower.id, tower.dimension, 0)
         owners, names = store.templates.owners(ids.tolist()), store.identity_names()
-        rows = store.impostors.strangers(tower.id, tower.dimension)
+        rows, cohort = store.impostors.strangers(tower.id, tower.dimension), store.towers.mated(tower.id)
     samples = np.array([owners[t][1] for t in ids.tolist()], np.int64)
     enrolled = LeaveOneOut.sorted(vectors, identities, samples, rows.vectors, rows.own, state.settings.fusion)
-    searched = enrolled.search()
-    before = searched.rates(rule)
-    found = []
-    for finding, corrected in _findings(enrolled, searched, rule, tau, names):
-        after = corrected.search().rates(rule) if corrected is not None else before
+
+    def weighed(content: LeaveOneOut) -> tuple[LeftOut, SearchRows, Threshold]:
+        searched = content.search()
+        found = replace(searched.rows(rows.names, rows.sources), cohort=cohort)
+        return searched, found, learn(found, target, content.fusion, state.settings.confidence)
+
+    searched, found, learned = weighed(enrolled)
+    before = searched.rates(learned.rule)
+    findings = []
+    for finding, corrected in _findings(enrolled, searched, found, learned.rule, names):
+        after = before
+        if corrected is not None:
+            other, _, again = weighed(corrected)
+            after = other.rates(again.rule)
         changes = [None if a is None or b is None else a - b for a, b in zip(after, before, strict=True)]
-        found.append(replace(finding, fnir_change=changes[0], fpir_change=changes[1]))
+        findings.append(replace(finding, fnir_change=changes[0], fpir_change=changes[1]))
         if progress:
             progress(1)
     mated = int(np.sum(~np.isnan(searched.mate)))
-    return Audit(tuple(found), tau, before[0], mated, before[1], len(rows.ids))
+    return Audit(tuple(findings), learned.tau, before[0], mated, before[1], len(rows.ids))
 
 
-def _findings(
-    enrolled: LeaveOneOut, searched: LeftOut, rule: Rule, tau: float, names: dict[int, str]
-) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
+Found = Iterator[tuple[ContentFinding, LeaveOneOut | None]]
+
+
+def _findings(enrolled: LeaveOneOut, searched: LeftOut, rows: SearchRows, rule: Rule, names: dict[int, str]) -> Found:
     """Yield findings, gravest kind first, each with the content as it would be if it were corrected."""
-    yield from _ones_of_two(enrolled, searched, tau, names)
-    yield from _mistaken(enrolled, searched, tau, names)
-    yield from _outliers(enrolled, searched, tau, names)
+    tau = float(rule.threshold or 0)
+    known: set[object] = set()
+    for finding, corrected in itertools.chain(
+        _set_aside(enrolled, rows, names),
+        _ones_of_two(enrolled, searched, tau, names),
+        _mistaken(enrolled, searched, tau, names),
+        _outliers(enrolled, searched, tau, names),
+    ):
+        key = finding.sample or frozenset((finding.identity, finding.other))
+        if key not in known:
+            known.add(key)
+            yield finding, corrected
     yield from _animals(enrolled, searched, rule, names)
     yield from _duplicates(enrolled, names)
 
 
-def _ones_of_two(
-    enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]
-) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
+def _set_aside(enrolled: LeaveOneOut, rows: SearchRows, names: dict[int, str]) -> Found:
+    """What is so near to another identity that its searches do not count for the threshold."""
+    strangers = len(enrolled.stranger_vectors)  # they come first
+    for pair in itertools.islice(grouped(rows), LISTED):
+        at = pair.searches[0]
+        other, near = names[int(rows.nearest[at])], round(pair.distance, 4)
+        if pair.cause == "stranger who was enrolled":
+            said = f"stranger {pair.first!r} looks like {other!r} ({near:.3f})."
+            how = f"If they are one: sidx strangers remove {pair.first!r}"
+            yield ContentFinding("stranger enrolled", other, None, pair.first, near, said, how, None, None), None
+            continue
+        own = names[int(rows.own[at])]
+        if pair.cause == "same person twice":
+            said = f"{own!r} and {other!r} look like one: most samples of each are nearer to the other."
+            how = f"If they are: sidx identities remove {other!r}, then enroll its pictures as {own!r}."
+            finding = ContentFinding("one of two", own, None, other, near, said, how, None, None)
+            yield finding, enrolled.merged(int(rows.own[at]), int(rows.nearest[at]))
+            continue
+        i = int(rows.ids[at]) - strangers
+        said = f"sample {enrolled.samples[i]} of {own!r} looks like {other!r} ({near:.3f})."
+        finding = ContentFinding(
+            "mistaken", own, int(enrolled.samples[i]), other, near, said, f"Look at it; is it {other!r}?", None, None
+        )
+        yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)
+
+
+def _ones_of_two(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]) -> Found:
     """Two identities whose samples are nearer to each other than to their own, the nearest pairs first."""
     mated = searched.mate[~np.isnan(searched.mate)]
     usual = min(tau, float(np.median(mated))) if len(mated) else tau  # how near one identity's own samples are
@@ -126,9 +173,7 @@ def _ones_of_two(
         yield finding, enrolled.merged(a, b)
 
 
-def _mistaken(
-    enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]
-) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
+def _mistaken(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]) -> Found:
     """Samples that lie nearer to another identity than to their own, and within the threshold of it."""
     wrong = np.flatnonzero((searched.other < searched.mate) & (searched.other <= tau))
     for i in wrong[np.argsort((searched.other - searched.mate)[wrong])][:LISTED].tolist():
@@ -148,9 +193,7 @@ def _mistaken(
         yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)
 
 
-def _outliers(
-    enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]
-) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
+def _outliers(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]) -> Found:
     """Samples of an identity of three and more that are beyond the threshold from all the others of it."""
     sizes = Counter(enrolled.identities.tolist())
     many = np.array([sizes[i] > 2 for i in enrolled.identities.tolist()])
@@ -171,9 +214,7 @@ def _outliers(
         yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)
 
 
-def _animals(
-    enrolled: LeaveOneOut, searched: LeftOut, rule: Rule, names: dict[int, str]
-) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
+def _animals(enrolled: LeaveOneOut, searched: LeftOut, rule: Rule, names: dict[int, str]) -> Found:
     """Lambs, whom strangers hit, and goats, who are missed (Doddington et al., 1998)."""
     alarms = rule.is_within(searched.stranger)
     hits = Counter(searched.hit[alarms].tolist())
@@ -210,7 +251,7 @@ def _animals(
         yield finding, None
 
 
-def _duplicates(enrolled: LeaveOneOut, names: dict[int, str]) -> Iterator[tuple[ContentFinding, LeaveOneOut | None]]:
+def _duplicates(enrolled: LeaveOneOut, names: dict[int, str]) -> Found:
     """Second samples so near to an earlier one of the same identity that they add nothing."""
     _, starts = np.unique(enrolled.identities, return_index=True)
     ends = np.append(starts[1:], len(enrolled.identities))

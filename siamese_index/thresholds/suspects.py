@@ -18,6 +18,8 @@ from . import tail
 
 Cause = Literal["mislabelled", "same person twice", "stranger who was enrolled"]
 PRIOR = 0.05  # share of searches that are believed to be mated before their distances are seen
+SHARES = (0.005, 0.25)  # the least and the largest that is believed after
+ROUNDS = 3  # in which the share is estimated anew from the searches
 COPIES = 0.2  # of mated searches, the share that may be nearer than is usual
 _LEAST = 5  # distances of each kind below which nothing is judged
 
@@ -46,9 +48,19 @@ class Pair:
 
 
 def probably_mated(searches: SearchRows) -> NDArray[np.bool_]:
-    """Return which searches (n,) to set aside: all between a pair of which one is probably mated.
+    """Return which searches (n,) to set aside: all between a pair of which one is probably mated."""
+    probable = _probable(searches)
+    if not probable.any():
+        return probable
+    pairs = searches.pairs()
+    return np.isin(pairs, pairs[probable])
 
-    By Bayes' rule, from the densities of the mated distances (log-normal, by median and median deviation, and a part
+
+def _probable(searches: SearchRows) -> NDArray[np.bool_]:
+    """Return which searches (n,) are probably mated.
+
+    By Bayes' rule, with the share of mated ones estimated from the searches themselves (EM: Dempster et al., 1977),
+    from the densities of the mated distances (log-normal, by median and median deviation, and a part
     spread evenly below the median: pictures that are nearly copies) and of the non-mated ones (Weibull's law for
     minima, fitted to those that are farther than the median mated one, where few mated searches hide). Where
     non-mated distances are often so small, as with look-alikes, nothing is set aside.
@@ -72,11 +84,17 @@ def probably_mated(searches: SearchRows) -> NDArray[np.bool_]:
     mated = (1 - COPIES) * usual + COPIES * np.where(at < middle, np.exp(at - middle), 0)
     power = shape * (at - np.log(scale))
     other = shape * np.exp(power - np.exp(np.minimum(power, 50)))
-    probable = PRIOR * mated > (1 - PRIOR) * other
-    if not probable.any():
-        return nothing
-    pairs = searches.pairs()
-    return np.isin(pairs, pairs[probable])
+    share = PRIOR
+    for _ in range(ROUNDS):
+        share = float(np.clip(np.mean(share * mated / (share * mated + (1 - share) * other)), *SHARES))
+    return np.asarray(share * mated > (1 - share) * other)
+
+
+def _usual(mates: NDArray[np.float64]) -> float:
+    """Return the distance that most mated searches lie within."""
+    logs = np.log(np.maximum(mates, 1e-6))
+    middle = _median(logs)
+    return float(np.exp(middle + 2 * _deviation(logs, middle)))
 
 
 def _median(values: NDArray[np.float64]) -> float:
@@ -88,13 +106,17 @@ def _deviation(logs: NDArray[np.float64], middle: float) -> float:
     return max(1.4826 * _median(np.abs(logs - middle)), 0.02)
 
 
-def grouped(searches: SearchRows, aside: NDArray[np.bool_]) -> Iterator[Pair]:
-    """Yield what was set aside, a pair each, the nearest first, with the probable cause.
+def grouped(searches: SearchRows) -> Iterator[Pair]:
+    """Yield what is set aside, a pair each, the nearest first, with the probable cause.
 
-    One person twice: most searches of both go to the other. Else a sample that is nearer to the other
-    identity than to its own is probably mislabelled.
+    One person twice: of both identities a sample lies near its own and near the other, or has no other of its own.
+    Else the sample that is farthest from its own is probably mislabelled.
     """
+    probable = _probable(searches)
+    if not probable.any():
+        return
     pairs = searches.pairs()
+    aside, near = np.isin(pairs, pairs[probable]), _usual(searches.genuine)
     at: dict[int, list[int]] = {}
     for i in np.flatnonzero(aside)[np.argsort(searches.distances[aside], kind="stable")].tolist():
         at.setdefault(int(pairs[i]), []).append(i)
@@ -102,7 +124,7 @@ def grouped(searches: SearchRows, aside: NDArray[np.bool_]) -> Iterator[Pair]:
         nearest = members[0]
         cause: Cause = "stranger who was enrolled"
         if searches.own[nearest] >= 0 and searches.sources[nearest] == "gallery":
-            cause = "same person twice" if _is_twice(searches, members) else "mislabelled"
+            cause = "same person twice" if _is_twice(searches, members, near) else "mislabelled"
         if cause == "mislabelled":  # of both, the one that is farther from its own
             nearest = max(members, key=lambda i: np.nan_to_num(searches.mates[i], nan=2.0) - searches.distances[i])
             members = [nearest, *(i for i in members if i != nearest)]
@@ -110,8 +132,9 @@ def grouped(searches: SearchRows, aside: NDArray[np.bool_]) -> Iterator[Pair]:
         yield Pair(cause, first, second, tuple(members), float(searches.distances[nearest]))
 
 
-def _is_twice(searches: SearchRows, members: Sequence[int]) -> bool:
-    """Whether most searches of both identities of a pair are between them."""
-    between = searches.own[list(members)]
-    one, other = int(searches.own[members[0]]), int(searches.nearest[members[0]])
-    return all(2 * np.sum(between == side) > np.sum(searches.own == side) for side in (one, other))
+def _is_twice(searches: SearchRows, members: Sequence[int], near: float) -> bool:
+    """Whether of both identities of a pair a sample is as near to the other as one's own are, and not misplaced."""
+    at = np.array([i for i in members if searches.distances[i] <= near])
+    placed = ~(searches.mates[at] > near)  # NaN: a single sample cannot be misplaced
+    both = {int(searches.own[members[0]]), int(searches.nearest[members[0]])}
+    return both <= set(searches.own[at][placed].tolist())

@@ -161,11 +161,11 @@ def test_wrong_labels_and_doubles_are_set_aside_and_named():
     assert clean.evidence.set_aside == 0
     wrong = a_gallery_of(20, 5, rng, wrong=2)
     assert learn(wrong, 0.01).tau == pytest.approx(clean.tau, rel=0.15)
-    found = list(grouped(wrong, probably_mated(wrong)))
+    found = list(grouped(wrong))
     assert [pair.cause for pair in found] == ["mislabelled"] * 2 and learn(wrong, 0.01).evidence.set_aside >= 2
     twice = a_gallery_of(20, 5, rng, twice=2)
     assert learn(twice, 0.01).tau == pytest.approx(clean.tau, rel=0.15)
-    found = list(grouped(twice, probably_mated(twice)))
+    found = list(grouped(twice))
     assert {(pair.cause, *sorted((pair.first, pair.second))) for pair in found} == {
         ("same person twice", enrolled(0), enrolled(1)), ("same person twice", enrolled(2), enrolled(3)),
     }  # fmt: skip
@@ -189,7 +189,7 @@ def test_a_stranger_who_looks_enrolled_is_set_aside():
         np.append(rows.distances, 0.3), (*rows.names, "s23"), (*rows.sources, "given"), np.append(rows.mates, np.nan),
         np.append(rows.own, -1), np.append(rows.nearest, 7), np.arange(101),
     )  # fmt: skip
-    found = list(grouped(both, probably_mated(both)))
+    found = list(grouped(both))
     assert [(pair.cause, pair.first, pair.second) for pair in found] == [
         ("stranger who was enrolled", "s23", enrolled(7))
     ]
