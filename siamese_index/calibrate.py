@@ -58,7 +58,21 @@ def calibrate_samples(
     """As `calibrate`, with (name, picture) strangers; returns also those that could not be read."""
     row = session.active()
     given, vectors, refused = enrollment.taken(session, strangers_given, progress)
+    learned = row.card.training.has_learned_from(sample.digest for sample in given)
+    if learned:
+        kept = [i for i, sample in enumerate(given) if sample.digest not in learned]
+        refused += [_learned(sample) for sample in given if sample.digest in learned]
+        given, vectors = [given[i] for i in kept], vectors[kept]
     return calibrate(session, row, fpir, given, vectors, fusion, confidence), refused
+
+
+def _learned(sample: NewSample) -> Refusal:
+    error = BadInput(
+        f"{sample.source}: the active tower learned from this picture.",
+        "To this tower it is no stranger: it would promise too much.",
+        "Give others.",
+    )
+    return Refusal(sample.source, error)
 
 
 def calibrate_vectors(

@@ -247,14 +247,20 @@ def compared(report: dict[str, Any]) -> str:
     figures = report["challenger"]
     if not figures["searches"]:
         return "No enrolled identity with two pictures was held out: the two towers cannot be compared."
+    missing = report.get("identities_missing", 0)
+    if missing:
+        return (
+            f"Compared on {counted(figures['identities'], 'unseen identity')}: no proof is possible, {missing} more"
+            " with two pictures are needed. The old tower stays."
+        )
     said = f"Compared on {counted(figures['identities'], 'unseen identity')} ({figures['searches']} searches): "
     said += {
         "better": "the new tower is better.",
         "worse": "the new tower is worse. The old tower stays.",
         "no proof": "the difference is too small to be sure. The old tower stays.",
     }[report["verdict"]]
-    seen = report["champion_has_seen"]
-    return said + (f" The old tower was trained on {seen} of them, which flatters it." if seen else "")
+    seen = report.get("champion_has_seen", 0)
+    return said + (f" {seen} more were left out, since an earlier tower was trained on them." if seen else "")
 
 
 def comparison(report: dict[str, Any]) -> list[dict[str, str]]:

@@ -145,8 +145,10 @@ def _switch(session: Session, active: int, row: TowerRow, back_to: int | None, p
         if late:
             store.templates.add(row.id, [sample for sample, _ in late], _embed_kept(embedder, late))
         given = store.impostors.to_embed(row.id)
-        if given:
-            store.impostors.add(row.id, [stranger for stranger, _ in given], _embed_kept(embedder, given))
+        learned = row.card.training.has_learned_from(digest for _, _, digest in given)
+        fresh = [each[:2] for each in given if each[2] not in learned]  # who was learned from is no stranger to it
+        if fresh:
+            store.impostors.add(row.id, [stranger for stranger, _ in fresh], _embed_kept(embedder, fresh))
         if back_to is None:
             store.towers.begin_generation(event, row.id)
         else:

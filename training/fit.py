@@ -22,7 +22,7 @@ from siamese_index import BadInput, Cohort, NotInstalled, Tower, TowerFile
 from siamese_index import __version__ as version
 from siamese_index.analysis.comparison import tower_figures
 from siamese_index.thresholds.planning import Planner
-from siamese_index.towers.card import Card, TowerInput, TrainingRecord
+from siamese_index.towers.card import Card, TowerInput, TrainingRecord, packed
 from siamese_index.vectors import unit
 
 from .batch_builder import BatchBuilder, Sampler, feed
@@ -141,6 +141,8 @@ def fit(
         settings=asdict(settings),
         identities=sorted({data.names[i] for i in data.whose[parts.seen]}),
         held_out=sorted(set(measured.names)),
+        chose=sorted({data.names[i] for i in data.whose[parts.watched]}),
+        learned=packed(data.digests[parts.seen]),
         samples=len(parts.seen),
         left_out=len(data.left_out),
         data_sha256=data.digest(),

@@ -54,6 +54,9 @@ def optimize(
         names, samples, digests = _samples(opened, champion, data)
         seen = set(champion.card.training.identities)
         counts = Counter(names)
+        whose = dict(zip(digests, names, strict=True)) | {row.digest: row.identity for row in opened.samples()}
+        learned = champion.card.training.has_learned_from(map(bytes.fromhex, whose))
+        seen |= {whose[digest.hex()] for digest in learned}
         unseen = {name for name, count in counts.items() if count > 1 and name not in seen}
         if len(unseen) < ENOUGH:
             raise BadInput(

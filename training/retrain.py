@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,33 @@ def retrain(
         with opened.reading() as state:  # without what was removed meanwhile
             present, vectors = state.store.templates.of_samples(active.id, active.dimension, made.samples)
         names = [name for name, there in zip(made.names, present.tolist(), strict=True) if there]
-        held_out = set(made.tower.card.training.held_out)
-        judged = compare(vectors, made.vectors[present], names, held_out, target)
-        # What the champion was trained on it has not to be tested on: its figures would flatter it.
-        judged["champion_has_seen"] = len(held_out & set(champion.card.training.identities) & set(names))
+        # Who chose the moment, or was learned from by any tower before, does not judge. (Of fewer than four held-out
+        # identities all chose; their figures are shown, but prove nothing.)
+        record = made.tower.card.training
+        judges = (set(record.held_out) - set(record.chose) or set(record.held_out)) & set(names)
+        seen = _seen(opened, judges)
+        attempt = 1 + sum(row.report is not None and row.id > active.id for row, _ in opened.towers())
+        judged = compare(vectors, made.vectors[present], names, judges - seen, target, attempt=attempt)
+        judged["champion_has_seen"] = len(seen)
         opened.add_tower(made.tower, judged)
     return Retraining(made.tower.id, judged)
+
+
+def _seen(gallery: Gallery, identities: set[str]) -> set[str]:
+    """Return which enrolled identities a tower of this gallery learned from: by name, or by the bytes of a sample."""
+    digests: dict[bytes, str] = {}
+    for row in gallery.samples():
+        if row.identity in identities:
+            digests[bytes.fromhex(row.digest)] = row.identity
+            kept = gallery.picture(row.id)  # what a tower that was trained on the gallery learned from
+            if kept is not None:
+                digests[hashlib.sha256(kept).digest()] = row.identity
+    seen = set()
+    for tower, _ in gallery.towers():
+        record = tower.card.training
+        seen |= identities & set(record.identities)
+        seen |= {digests[digest] for digest in record.has_learned_from(digests)}
+    return seen
 
 
 def own_recipe(card: Card) -> dict[str, Any] | None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from .data import Data
 
+FEW = 4  # held-out identities
+MOMENT = 0.4  # share of the held-out identities that choose the moment
 COHORT = 4000  # samples of held-out identities that are measured with and kept as strangers
-APART = 16  # with so many held-out identities, half choose the moment and the others measure
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,21 @@ class Split:
 
 
 def split(data: Data, holdout: float, seed: int) -> Split:
-    """Hold identities with two samples and more out by a hash of their names: the same ones each time the data grow.
+    """Hold identities with two samples and more out, those whose hash of the name lies below `holdout`.
 
-    Of many held-out samples the first of each identity are taken, about COHORT in all. Half of the
-    held-out identities choose the moment, when there are enough.
+    So one that was learned from is never held out later, however the data grow. Below two the lowest two are taken.
+    Of many held-out samples the first of each identity are taken, about COHORT in all. A part of the held-out
+    identities, by another hash, chooses the moment; the others measure. Of fewer than four all do both.
     """
     good = np.flatnonzero(data.whose >= 0)
     counts = np.bincount(data.whose[good], minlength=len(data.names))
-    wanted = max(2, round(holdout * int(np.sum(counts > 0)))) if holdout > 0 else 0
 
-    def rank(identity: int) -> bytes:
-        return hashlib.sha256(f"{seed}/{data.names[identity]}".encode()).digest()
+    def share(what: str, identity: int) -> float:
+        return int.from_bytes(hashlib.sha256(f"{what}/{data.names[identity]}".encode()).digest()[:8], "big") / 2**64
 
-    held_out = sorted(np.flatnonzero(counts > 1).tolist(), key=rank)[:wanted]
+    ranked = sorted(np.flatnonzero(counts > 1).tolist(), key=lambda i: share(str(seed), i))
+    below = sum(share(str(seed), i) < holdout for i in ranked)
+    held_out = ranked[: max(2, below)] if holdout > 0 else []
     mine = np.isin(data.whose[good], held_out)
     unseen = good[mine]
     if len(unseen) > COHORT:
@@ -44,5 +47,7 @@ def split(data: Data, holdout: float, seed: int) -> Split:
         sorted_whose = data.whose[unseen][order]
         place = np.arange(len(order)) - np.searchsorted(sorted_whose, sorted_whose)  # within its identity
         unseen = np.sort(unseen[order[place < max(2, COHORT // len(held_out))]])
-    chosen = held_out[::2] if len(held_out) >= APART else held_out
+    chosen = [i for i in held_out if share(f"{seed}/moment", i) < MOMENT]
+    if len(held_out) < FEW or not chosen or len(chosen) == len(held_out):
+        chosen = held_out if len(held_out) < FEW else held_out[: len(held_out) // 2]
     return Split(good[~mine], unseen, unseen[np.isin(data.whose[unseen], chosen)])

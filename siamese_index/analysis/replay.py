@@ -108,10 +108,12 @@ def _as_embedded_by(embedder: Embedder, store: Store, row: TowerRow) -> tuple[Le
     identities = np.concatenate([identities, np.array([of[s] for s, _ in missing], np.int64)])
     samples += [s for s, _ in missing]
     given = store.impostors.to_embed(row.id)
-    stranger_vectors.append(embedder.embed_samples(p for _, p in given))
-    labels = store.impostors.labels([s for s, _ in given])
-    names += [labels[s][0] for s, _ in given]
-    digests += [labels[s][1] for s, _ in given]
+    learned = row.card.training.has_learned_from(digest for _, _, digest in given)
+    given = [each for each in given if each[2] not in learned]
+    stranger_vectors.append(embedder.embed_samples(picture for _, picture, _ in given))
+    labels = store.impostors.labels([stranger for stranger, _, _ in given])
+    names += [labels[stranger][0] for stranger, _, _ in given]
+    digests += [digest for _, _, digest in given]
     sources += ["given"] * len(given)
     own = enrolled_as(store, names, digests)
     fusion = store.settings().fusion

@@ -151,10 +151,10 @@ class Impostors:
         ).fetchall()
         return rows
 
-    def to_embed(self, tower: int) -> list[tuple[int, bytes]]:
-        """Return (id, picture) of strangers that the user gave and this tower has not embedded."""
-        rows: list[tuple[int, bytes]] = self._db.execute(
-            "SELECT id, picture FROM stranger WHERE picture IS NOT NULL AND NOT EXISTS"
+    def to_embed(self, tower: int) -> list[tuple[int, bytes, bytes]]:
+        """Return (id, picture, digest) of strangers that the user gave and this tower has not embedded."""
+        rows: list[tuple[int, bytes, bytes]] = self._db.execute(
+            "SELECT id, picture, digest FROM stranger WHERE picture IS NOT NULL AND NOT EXISTS"
             " (SELECT 1 FROM stranger_search WHERE stranger_id = id AND tower_id = ?) ORDER BY id",
             (tower,),
         ).fetchall()

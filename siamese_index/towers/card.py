@@ -5,9 +5,13 @@ Its JSON is described in docs/formats.md; keys that this version does not know a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from siamese_index.samples.framing import FRAMES
 
@@ -55,6 +59,8 @@ class TrainingRecord:
     settings: dict[str, Any] = field(default_factory=dict)
     identities: list[str] = field(default_factory=list)  # names of those it learned from
     held_out: list[str] = field(default_factory=list)  # names of those it never saw
+    chose: list[str] = field(default_factory=list)  # of these, those that chose the moment: they never judge it
+    learned: str = ""  # the first 8 bytes of the SHA-256 of each sample it learned from, ascending, as base64
     samples: int = 0
     left_out: int = 0  # samples that could not be read
     data_sha256: str = ""  # over all samples, whatever their order
@@ -65,6 +71,22 @@ class TrainingRecord:
     parameters: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+
+    def has_learned_from(self, digests: Iterable[bytes]) -> set[bytes]:
+        """Return which samples of these (SHA-256) it learned from."""
+        known = np.frombuffer(base64.b64decode(self.learned), ">u8")
+        return {digest for digest in digests if _is_among(int.from_bytes(digest[:8], "big"), known)}
+
+
+def packed(digests: NDArray[np.uint8], most: int = 50_000) -> str:
+    """Return SHA-256 sums (n, 32) as `TrainingRecord.learned` keeps them: all, or of very many an even part."""
+    first = np.sort(np.ascontiguousarray(digests[:, :8]).view(">u8")[:, 0])
+    return base64.b64encode(first[:: max(1, -(-len(first) // most))].tobytes()).decode()
+
+
+def _is_among(value: int, ascending: NDArray[Any]) -> bool:
+    at = int(np.searchsorted(ascending, np.uint64(value)))
+    return at < len(ascending) and int(ascending[at]) == value
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,13 @@ class Card:
         }
         kinds["recipe"] = (dict, type(None))
         _refuse_other_types(training, kinds, "card's training")
-        for key in ("identities", "held_out"):
+        try:
+            good = len(base64.b64decode(training.get("learned", ""), validate=True)) % 8 == 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("its card's training has digests that are not base64 of 8 bytes each")
+        for key in ("identities", "held_out", "chose"):
             if not all(isinstance(name, str) for name in training.get(key, ())):
                 raise ValueError(f"its card's training names {key} that are not text")
         ours = {f.name for f in fields(cls)} - {"further"}

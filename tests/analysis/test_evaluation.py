@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from siamese_index import BadInput, Tower
-from siamese_index.analysis.comparison import compare, equal_error_rate, tower_figures
+from siamese_index.analysis.comparison import compare, equal_error_rate, sign_flip, tower_figures
 from siamese_index.analysis.evaluation import Rate, evaluate
 from siamese_index.analysis.evaluation_page import evaluation_page
 from siamese_index.analysis.one_shot import evaluate_one_shot, is_one_shot
@@ -172,3 +172,39 @@ def test_the_equal_error_rate_of_separate_and_of_equal_distributions():
     near, far = np.linspace(0, 0.5, 50), np.linspace(0.6, 1, 50)
     assert equal_error_rate(near, far) == 0
     assert equal_error_rate(near, near) == pytest.approx(0.5, abs=0.02)
+
+
+def test_two_towers_that_are_equally_good_are_rarely_proved_different():
+    rng = np.random.default_rng(0)
+
+    def made(centres, spread):
+        vectors = np.repeat(centres, 4, axis=0) + spread * rng.normal(size=(4 * len(centres), 16))
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    def verdicts(identities, before, after, attempt=1):
+        found = []
+        for _ in range(60):
+            centres = rng.normal(size=(identities + 20, 16))
+            names = [f"p{i}" for i in np.repeat(np.arange(len(centres)), 4)]
+            judges = {f"p{i}" for i in range(identities)}
+            towers = made(centres, before), made(centres, after)
+            found.append(compare(*towers, names, judges, 0.05, draws=10, attempt=attempt)["verdict"])
+        return found
+
+    assert verdicts(5, 1.1, 0.7) == ["no proof"] * 60  # too few to prove anything
+    assert sum(verdict == "better" for verdict in verdicts(10, 0.9, 0.9)) <= 4
+    assert sum(verdict == "better" for verdict in verdicts(10, 1.1, 0.7)) >= 48
+    assert sum(verdict == "better" for verdict in verdicts(10, 0.9, 0.9, attempt=3)) <= 1
+
+
+def test_a_proof_says_how_many_identities_it_lacks():
+    vectors, names = cloud(0.8)
+    few = compare(vectors, vectors, names, {"p00", "p01", "p02"}, 0.05, draws=10)
+    assert (few["verdict"], few["identities_missing"]) == ("no proof", 4)
+    assert compare(vectors, vectors, names, set(names), 0.05, draws=10)["identities_missing"] == 0
+
+
+def test_the_sign_flip_test_is_exact():
+    assert sign_flip(np.array([1.0, 1.0, 1.0])) == 1 / 8
+    assert sign_flip(np.array([3.0, -1.0, 1.0])) == pytest.approx(3 / 8)
+    assert sign_flip(np.ones(20)) == pytest.approx(2**-20, abs=1e-4)

@@ -1,5 +1,6 @@
 """Trainings that really run, in their child process: what comes out, and what goes wrong."""
 
+import hashlib
 import shutil
 
 import numpy as np
@@ -20,7 +21,10 @@ def test_a_tower_says_what_it_was_trained_on_and_how_good_it_is(tower_file):
     assert card.input == TowerInput((32, 32, 1), "strokes")
     assert (card.dimension, card.training.recipe["name"]) == (32, "drawings")
     assert len(card.training.identities) == 10 and card.training.samples == 60
-    assert card.held_out["identities"] == 6 and card.held_out["searches"] == 36
+    judges = set(card.training.held_out) - set(card.training.chose)  # who chose the moment does not measure
+    assert len(card.training.held_out) == 6 and 0 < len(judges) < 6
+    assert card.held_out["identities"] == len(judges) and card.held_out["searches"] == 6 * len(judges)
+    assert card.training.has_learned_from([b"x" * 32]) == set()
     assert card.held_out["rank1"] >= 0.8  # chance: 5 of 35
     low, high = card.held_out["rank1_interval"]
     assert low <= card.held_out["rank1"] <= high and high - low > 0.05  # 6 identities do not say more
@@ -210,3 +214,20 @@ def test_colour_pictures_train_a_colour_tower(tmp_path):
     made = train(tmp_path, steps=5, size=32, dimension=16)
     assert made.card.input == TowerInput((24, 32, 3), "whole", views=2)
     assert made.card.training.recipe["name"] == "photos"
+
+
+def test_pictures_that_a_tower_learned_from_are_no_strangers_to_it_and_do_not_judge(tower_file, world, tmp_path):
+    learned = tower_file.card.training.identities[0]
+    pictures = sorted((world / "learn" / learned).glob("*.png"))
+    digests = {hashlib.sha256(picture.read_bytes()).digest() for picture in pictures}
+    assert tower_file.card.training.has_learned_from(digests) == digests
+    with Gallery.create(tmp_path / "g.gallery", tower_file) as gallery:
+        gallery.enroll("ada", [world / "people" / "glyph-100" / "hand-00.png"])
+        before = gallery.calibrate()[0].strangers
+        result, refused = gallery.calibrate(strangers_given=[("somebody", picture) for picture in pictures])
+        assert result.strangers == before and len(refused) == len(pictures)
+        assert "learned from this picture" in str(refused[0].error)
+        gallery.enroll("another name", pictures[:2])
+        from siamese_index.training.retrain import _seen
+
+        assert _seen(gallery, {"ada", "another name"}) == {"another name"}
