@@ -76,6 +76,7 @@ def calibrate(
             "met_nobody": result.set_aside,
             "fnir": result.fnir,
             "fnir_interval": result.fnir_interval,
+            "fnir_from_strangers": result.fnir_from_strangers,
             "misses": result.misses,
             "mated_searches": result.mated,
             "identities": result.identities,

@@ -42,6 +42,7 @@ class Calibration:
     mated: int
     fnir: float | None
     fnir_interval: tuple[float, float]
+    fnir_from_strangers: bool  # the gallery has too few mated searches: how far strangers' pictures are apart tells
     identities: int
     revision: int
     suspects: tuple[Suspicion, ...]  # pairs whose searches were set aside, since they are probably mated
@@ -146,6 +147,13 @@ def calibrated(session: Session) -> Calibration:
         own = state.searches.sources.count("gallery")
         missed, mated = learning.misses(state.searches, learned.rule)
         found = state.suspects
+        fnir, from_strangers = missed / mated if mated else None, False
+        ends = statistics.share_interval(missed, mated)
+        if state.searches.lacks_mates and len(state.searches.cohort):
+            mates, others, whose = state.searches.mated_searches()
+            lost = ~np.asarray(learned.rule.returns(mates, others))
+            fnir, from_strangers = float(np.mean(lost)), True
+            ends = statistics.clustered_interval(lost, whose)
     return Calibration(
         threshold=learned.tau,
         fpir_interval=learned.interval(),
@@ -156,8 +164,9 @@ def calibrated(session: Session) -> Calibration:
         set_aside=int(np.sum(searches.nearest < 0)),
         misses=missed,
         mated=mated,
-        fnir=missed / mated if mated else None,
-        fnir_interval=statistics.share_interval(missed, mated),
+        fnir=fnir,
+        fnir_interval=ends,
+        fnir_from_strangers=from_strangers,
         identities=state.settings.identities,
         revision=state.revision[0],
         suspects=found,

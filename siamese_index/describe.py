@@ -79,6 +79,11 @@ def evidence(found: Evidence, enrolled: bool = True) -> str:
             "There is no threshold yet: no stranger has been searched for, so nobody is named.\n"
             f"Give about {counted(found.missing, 'stranger')}: sidx calibrate --strangers FOLDER"
         )
+    if found.unlike:
+        return (
+            "The strangers are not like those enrolled, who lie much nearer to each other: strangers like them would be"
+            " let in more often than asked.\nGive strangers of the same kind: sidx calibrate --strangers FOLDER"
+        )
     target, searched = percent(found.target_fpir), f"{_WHOSE[found.source]} ({_worth(found)})"
     if found.fitted:
         return (

@@ -70,6 +70,24 @@ class SearchRows:
         """Mated distances: the gallery's own where it has enough, else its strangers'."""
         return self.cohort if self.lacks_mates else self.mates[~np.isnan(self.mates)]
 
+    def mated_searches(self) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
+        """Return mated searches: distances to the own identity, to the nearest other (both (m,)), and whose they are.
+
+        The gallery's own. Where it has too few, those that its strangers' mated distances and the gallery's
+        nearest others make, each with each: as if the one said nothing of the other.
+        """
+        own = ~np.isnan(self.mates)
+        if not self.lacks_mates or not len(self.cohort) or not len(self.distances):
+            whose = tuple(name for name, mated in zip(self.names, own.tolist(), strict=True) if mated)
+            return self.mates[own], self.distances[own], whose
+        others = self.distances[np.asarray(self.sources) == "gallery"]
+        others = np.sort(others if len(others) else self.distances)
+        mates, others = (
+            x[np.linspace(0, len(x) - 1, min(len(x), 128)).astype(np.int64)] for x in (self.cohort, others)
+        )
+        whose = tuple(f"mated {i}" for i in range(len(mates)) for _ in others)
+        return np.repeat(mates, len(others)), np.tile(others, len(mates)), whose
+
     def part(self, chosen: NDArray[np.bool_]) -> SearchRows:
         """Return the searches that are `chosen` (n,)."""
         at = np.flatnonzero(chosen)

@@ -39,6 +39,7 @@ class Evidence:
     fitted: bool = False  # the threshold is a quantile of a fitted law, since the searches are too few to count
     set_aside: int = 0  # searches that are probably mated: they do not count
     confidence: float | None = None  # that the target is kept; None: it is kept on average
+    unlike: bool = False  # the gallery's own pictures lie much nearer to each other than the strangers do: no promise
 
 
 SET = Evidence("set", None, 0, 0.0, 0, None, 0)  # the caller's threshold: nothing is known of its errors

@@ -23,6 +23,7 @@ from . import suspects, tail
 from .decision import Evidence, Rule
 
 DEFAULT_FPIR = 0.01
+UNLIKE = 2.0  # times the target: the share of the gallery's own searches that may lie within a threshold
 SUPPORTED = 2.0  # times the target: what evidence may promise at most to support it
 ENOUGH = 30  # independent searches of each kind below which no probability is told
 # Best first: strangers of the user's own camera, a tower's held-out identities, enrolled pictures.
@@ -105,8 +106,46 @@ def learn(searches: SearchRows, target: float, fusion: Fusion = "best", confiden
         own = by(["gallery"], order=True)
         if own.evidence.false_alarms and own.tau is not None and (learned.tau is None or own.tau < learned.tau):
             learned = own
-    least = 0.0 if learned.tau is None else least_margin(kept.mates, kept.distances, learned.tau, target)
-    return Threshold(learned.tau, replace(learned.evidence, fusion=fusion, margin=least, set_aside=int(np.sum(aside))))
+    least = 0.0 if learned.tau is None else least_margin(*kept.mated_searches()[:2], learned.tau, target)
+    unlike = _is_unlike(kept, of, new, learned, target)
+    evidence = replace(
+        learned.evidence,
+        fusion=fusion,
+        margin=least,
+        set_aside=int(np.sum(aside)),
+        unlike=unlike,
+        promised=learned.evidence.promised and not unlike,
+    )
+    return Threshold(learned.tau, evidence)
+
+
+def _is_unlike(
+    searches: SearchRows, of: NDArray[np.str_], new: NDArray[np.bool_], learned: Threshold, target: float
+) -> bool:
+    """Whether the gallery's own searches lie within the threshold much more often than strangers are to.
+
+    Then the strangers are of another kind than the enrolled, and perhaps than those who will ask. A binomial test at
+    0.001 of the searches that count, one per identity.
+    """
+    own = (of == "gallery") & new
+    if learned.tau is None or not own.any() or "gallery" in learned.evidence.source:
+        return False
+    within: dict[int, bool] = {}
+    for identity, hit in zip(
+        searches.own[own].tolist(), (searches.distances[own] <= learned.tau).tolist(), strict=True
+    ):
+        within.setdefault(identity, hit)  # the first of each: others of it say the same again
+    return at_least(sum(within.values()), len(within), min(0.5, UNLIKE * target)) < 0.001
+
+
+def at_least(count: int, trials: int, share: float) -> float:
+    """Return the probability of `count` or more among so many trials of a `share` in (0, 1)."""
+    logs = [
+        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+        + k * math.log(share) + (trials - k) * math.log1p(-share)
+        for k in range(count, trials + 1)
+    ]  # fmt: skip
+    return min(1.0, sum(map(math.exp, logs)))
 
 
 def _fitted(
@@ -169,13 +208,16 @@ def probabilities(searches: SearchRows, source: str) -> NDArray[np.float64] | No
     non-mated ones of `source` with the same total weight: as if half of all probes were of strangers.
     None with fewer than ENOUGH independent searches of either kind.
     """
-    mated = ~np.isnan(searches.mates)
+    mates, besides, whose = searches.mated_searches()
     others = np.isin(np.asarray(searches.sources), source.split(" + "))
-    counts = [effective_searches(searches.distances[part], _of(searches.names, part)) for part in (mated, others)]
+    counts = [
+        effective_searches(besides, whose),
+        effective_searches(searches.distances[others], _of(searches.names, others)),
+    ]
     if min(counts) < ENOUGH:
         return None
-    nearest = np.minimum(searches.mates, searches.distances)[mated]
-    right = (searches.mates < searches.distances)[mated].astype(float)
+    nearest = np.minimum(mates, besides)
+    right = (mates < besides).astype(float)
     distance = np.concatenate([nearest, searches.distances[others]])
     outcome = np.concatenate([right, np.zeros(int(others.sum()))])
     weight = np.concatenate(

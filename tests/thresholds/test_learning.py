@@ -1,11 +1,22 @@
 """The threshold as an order statistic, checked by hand and by simulation."""
 
+from dataclasses import replace
+from math import comb
+
 import numpy as np
 import pytest
 
 from siamese_index.store.impostors import SearchRows, enrolled
 from siamese_index.thresholds.decision import Rule
-from siamese_index.thresholds.learning import best_fusion, learn, least_margin, misses, probabilities, threshold
+from siamese_index.thresholds.learning import (
+    at_least,
+    best_fusion,
+    learn,
+    least_margin,
+    misses,
+    probabilities,
+    threshold,
+)
 from siamese_index.thresholds.statistics import (
     effective_count,
     effective_searches,
@@ -275,3 +286,29 @@ def test_intervals_of_shares_are_those_of_the_textbook():
     assert share_interval(0, 10) == (0.0, pytest.approx(0.3085, abs=1e-4))
     assert share_interval(5, 10) == (pytest.approx(0.1871, abs=1e-4), pytest.approx(0.8129, abs=1e-4))
     assert share_interval(0, 0) == (0.0, 1.0)
+
+
+def test_strangers_of_another_kind_are_told():
+    rng = np.random.default_rng(5)
+    far, near = 1.2 + 0.05 * rng.normal(size=400), 0.8 + 0.05 * rng.normal(size=40)
+    rows = searches(np.append(far, near), ["given"] * 400 + ["gallery"] * 40)
+    assert learn(rows, 0.01).evidence.unlike and not learn(rows, 0.01).evidence.promised
+    false = 0
+    for _ in range(100):
+        both = 0.8 + 0.05 * rng.normal(size=440)
+        false += learn(searches(both, ["given"] * 400 + ["gallery"] * 40), 0.01).evidence.unlike
+    assert false <= 2
+    assert at_least(3, 10, 0.1) == pytest.approx(1 - sum(comb(10, k) * 0.1**k * 0.9 ** (10 - k) for k in range(3)))
+
+
+def test_of_one_picture_each_the_strangers_pictures_give_the_margin():
+    """Twins: whose nearest other is as near as oneself is named wrongly half the time, without a margin."""
+    rng = np.random.default_rng(6)
+    others = np.append(rng.normal(0.4, 0.03, 12), rng.normal(0.9, 0.05, 28))
+    cohort = np.sort(rng.normal(0.4, 0.06, 300))
+    rows = replace(searches(others, ["gallery"] * 40), cohort=cohort)
+    mates, besides, whose = rows.mated_searches()
+    assert len(mates) == len(besides) == len(whose) and set(np.unique(besides)) <= set(others)
+    margin = least_margin(mates, besides, 0.7, 0.01)
+    assert 0 < margin < 0.3
+    assert least_margin(*searches(others, ["gallery"] * 40).mated_searches()[:2], 0.7, 0.01) == 0  # nothing is known
