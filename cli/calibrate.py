@@ -86,7 +86,7 @@ def calibrate(
         as_json,
     )
     tell_suspects(result.suspects)
-    note(describe.evidence(result.evidence, enrolled=result.identities > 0))
+    note(describe.state(result))
     for refusal in refused:
         note(f"sidx: {refusal.error}")
     if refused:

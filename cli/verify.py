@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from siamese_index import BadInput, Gallery
+from siamese_index import BadInput, Gallery, describe
 
 from .options import DEFAULT_GALLERY, EXIT, GalleryOption, JsonOption
 from .output import facts, note
@@ -30,6 +30,5 @@ def verify(
     with Gallery.open(gallery) as opened:
         answer = opened.verify_as(a, name, fmr=fmr) if name is not None else opened.verify(a, b or a, fmr=fmr)
     facts(asdict(answer), as_json)
-    if answer.threshold is None:
-        note("There are too few strangers to know what distance means the same: sidx calibrate --strangers FOLDER")
+    note(describe.verification(answer.evidence))
     raise typer.Exit(EXIT[answer.verdict])

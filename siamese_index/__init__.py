@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ._package import __version__
 
 if TYPE_CHECKING:
-    from .calibrate import Calibration
     from .enrollment import Enrollment
     from .errors import (
         BadInput,
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from .gallery import Gallery
     from .identify import Verification
     from .thresholds.decision import Candidate, Decision, Evidence
-    from .thresholds.learning import Outlook
+    from .thresholds.learning import Calibration, Outlook
     from .thresholds.planning import Capacity, Plan
     from .towers.tower import Tower
     from .towers.tower_file import Cohort, TowerFile
@@ -39,7 +38,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _HOMES = {
     "Gallery": "gallery",
     "Enrollment": "enrollment",
-    "Calibration": "calibrate",
+    "Calibration": "thresholds.learning",
     "Outlook": "thresholds.learning",
     "Verification": "identify",
     "Candidate": "thresholds.decision",

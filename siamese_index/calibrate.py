@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,35 +16,13 @@ from .search.fusion import RULES
 from .session import Session, share
 from .store.rows import Fusion, NewSample, TowerRow
 from .thresholds import learning, statistics, strangers
-from .thresholds.decision import Evidence
-from .thresholds.suspects import Suspicion
+from .thresholds.learning import Calibration
 from .vectors import Vectors, unit
 
 if TYPE_CHECKING:
     from .thresholds.planning import Planner
 
 FusionChoice = Fusion | Literal["auto"]  # auto: the rule with the fewest misses
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """The threshold, with what it costs: mated searches that it turns away."""
-
-    threshold: float | None
-    fpir_interval: tuple[float, float] | None  # 95 %
-    evidence: Evidence
-    strangers: dict[str, int]  # searches by source: "tower" (its held-out identities), "given"
-    own_searches: int  # of the gallery's own templates among the others
-    enrolled_strangers: int  # searched among the others, since they are enrolled
-    set_aside: int  # searches that met nobody, or only the same picture
-    misses: int  # mated searches (leave one out) that did not return their identity
-    mated: int
-    fnir: float | None
-    fnir_interval: tuple[float, float]
-    fnir_from_strangers: bool  # the gallery has too few mated searches: how far strangers' pictures are apart tells
-    identities: int
-    revision: int
-    suspects: tuple[Suspicion, ...]  # pairs whose searches were set aside, since they are probably mated
 
 
 def calibrate_samples(

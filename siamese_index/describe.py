@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .thresholds.decision import Decision, Evidence, Rule
 
 if TYPE_CHECKING:
-    from .thresholds.learning import Outlook, Threshold
+    from .thresholds.learning import Calibration, Outlook, Threshold
     from .thresholds.planning import Capacity, Plan
     from .thresholds.suspects import Suspicion
 
@@ -47,6 +47,69 @@ GLOSSARY = {  # of docs/glossary.md: what a page of results needs
 }
 NOBODY = "Nobody is enrolled yet: sidx enroll NAME PICTURE"
 _SET = "The threshold was set, not learned: nothing is known of its error rates."
+
+
+def state(result: Calibration) -> str:
+    """Say in three sentences who gets in, who is missed, and what to do next."""
+    found = result.evidence
+    if not result.identities or result.threshold is None or result.fpir_interval is None:
+        return evidence(found, enrolled=result.identities > 0)
+    if found.fitted:
+        gets_in = (
+            f"About {_of_hundred(found.target_fpir)} strangers will be let in on average, by a law fitted to"
+            f" {counted(found.searches, 'search')}; so few cannot rule out {_of_hundred(found.promise)}."
+        )
+    else:
+        share = found.false_alarms / found.searches
+        gets_in = (
+            f"About {_of_hundred(share)} strangers are let in, and with 95 % confidence {_range(result.fpir_interval)}"
+            f" (counted on {counted(found.searches, 'search')}, worth {found.effective:.0f} independent ones)."
+        )
+    if result.fnir is None:
+        missed = "How many of the enrolled are missed is not known: no identity has two pictures."
+    else:
+        missed = (
+            f"{_of_hundred(result.fnir)} searches by the enrolled miss them, and with 95 % confidence"
+            f" {_range(result.fnir_interval)}"
+        )
+        missed += " (judged by pictures of the same stranger)." if result.fnir_from_strangers else "."
+    if found.unlike:
+        then = "The strangers are not like those enrolled: give others, taken as the enrolled are."
+    elif found.missing:
+        then = _ADD.format(found.missing)
+    elif result.fnir is None or result.fnir_from_strangers:
+        then = "To miss fewer, enroll a second picture of each; to let fewer in: sidx calibrate --fpir " + (
+            f"{(found.target_fpir or 0.01) / 2:g}"
+        )
+    else:
+        then = (
+            "To miss fewer, enroll more pictures of each or retrain; to let fewer in: sidx calibrate --fpir"
+            f" {(found.target_fpir or 0.01) / 2:g}"
+        )
+    return f"{gets_in}\n{missed}\n{then}"
+
+
+def _of_hundred(share: float | None) -> str:
+    share = share or 0.0
+    if 0 < share < 0.01:
+        return f"{share * 1000:.2g} of 1,000"
+    return f"{share * 100:.2g} of 100"
+
+
+def _range(ends: Sequence[float]) -> str:
+    return f"{ends[0] * 100:.2g} to {ends[1] * 100:.2g}"
+
+
+def verification(found: Evidence) -> str:
+    """Say what the threshold of a comparison one to one rests on, and what to do next."""
+    target = percent(found.target_fpir)
+    worth = f"{found.searches:,} comparisons with strangers, worth {found.effective:.0f} independent ones"
+    if found.promised:
+        return f"Of {worth}, {found.false_alarms} match; the target is {target}."
+    return (
+        f"{worth}: too few to promise {target}, so nobody is confirmed; about {found.missing} more are needed.\n"
+        "Add strangers: sidx calibrate --strangers FOLDER. Or ask for less: --fmr 0.1"
+    )
 
 
 def percent(share: float | None) -> str:

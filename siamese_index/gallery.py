@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from .analysis.audit import Audit
     from .analysis.index_status import IndexStatus
     from .analysis.replay import Replay
-    from .calibrate import Calibration, FusionChoice
+    from .calibrate import FusionChoice
     from .enrollment import Enrollment, SampleTerms, VectorTerms
     from .store import backup
+    from .thresholds.learning import Calibration
     from .thresholds.planning import Capacity, Plan, Planner
 else:  # most commands need none of them
     calibrate, curate, enrollment, promote, backup, audit, index_status, replay = when_used(
@@ -241,8 +242,8 @@ class Gallery:
     def verify(self, a: Picture, b: Picture, *, fmr: float | None = None) -> Verification:
         """Say whether two pictures show the same identity, enrolled or not. Raises Unreadable.
 
-        `fmr` is the share of comparisons between strangers that may match (None: the gallery's target). Without
-        strangers in the gallery the answer is unknown.
+        `fmr` is the share of comparisons between strangers that may match (None: the gallery's target). While the
+        gallery's strangers are too few to support it the answer is unknown, and `evidence` says how many are missing.
         """
         return identify.verify(self._session, a, b, fmr)
 
@@ -253,7 +254,7 @@ class Gallery:
     def verification_threshold(self, fmr: float | None = None) -> float | None:
         """Return the distance at which `fmr` of strangers' comparisons match; None without any."""
         with self.reading() as state:
-            return identify.verification_threshold(state, fmr)[0]
+            return identify.verification_threshold(state, calibrate.target(self._session, fmr)).tau
 
     def embed(self, pictures: Sequence[Picture]) -> tuple[Vectors, dict[int, Refusal]]:
         """Return vectors (m, dimension) of the pictures that can be read, in order, and by position the others."""

@@ -19,7 +19,7 @@ from .samples.names import Tags, clean_tags
 from .search.fusion import all_distances, fused_by_identity, to_identity
 from .session import Session, State, share
 from .store.answer_log import NewAnswer
-from .thresholds.decision import SET, Candidate, Decision, decide
+from .thresholds.decision import SET, Candidate, Decision, Evidence, decide
 from .thresholds.learning import Threshold
 from .towers.embedding import Embedder, ahead
 from .towers.tower import BATCH, Taken
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 class Verification:
     """The answer to "are these two the same?"."""
 
-    verdict: str  # match | unknown
+    verdict: str  # match | unknown: also where the evidence does not support the target
     distance: float
     threshold: float | None  # the distance at which `target_fmr` of strangers' comparisons match
     target_fmr: float
     tower: str
+    evidence: Evidence  # its shares are of comparisons: FMR, not FPIR
 
 
 class Asked(TypedDict, total=False):
@@ -248,30 +249,43 @@ def _log(session: Session, decided: Sequence[Decision], vectors: Vectors, pictur
 
 def verify(session: Session, a: Picture, b: Picture, fmr: float | None) -> Verification:
     """Say whether two samples show the same identity. Raises Unreadable."""
-    return _compared(session, (a, b), fmr, lambda _, vectors: float(distances(vectors[0], vectors[1])))
+
+    def to_each_other(state: State, vectors: Vectors, target: float) -> tuple[float, Threshold]:
+        return float(distances(vectors[0], vectors[1])), verification_threshold(state, target)
+
+    return _compared(session, (a, b), fmr, to_each_other)
 
 
 def verify_as(session: Session, picture: Picture, name: str, fmr: float | None) -> Verification:
     """Say whether a sample shows the enrolled identity `name`, by its fused distance. Raises Missing or Unreadable."""
 
-    def to_enrolled(state: State, vectors: Vectors) -> float:
-        row = state.active
-        _, templates = state.store.templates.of(row.id, row.dimension, state.store.known(name))
-        return to_identity(vectors, templates, state.settings.fusion)
+    def to_enrolled(state: State, vectors: Vectors, target: float) -> tuple[float, Threshold]:
+        from .thresholds.verification import of_identity
+
+        row, fusion = state.active, state.settings.fusion
+        identity = state.store.known(name)
+        _, templates = state.store.templates.of(row.id, row.dimension, identity)
+        rows = state.store.impostors.strangers(row.id, row.dimension)
+        others = np.flatnonzero(rows.own != identity)
+        among = fused_by_identity(all_distances(rows.vectors[others], templates), np.array([0]), fusion)[:, 0]
+        learned = of_identity(among.astype(np.float64), [rows.names[i] for i in others.tolist()], target)
+        return to_identity(vectors, templates, fusion), learned
 
     return _compared(session, (picture,), fmr, to_enrolled)
 
 
-def verification_threshold(state: State, fmr: float | None) -> tuple[float | None, float]:
-    """Return (the distance at which so many of strangers' comparisons match, that share)."""
-    target = state.settings.target_fpir if fmr is None else share(fmr)
-    ends, shares = state.false_matches
-    within = np.flatnonzero(shares <= target)
-    return (float(ends[within[-1]]) if within.size else None), target
+def verification_threshold(state: State, target: float) -> Threshold:
+    """Return the distance at which a share `target` of strangers' comparisons match, and what it rests on."""
+    from .thresholds.verification import of_pairs
+
+    return of_pairs(state.false_matches, state.doubt, target)
 
 
 def _compared(
-    session: Session, pictures: Sequence[Picture], fmr: float | None, measure: Callable[[State, Vectors], float]
+    session: Session,
+    pictures: Sequence[Picture],
+    fmr: float | None,
+    measure: Callable[[State, Vectors, float], tuple[float, Threshold]],
 ) -> Verification:
     """Embed samples and measure a distance, all by one tower and in one state."""
     while True:
@@ -279,9 +293,11 @@ def _compared(
         vectors = _embedded(embedder, pictures)
         with session.reading() as state:
             if state.active.sha256 == embedder.id:
-                distance, (tau, target) = measure(state, vectors), verification_threshold(state, fmr)
-                verdict = "match" if tau is not None and distance <= tau else "unknown"
-                return Verification(verdict, distance, tau, target, embedder.id)
+                target = state.settings.target_fpir if fmr is None else share(fmr)
+                distance, learned = measure(state, vectors, target)
+                sure = learned.evidence.promised and learned.rule.is_within(distance)
+                verdict = "match" if sure else "unknown"
+                return Verification(verdict, distance, learned.tau, target, embedder.id, learned.evidence)
         session.forget_embedder()  # another tower is active by now
 
 

@@ -65,6 +65,15 @@ class State:
         return self.store.towers.false_matches(self.tower.id) if self.tower else np.zeros((2, 0), np.float32)
 
     @cached_property
+    def doubt(self) -> NDArray[np.float32]:
+        """Standard errors (p,) of the shares of `false_matches`; of an older program's gallery made anew."""
+        found = self.store.towers.doubt(self.tower.id) if self.tower else None
+        if found is None:
+            rows = self.store.impostors.strangers(self.active.id, self.active.dimension)
+            found = statistics.false_match_table(rows.vectors, rows.names)[1]
+        return found if len(found) == self.false_matches.shape[1] else np.zeros(self.false_matches.shape[1], np.float32)
+
+    @cached_property
     def searches(self) -> SearchRows:
         tower = self.tower.id if self.tower else 0
         rows = self.store.impostors.all(tower)

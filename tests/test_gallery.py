@@ -347,7 +347,9 @@ def test_given_strangers_are_read_and_counted_once(gallery, person, world, tmp_p
 
 def test_verifying_two_pictures_and_a_claim(gallery, person):
     fill(gallery, person)
-    assert gallery.verify(person(0, 0), person(0, 0)).verdict == "match"
+    assert gallery.verify(person(0, 0), person(0, 0), fmr=0.3).verdict == "match"
+    unsure = gallery.verify(person(0, 0), person(0, 0))  # six strangers do not promise 1 %
+    assert (unsure.verdict, unsure.evidence.promised) == ("unknown", False) and unsure.evidence.missing > 0
     same = gallery.verify(person(0, 0), person(0, 1)).distance
     other = gallery.verify(person(0, 0), person(5, 1)).distance
     assert same < other

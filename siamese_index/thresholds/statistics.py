@@ -89,7 +89,9 @@ def false_match_table(
     left_out = (ranks - np.cumsum(within, axis=1)) / np.maximum(len(order) - mine, 1)
     groups = len(within)
     variance = (groups - 1) / groups * np.sum((left_out - left_out.mean(axis=0)) ** 2, axis=0)
-    return table, np.sqrt(variance).astype(np.float32)
+    # Measured on few identities it is drawn towards that of disjoint pairs of them, which are certainly independent.
+    disjoint = table[1] * (1 - table[1]) / (groups / 2)
+    return table, np.sqrt((groups * variance + _CAUTION * disjoint) / (groups + _CAUTION)).astype(np.float32)
 
 
 def mated_distances(vectors: Vectors, names: Sequence[str], most: int = 512) -> NDArray[np.float32]:

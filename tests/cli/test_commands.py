@@ -174,8 +174,10 @@ def test_evaluate_counts_mated_probes_and_strangers(sidx, people, world):
 
 
 def test_verify_says_whether_two_are_the_same(sidx, people):
-    assert sidx("verify", "known.png", "known.png", *G).returncode == 0
-    assert sidx("verify", "known.png", "--as", "person 0", *G).returncode == 0
+    assert sidx("verify", "known.png", "known.png", "--fmr", "0.5", *G).returncode == 0
+    assert sidx("verify", "known.png", "--as", "person 0", "--fmr", "0.5", *G).returncode == 0
+    unsure = sidx("verify", "known.png", "known.png", "--fmr", "0.001", *G)
+    assert unsure.returncode == 10 and "too few to promise 0.1 %" in unsure.stderr
     done = sidx("verify", "known.png", "stranger.png", *G)
     assert (done.returncode, lines(done)[0]["verdict"]) == (10, "unknown")
 
