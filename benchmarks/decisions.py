@@ -2,7 +2,7 @@
 
     make bench-decisions                     (python -m benchmarks.decisions [PART …]; needs SIAMESE_INDEX_DATA)
 
-Parts: law, dlib, characters, faces, conflicts, normalisation, cost. Each prints a line per figure with
+Parts: law, dlib, characters, faces, conflicts, normalisation, cost, few, wrong, proofs. Each prints a line per figure with
 what it was counted on.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import protocols
+from benchmarks import protocols, small_galleries
 from benchmarks.training import extracted, note, run, write_faces
 from siamese_index import Conflict, Gallery, TowerFile
 from siamese_index.search.fusion import all_distances
@@ -418,6 +418,8 @@ def _cohort_seconds(gallery: Gallery, people: np.ndarray) -> list[float]:
 PARTS = {
     "law": law, "dlib": dlib, "characters": characters, "faces": faces, "conflicts": conflicts,
     "normalisation": normalisation, "cost": cost,
+    "few": lambda home: small_galleries.few(home, line), "wrong": lambda home: small_galleries.wrong(home, line),
+    "proofs": lambda home: small_galleries.proofs(home, line),
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -46,7 +46,30 @@ def show_tower(
     """Show a tower's card, and the figures it was judged by."""
     with Gallery.open(gallery) as opened:
         row, active = opened.tower_record(tower)
-    facts({"tower": row.sha256, "active": active, **row.card.to_dict(), "comparison": row.report}, as_json)
+    if as_json or not sys.stdout.isatty():
+        facts({"tower": row.sha256, "active": active, **row.card.to_dict(), "comparison": row.report}, as_json=True)
+        return
+    training = row.card.training
+    facts(
+        {
+            "tower": row.sha256,
+            "active": active,
+            "made": row.card.made or None,
+            "input": row.card.input.to_dict(),
+            "dimension": row.card.dimension,
+            "recipe": (training.recipe or {}).get("name"),
+            "learned_from": f"{len(training.identities):,} identities, {training.samples:,} samples",
+            "held_out": f"{len(training.held_out):,} identities, {len(training.chose):,} of which chose the moment",
+            "steps": f"{training.steps:,}, kept from step {training.kept_from_step:,}. {training.ended}",
+            "parameters": training.parameters or None,
+            "optimized": row.card.optimized,
+        },
+        as_json=False,
+    )
+    typer.echo(describe.held_out(row.card.held_out))
+    if row.report and "challenger" in row.report:
+        typer.echo(describe.compared(row.report))
+    note("All that is known of it:  sidx towers show --json")
 
 
 @commands.command("promote", epilog="Example:  sidx towers promote CANDIDATE -g people.gallery")
