@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     )
     from .gallery import Gallery
     from .identify import Verification
+    from .thresholds.calibration import Calibration
     from .thresholds.decision import Candidate, Decision, Evidence
-    from .thresholds.learning import Calibration, Outlook
+    from .thresholds.learning import Outlook
     from .thresholds.planning import Capacity, Plan
     from .towers.tower import Tower
     from .towers.tower_file import Cohort, TowerFile
@@ -38,7 +39,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _HOMES = {
     "Gallery": "gallery",
     "Enrollment": "enrollment",
-    "Calibration": "thresholds.learning",
+    "Calibration": "thresholds.calibration",
     "Outlook": "thresholds.learning",
     "Verification": "identify",
     "Candidate": "thresholds.decision",

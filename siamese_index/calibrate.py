@@ -16,7 +16,7 @@ from .search.fusion import RULES
 from .session import Session, share
 from .store.rows import Fusion, NewSample, TowerRow
 from .thresholds import learning, statistics, strangers
-from .thresholds.learning import Calibration
+from .thresholds.calibration import Calibration
 from .vectors import Vectors, unit
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .thresholds.decision import Decision, Evidence, Rule
 
 if TYPE_CHECKING:
-    from .thresholds.learning import Calibration, Outlook, Threshold
+    from .thresholds.calibration import Calibration
+    from .thresholds.learning import Outlook, Threshold
     from .thresholds.planning import Capacity, Plan
     from .thresholds.suspects import Suspicion
 

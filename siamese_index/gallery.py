@@ -26,7 +26,6 @@ from .thresholds.decision import Decision
 from .thresholds.learning import DEFAULT_FPIR, Outlook, Threshold
 from .towers.embedding import Embedder
 from .towers.tower import Tower
-from .towers.tower_file import TowerFile
 from .vectors import Vectors
 
 if TYPE_CHECKING:
@@ -38,8 +37,9 @@ if TYPE_CHECKING:
     from .calibrate import FusionChoice
     from .enrollment import Enrollment, SampleTerms, VectorTerms
     from .store import backup
-    from .thresholds.learning import Calibration
+    from .thresholds.calibration import Calibration
     from .thresholds.planning import Capacity, Plan, Planner
+    from .towers.tower_file import TowerFile
 else:  # most commands need none of them
     calibrate, curate, enrollment, promote, backup, audit, index_status, replay = when_used(
         "calibrate", "curate", "enrollment", "promote", "store.backup",

@@ -18,7 +18,6 @@ from .samples.images import Picture, picture_name
 from .samples.names import Tags, clean_tags
 from .search.fusion import all_distances, fused_by_identity, to_identity
 from .session import Session, State, share
-from .store.answer_log import NewAnswer
 from .thresholds.decision import SET, Candidate, Decision, Evidence, decide
 from .thresholds.learning import Threshold
 from .towers.embedding import Embedder, ahead
@@ -226,6 +225,8 @@ def _log(session: Session, decided: Sequence[Decision], vectors: Vectors, pictur
     """Log answers durably before they are given. An answer that cannot be logged is not given."""
     if not decided:
         return
+    from .store.answer_log import NewAnswer
+
     keep, row = session.store.settings().keep_pictures, session.active()
     answers = [
         NewAnswer(

@@ -56,7 +56,7 @@ class State:
     @property
     def searcher(self) -> Searcher:
         """What searches among the active tower's templates, caught up with this state."""
-        searcher = self.session.searching(self)[0]
+        searcher = self.session.searcher(self)
         searcher.refresh(self.revision, self.settings.identities, self.settings.fusion)
         return searcher
 
@@ -161,7 +161,7 @@ class Change:
     def switched(self) -> None:
         """Search for everybody anew, now that another tower is active."""
         state = self.session.state()
-        self.impostors = self.session.searching(state)[1]
+        self.impostors = self.session.impostors(state)
         self.impostors.catch_up(state.revision)
         self.impostors.recompute()
 
@@ -173,12 +173,13 @@ class Session:
         self.store = store
         self._state: State | None = None
         self._embedder: Embedder | None = None
-        self._searching: tuple[str, Searcher, ImpostorSearches] | None = None  # of the tower by that id
+        self._searcher: tuple[str, Searcher] | None = None  # of the tower by that id
+        self._impostors: ImpostorSearches | None = None  # of the same
 
     def close(self) -> None:
         """Let go of what searches, and of the store."""
-        if self._searching:
-            self._searching[1].index.close()
+        if self._searcher:
+            self._searcher[1].index.close()
         self.store.close()
 
     # -- what there is ------------------------------------------------------------------------
@@ -247,16 +248,23 @@ class Session:
 
     # -- searching and changing ---------------------------------------------------------------
 
-    def searching(self, state: State) -> tuple[Searcher, ImpostorSearches]:
-        """Return what searches among the active tower's templates, and its impostor searches; not yet caught up."""
+    def searcher(self, state: State) -> Searcher:
+        """Return what searches among the active tower's templates; not yet caught up."""
         tower = state.active
-        if self._searching is None or self._searching[0] != tower.sha256:
+        if self._searcher is None or self._searcher[0] != tower.sha256:
             from .search.identities import Searcher
+
+            self._searcher, self._impostors = (tower.sha256, Searcher(self.store, tower)), None
+        return self._searcher[1]
+
+    def impostors(self, state: State) -> ImpostorSearches:
+        """Return the active tower's impostor searches; not yet caught up. Only a change needs them."""
+        searcher = self.searcher(state)
+        if self._impostors is None:
             from .thresholds.impostor_searches import ImpostorSearches
 
-            searcher = Searcher(self.store, tower)
-            self._searching = tower.sha256, searcher, ImpostorSearches(self.store, tower, searcher)
-        return self._searching[1:]
+            self._impostors = ImpostorSearches(self.store, state.active, searcher)
+        return self._impostors
 
     @contextlib.contextmanager
     def changing(self, verb: str, tower: int | None = None) -> Iterator[Change]:
@@ -271,7 +279,7 @@ class Session:
                 raise Locked(
                     f"{self.store.path}: the tower was swapped meanwhile.", remedy="Run the same command again."
                 )
-            change = Change(self, verb, state, self.searching(state)[1])
+            change = Change(self, verb, state, self.impostors(state))
             change.impostors.catch_up(state.revision)
             yield change
             change.impostors.seen()

@@ -131,7 +131,7 @@ def _strangers(store: Store) -> list[Finding]:
     if store.settings().tower is None:
         return []
     session = Session(store)
-    impostors = session.searching(session.state())[1]
+    impostors = session.impostors(session.state())
     impostors.read()
     wrong = impostors.stale()
     return [Finding(f"{wrong} stranger searches are not up to date", True)] if wrong else []

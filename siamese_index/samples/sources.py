@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import io
 import os
 import struct
-import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +99,8 @@ def items(data: str | Path, names: str | Path | None = None, *, each_its_own: bo
 
 def is_pairs(data: str | Path) -> bool:
     """Whether `data` is a table of ready-made pairs: path_a, path_b, label."""
+    import csv
+
     path = Path(data)
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
@@ -212,6 +211,8 @@ def vectors(path: str | Path, names: str | Path | None = None) -> tuple[list[str
     `names` is a file with a name for each: a .csv with a column `name` (or `label`), or a text with one a
     line. Raises Missing or BadInput.
     """
+    import zipfile
+
     given = _names(Path(names)) if names is not None else None
     try:
         # Mapped: its header is held against the size of the file before memory is taken for what it says.
@@ -229,6 +230,8 @@ def vectors(path: str | Path, names: str | Path | None = None) -> tuple[list[str
 
 
 def _names(path: Path) -> list[str]:
+    import csv
+
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             if path.suffix.lower() != ".csv":
@@ -286,6 +289,8 @@ def _table(path: Path) -> Items:
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line, row) of a table. Raises BadInput without one of the columns, or for an empty cell."""
+    import csv
+
     number = 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -329,6 +334,8 @@ def _keras(name: str) -> Items:
 
 def _idx(path: Path) -> NDArray[np.uint8]:
     """Read an IDX file of bytes: two zero bytes, 8, the number of axes, their lengths, the data."""
+    import gzip
+
     try:
         with gzip.open(path) as file:
             data = file.read()
@@ -345,6 +352,8 @@ _KEYS = (("x_train", "y_train"), ("x", "y"), ("vectors", "names"))
 
 
 def _arrays(path: Path) -> Items:
+    import zipfile
+
     try:
         with np.load(path, allow_pickle=False) as arrays:
             keys = next((k for k in _KEYS if set(k) <= set(arrays)), None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from itertools import count, repeat
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,13 @@ from siamese_index.samples.names import clean_name
 from siamese_index.vectors import Vectors
 
 from . import columns
-from .answer_log import AnswerLog
 from .impostors import Impostors
 from .rows import Fusion, GallerySettings, IdentityRow, NewSample, SampleRow
 from .template_rows import Templates
 from .tower_rows import Towers
 
 if TYPE_CHECKING:
+    from .answer_log import AnswerLog
     from .database import Database
 
 
@@ -36,7 +37,7 @@ class Store:
         self._db = database
         self.path = database.path
         self.templates, self.towers = Templates(database), Towers(database)
-        self.impostors, self.log = Impostors(database), AnswerLog(database)
+        self.impostors = Impostors(database)
         self.reading, self.writing = database.reading, database.writing
         self.problems, self.facts, self.close = database.problems, database.facts, database.close
 
@@ -84,6 +85,13 @@ class Store:
 
     def set_log(self, log: bool) -> None:
         self._db.execute("UPDATE setting SET log = ?", (int(log),))
+
+    @cached_property
+    def log(self) -> AnswerLog:
+        """The answers that are kept. Most commands need them not."""
+        from .answer_log import AnswerLog
+
+        return AnswerLog(self._db)
 
     # -- identities and samples ---------------------------------------------------------------
 

@@ -73,27 +73,6 @@ class Outlook:
     suspects: tuple[suspects.Suspicion, ...] = ()  # pairs whose searches were set aside
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """The threshold, with what it costs: mated searches that it turns away."""
-
-    threshold: float | None
-    fpir_interval: tuple[float, float] | None  # 95 %
-    evidence: Evidence
-    strangers: dict[str, int]  # searches by source: "tower" (its held-out identities), "given"
-    own_searches: int  # of the gallery's own templates among the others
-    enrolled_strangers: int  # searched among the others, since they are enrolled
-    set_aside: int  # searches that met nobody, or only the same picture
-    misses: int  # mated searches (leave one out) that did not return their identity
-    mated: int
-    fnir: float | None
-    fnir_interval: tuple[float, float]
-    fnir_from_strangers: bool  # the gallery has too few mated searches: how far strangers' pictures are apart tells
-    identities: int
-    revision: int
-    suspects: tuple[suspects.Suspicion, ...]  # pairs whose searches were set aside, since they are probably mated
-
-
 def learn(searches: SearchRows, target: float, fusion: Fusion = "best", confidence: float | None = None) -> Threshold:
     """Return the threshold for `target` FPIR from a gallery's searches.
 

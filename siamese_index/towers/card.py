@@ -5,7 +5,6 @@ Its JSON is described in docs/formats.md; keys that this version does not know a
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -74,14 +73,27 @@ class TrainingRecord:
 
     def has_learned_from(self, digests: Iterable[bytes]) -> set[bytes]:
         """Return which samples of these (SHA-256) it learned from."""
-        known = np.frombuffer(base64.b64decode(self.learned), ">u8")
+        from base64 import b64decode
+
+        known = np.frombuffer(b64decode(self.learned), ">u8")
         return {digest for digest in digests if _is_among(int.from_bytes(digest[:8], "big"), known)}
 
 
 def packed(digests: NDArray[np.uint8], most: int = 50_000) -> str:
     """Return SHA-256 sums (n, 32) as `TrainingRecord.learned` keeps them: all, or of very many an even part."""
+    from base64 import b64encode
+
     first = np.sort(np.ascontiguousarray(digests[:, :8]).view(">u8")[:, 0])
-    return base64.b64encode(first[:: max(1, -(-len(first) // most))].tobytes()).decode()
+    return b64encode(first[:: max(1, -(-len(first) // most))].tobytes()).decode()
+
+
+def _are_digests(text: str) -> bool:
+    from binascii import a2b_base64
+
+    try:
+        return len(a2b_base64(text, strict_mode=True)) % 8 == 0 if text else True
+    except ValueError:
+        return False
 
 
 def _is_among(value: int, ascending: NDArray[Any]) -> bool:
@@ -120,11 +132,7 @@ class Card:
         }
         kinds["recipe"] = (dict, type(None))
         _refuse_other_types(training, kinds, "card's training")
-        try:
-            good = len(base64.b64decode(training.get("learned", ""), validate=True)) % 8 == 0
-        except ValueError:
-            good = False
-        if not good:
+        if not _are_digests(training.get("learned", "")):
             raise ValueError("its card's training has digests that are not base64 of 8 bytes each")
         for key in ("identities", "held_out", "chose"):
             if not all(isinstance(name, str) for name in training.get(key, ())):

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput, Damaged, Unreadable
 from siamese_index.samples import framing, images
-from siamese_index.towers.tower_file import TowerFile
 from siamese_index.vectors import Vectors, unpack
 
 from .card import Card
@@ -48,6 +47,8 @@ class Tower:
     @classmethod
     def open(cls, path: str | Path) -> Tower:
         """Open a `.tower` file. Raises Missing or Damaged."""
+        from .tower_file import TowerFile  # a gallery's tower needs it not
+
         content = TowerFile.read(path)
         return cls(content.onnx, content.card, content.id)
 
