@@ -14,7 +14,7 @@ from siamese_index import BadInput, Gallery, describe
 from siamese_index.samples import sources
 
 from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place
-from .output import facts, note, progress, tell_suspects
+from .output import facts, note, progress, table, tell_suspects
 
 EXAMPLE = "sidx calibrate --fpir 0.02 -g people.gallery"
 
@@ -55,6 +55,8 @@ def calibrate(
             result, refused = opened.calibrate(
                 fpir=fpir, strangers_given=items, fusion=rule, confidence=confidence, progress=tick
             )
+    person = sys.stdout.isatty() and not as_json
+    costs = [asdict(tradeoff) for tradeoff in result.tradeoffs]
     facts(
         {
             "threshold": result.threshold,
@@ -81,10 +83,14 @@ def calibrate(
             "mated_searches": result.mated,
             "identities": result.identities,
             "revision": result.revision,
-            **({"suspects": [asdict(pair) for pair in result.suspects]} if as_json or not sys.stdout.isatty() else {}),
+            **({} if person else {"suspects": [asdict(pair) for pair in result.suspects], "tradeoffs": costs}),
         },
         as_json,
     )
+    if person and result.identities:
+        typer.echo("\nWhat other targets would cost:")
+        table(costs)
+        typer.echo()
     tell_suspects(result.suspects)
     note(describe.state(result))
     for refusal in refused:

@@ -84,7 +84,10 @@ def _open_set(
             from siamese_index.analysis.evaluation_page import evaluation_page
 
             about = f"{probes}, asked of {gallery} at revision {opened.revision}."
-            _write(report, evaluation_page(opened, result, about, describe.evidence(result.evidence)))
+            given = fpir is not None or threshold is not None  # then it is not the gallery's own threshold
+            state = opened.calibrate()[0]
+            promise = describe.evidence(result.evidence) if given else describe.state(state)
+            _write(report, evaluation_page(opened, result, about, promise, () if given else state.tradeoffs))
     if as_json or not sys.stdout.isatty():
         facts(result.to_dict(), as_json)
     else:

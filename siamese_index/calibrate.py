@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,15 +13,16 @@ from .errors import BadInput, Refusal
 from .samples.images import Picture, Progress
 from .samples.names import clean_name
 from .search.fusion import RULES
-from .session import Session, share
+from .session import Session, State, share
 from .store.rows import Fusion, NewSample, TowerRow
 from .thresholds import learning, statistics, strangers
-from .thresholds.calibration import Calibration
+from .thresholds.calibration import Calibration, Tradeoff
 from .vectors import Vectors, unit
 
 if TYPE_CHECKING:
     from .thresholds.planning import Planner
 
+TARGETS = (0.001, 0.003, 0.01, 0.03, 0.1)  # FPIR, of which the cost is told
 FusionChoice = Fusion | Literal["auto"]  # auto: the rule with the fewest misses
 
 
@@ -116,6 +117,16 @@ def planner(session: Session) -> Planner:
     return Planner(rows.vectors, rows.names)
 
 
+def _tradeoffs(state: State) -> Iterator[Tradeoff]:
+    mates, others, _ = state.searches.mated_searches()
+    targets = sorted({*TARGETS, state.settings.target_fpir})
+    for confidence in (None, 0.95):
+        for target in targets:
+            learned = learning.learn(state.searches, target, state.settings.fusion, confidence)
+            fnir = float(1 - np.mean(learned.rule.returns(mates, others))) if len(mates) else None
+            yield Tradeoff(target, confidence, learned.tau, fnir, learned.evidence.promised)
+
+
 def calibrated(session: Session) -> Calibration:
     """Return the threshold and its cost."""
     with session.reading() as state:
@@ -123,7 +134,7 @@ def calibrated(session: Session) -> Calibration:
         searches = state.store.impostors.strangers(row.id, row.dimension)
         own = state.searches.sources.count("gallery")
         missed, mated = learning.misses(state.searches, learned.rule)
-        found = state.suspects
+        found, tradeoffs = state.suspects, tuple(_tradeoffs(state))
         fnir, from_strangers = missed / mated if mated else None, False
         ends = statistics.share_interval(missed, mated)
         if state.searches.lacks_mates and len(state.searches.cohort):
@@ -147,4 +158,5 @@ def calibrated(session: Session) -> Calibration:
         identities=state.settings.identities,
         revision=state.revision[0],
         suspects=found,
+        tradeoffs=tradeoffs,
     )

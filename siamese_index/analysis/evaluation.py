@@ -117,12 +117,13 @@ class ProbeDistances:
     vectors: Vectors
     other_names: tuple[str, ...]
     other_comparisons: NDArray[np.float64]  # a part of all non-mated
+    compared: tuple[str, ...]  # whose probe each of these was
 
     @classmethod
     def none(cls) -> ProbeDistances:
         """Return the distances of no probe."""
         nothing = np.zeros(0)
-        return cls((), nothing, nothing, (), np.zeros((0, 0), np.float32), (), nothing)
+        return cls((), nothing, nothing, (), np.zeros((0, 0), np.float32), (), nothing, ())
 
 
 def evaluate(
@@ -213,7 +214,7 @@ def evaluate(
 def _distances(gallery: OpenGallery, items: Sequence[tuple[str, Picture]], vectors: Vectors) -> ProbeDistances:
     own, other = np.full(len(items), np.nan), np.full(len(items), np.inf)
     other_names = [""] * len(items)
-    comparisons = []
+    comparisons, compared = [], []
     for start in range(0, len(items), 256):
         enrolled, distance = gallery.distances(vectors[start : start + 256])
         column = {name: i for i, name in enumerate(enrolled)}
@@ -226,6 +227,7 @@ def _distances(gallery: OpenGallery, items: Sequence[tuple[str, Picture]], vecto
                 at = int(row.argmin())
                 other[start + i], other_names[start + i] = row[at], enrolled[at]
                 comparisons.append(row[np.isfinite(row)][:: max(1, len(row) // 500)])
+                compared += [name] * len(comparisons[-1])
     return ProbeDistances(
         tuple(name for name, _ in items),
         own,
@@ -234,6 +236,7 @@ def _distances(gallery: OpenGallery, items: Sequence[tuple[str, Picture]], vecto
         vectors,
         tuple(other_names),
         np.concatenate(comparisons) if comparisons else np.zeros(0),
+        tuple(compared),
     )
 
 
@@ -242,7 +245,7 @@ def _comparisons(found: ProbeDistances, tau: float | None) -> tuple[Rate, Rate, 
     mated = ~np.isnan(found.own)
     limit = -1.0 if tau is None else tau
     accepted = found.other_comparisons <= limit
-    fmr = Rate.measured(accepted, [str(i) for i in range(len(accepted))])
+    fmr = Rate.measured(accepted, found.compared)  # those of one probe's identity resemble each other
     names = [n for n, m in zip(found.names, mated.tolist(), strict=True) if m]
     fnmr = Rate.measured(found.own[mated] > limit, names)
     both = mated.any() and len(accepted)

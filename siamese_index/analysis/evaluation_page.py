@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from siamese_index.analysis.contract import OpenGallery
+from siamese_index.describe import percent
 from siamese_index.errors import SiameseIndexError
 from siamese_index.samples import images
 from siamese_index.samples.images import Picture, Pixels
@@ -20,13 +21,17 @@ from .pairs_evaluation import Verified
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from siamese_index.thresholds.calibration import Tradeoff
+
 
 SHOWN = 12  # mistakes
 HEAD = ("figure", "share", "count", "of", "95 % interval")
 
 
-def evaluation_page(gallery: OpenGallery, evaluation: Evaluation, about: str, promise: str) -> str:
-    """Return the page of an open-set evaluation. `promise` says what the threshold rests on."""
+def evaluation_page(
+    gallery: OpenGallery, evaluation: Evaluation, about: str, promise: str, tradeoffs: Sequence[Tradeoff] = ()
+) -> str:
+    """Return the page of an open-set evaluation. `promise` says what the threshold rests on, a sentence a line."""
     found = evaluation.searches
     mated = ~np.isnan(found.own)
     rates = {
@@ -44,7 +49,7 @@ def evaluation_page(gallery: OpenGallery, evaluation: Evaluation, about: str, pr
     )
     sections = [
         ("Figures", html.table([rate_row(n, r) for n, r in rates.items()], HEAD) + html.paragraph(counted)),
-        ("The threshold", html.paragraph(promise)),
+        ("The threshold", "".join(map(html.paragraph, promise.split("\n"))) + _tradeoffs(tradeoffs)),
         ("Misses at other false alarm rates", _operating(evaluation)),
         ("Distances", html.histogram(found.own[mated], _finite(found), evaluation.threshold, "probes")),
         ("Errors at every threshold", _det(found)),
@@ -59,6 +64,23 @@ def evaluation_page(gallery: OpenGallery, evaluation: Evaluation, about: str, pr
         ),
     ]
     return html.page("How good are the answers?", about, sections)
+
+
+def _tradeoffs(tradeoffs: Sequence[Tradeoff]) -> str:
+    """Return what other targets would cost, as the gallery's own evidence tells."""
+    if not tradeoffs:
+        return ""
+    rows = [
+        [
+            percent(each.fpir),
+            "on average" if each.confidence is None else f"{each.confidence:.0%}",
+            "–" if each.threshold is None else f"{each.threshold:.4f}",
+            percent(each.fnir),
+            "yes" if each.promised else "no: too few strangers",
+        ]
+        for each in tradeoffs
+    ]
+    return html.table(rows, ("target FPIR", "kept", "threshold", "FNIR", "supported"))
 
 
 def pairs_page(verified: Verified, about: str) -> str:

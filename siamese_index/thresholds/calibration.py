@@ -9,6 +9,17 @@ from .suspects import Suspicion
 
 
 @dataclass(frozen=True, slots=True)
+class Tradeoff:
+    """What another target would cost."""
+
+    fpir: float
+    confidence: float | None  # that it is kept; None: on average
+    threshold: float | None
+    fnir: float | None
+    promised: bool  # whether the evidence supports it
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """The threshold, with what it costs: mated searches that it turns away."""
 
@@ -27,3 +38,4 @@ class Calibration:
     identities: int
     revision: int
     suspects: tuple[Suspicion, ...]  # pairs whose searches were set aside, since they are probably mated
+    tradeoffs: tuple[Tradeoff, ...]  # FPIR against FNIR, on average and with a confidence of 95 %
