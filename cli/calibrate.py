@@ -56,6 +56,7 @@ def calibrate(
                 fpir=fpir, strangers_given=items, fusion=rule, confidence=confidence, progress=tick
             )
     person = sys.stdout.isatty() and not as_json
+    listed = [[asdict(each) for each in found] for found in (result.suspects, result.nearest)]
     costs = [asdict(tradeoff) for tradeoff in result.tradeoffs]
     facts(
         {
@@ -83,11 +84,13 @@ def calibrate(
             "mated_searches": result.mated,
             "identities": result.identities,
             "revision": result.revision,
-            **({} if person else {"suspects": [asdict(pair) for pair in result.suspects], "tradeoffs": costs}),
+            **({} if person else {"suspects": listed[0], "nearest": listed[1], "tradeoffs": costs}),
         },
         as_json,
     )
     if person and result.identities:
+        typer.echo("\nThe nearest searches by somebody else, which set the threshold:")
+        table(listed[1])
         typer.echo("\nWhat other targets would cost:")
         table(costs)
         typer.echo()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from siamese_index import Gallery
+from siamese_index import Gallery, describe
 
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
 from .output import facts, note
 
 EXAMPLE = "sidx log on -g people.gallery"
@@ -19,17 +20,35 @@ class LogState(StrEnum):
     on = "on"
     off = "off"
     clear = "clear"
+    check = "check"
 
 
 def log(
-    state: Annotated[LogState | None, typer.Argument(help="on, off or clear; default: say how it is.")] = None,
+    state: Annotated[LogState | None, typer.Argument(help="on, off, clear, or check; default: say how it is.")] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep answers in the gallery, with each probe's vector and picture, so that they can be asked again."""
+    """Keep answers in the gallery, with each probe's vector and picture, so that they can be asked again.
+
+    `check` compares those who asked with the strangers that the threshold was learned from. Exit 6 when they differ.
+    """
+    if state is LogState.check:
+        _check(gallery, as_json)
+        return
     with Gallery.open(gallery) as opened:
         wanted = None if state in (None, LogState.clear) else state is LogState.on
         on, answers = opened.log(wanted, clear=state is LogState.clear)
     facts({"log": on, "answers": answers}, as_json)
     if answers:
         note(f"Ask them again of another tower:  sidx replay --tower ID -g {gallery}")
+
+
+def _check(gallery: Place, as_json: bool) -> None:
+    from siamese_index.analysis.log_check import check_log
+
+    with Gallery.open(gallery) as opened:
+        found = check_log(opened)
+    facts(asdict(found), as_json)
+    note(describe.drift(found))
+    if found.alarm:
+        raise typer.Exit(6)

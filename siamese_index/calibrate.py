@@ -16,12 +16,14 @@ from .search.fusion import RULES
 from .session import Session, State, share
 from .store.rows import Fusion, NewSample, TowerRow
 from .thresholds import learning, statistics, strangers
-from .thresholds.calibration import Calibration, Tradeoff
+from .thresholds.calibration import Calibration, Near, Tradeoff
+from .thresholds.suspects import probably_mated
 from .vectors import Vectors, unit
 
 if TYPE_CHECKING:
     from .thresholds.planning import Planner
 
+NEAREST = 5  # searches that are named
 TARGETS = (0.001, 0.003, 0.01, 0.03, 0.1)  # FPIR, of which the cost is told
 FusionChoice = Fusion | Literal["auto"]  # auto: the rule with the fewest misses
 
@@ -117,6 +119,28 @@ def planner(session: Session) -> Planner:
     return Planner(rows.vectors, rows.names)
 
 
+def _nearest(state: State) -> list[Near]:
+    """Return the nearest searches that count."""
+    rows = state.searches.part(~probably_mated(state.searches))
+    if state.threshold(None).evidence.source == "given":
+        rows = rows.part(np.asarray(rows.sources) == "given")
+    at = np.argsort(rows.distances, kind="stable")[:NEAREST].tolist()
+    own = [int(rows.ids[i]) for i in at if rows.sources[i] == "gallery"]
+    owners = state.store.templates.owners(own)
+    names = state.store.identity_names() if at else {}
+    found = []
+    for i in at:
+        who, sample = rows.names[i], int(rows.ids[i])
+        if rows.sources[i] == "gallery":
+            who, sample = owners[sample]
+        elif rows.own[i] >= 0:
+            who = names[int(rows.own[i])]
+        found.append(
+            Near(who, sample, rows.sources[i], names[int(rows.nearest[i])], round(float(rows.distances[i]), 4))
+        )
+    return found
+
+
 def _tradeoffs(state: State) -> Iterator[Tradeoff]:
     mates, others, _ = state.searches.mated_searches()
     targets = sorted({*TARGETS, state.settings.target_fpir})
@@ -134,7 +158,7 @@ def calibrated(session: Session) -> Calibration:
         searches = state.store.impostors.strangers(row.id, row.dimension)
         own = state.searches.sources.count("gallery")
         missed, mated = learning.misses(state.searches, learned.rule)
-        found, tradeoffs = state.suspects, tuple(_tradeoffs(state))
+        found, near, tradeoffs = state.suspects, tuple(_nearest(state)), tuple(_tradeoffs(state))
         fnir, from_strangers = missed / mated if mated else None, False
         ends = statistics.share_interval(missed, mated)
         if state.searches.lacks_mates and len(state.searches.cohort):
@@ -158,5 +182,6 @@ def calibrated(session: Session) -> Calibration:
         identities=state.settings.identities,
         revision=state.revision[0],
         suspects=found,
+        nearest=near,
         tradeoffs=tradeoffs,
     )

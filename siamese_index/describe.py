@@ -9,6 +9,7 @@ from .thresholds.decision import Decision, Evidence, Rule
 
 if TYPE_CHECKING:
     from .thresholds.calibration import Calibration
+    from .thresholds.drift import Drift
     from .thresholds.learning import Outlook, Threshold
     from .thresholds.planning import Capacity, Plan
     from .thresholds.suspects import Suspicion
@@ -99,6 +100,23 @@ def _of_hundred(share: float | None) -> str:
 
 def _range(ends: Sequence[float]) -> str:
     return f"{ends[0] * 100:.2g} to {ends[1] * 100:.2g}"
+
+
+def drift(found: Drift) -> str:
+    """Say whether those who ask are like the strangers, and what to do next."""
+    if found.probability is None:
+        return (
+            f"{counted(found.unknown, 'unknown answer')} and {counted(found.strangers, 'stranger')} beyond the"
+            " threshold: 20 of each are needed to compare. Keep answers: sidx log on"
+        )
+    share = f"{found.near} of {found.unknown} unknown answers are nearer than half of the strangers"
+    if not found.alarm:
+        return f"{share}: those who ask look like the strangers."
+    return (
+        f"{share}: those who ask lie nearer to the enrolled than the strangers do. More of them are let in than was"
+        " promised, or more of the enrolled are missed.\nGive strangers like those who ask:"
+        " sidx calibrate --strangers FOLDER"
+    )
 
 
 def verification(found: Evidence) -> str:

@@ -20,6 +20,17 @@ class Tradeoff:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """One of the nearest searches by somebody else: they set the threshold."""
+
+    who: str  # the stranger, or the identity whose sample searched
+    sample: int  # its id: a stranger's, or of an enrolled sample
+    source: str  # "given", "tower", or "gallery": an enrolled sample
+    near: str  # the identity that it is near to
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """The threshold, with what it costs: mated searches that it turns away."""
 
@@ -38,4 +49,5 @@ class Calibration:
     identities: int
     revision: int
     suspects: tuple[Suspicion, ...]  # pairs whose searches were set aside, since they are probably mated
+    nearest: tuple[Near, ...]  # the searches that count and are nearest, at most NEAREST
     tradeoffs: tuple[Tradeoff, ...]  # FPIR against FNIR, on average and with a confidence of 95 %

@@ -175,3 +175,13 @@ def test_wrong_labels_and_doubles_are_told_at_once(sidx, tmp_path):
     np.save(tmp_path / "strangers.npy", (people[7] + 0.3 * rng.normal(size=(1, 48))).astype(np.float32))
     told = sidx("calibrate", "--strangers", "strangers.npy", "-g", "v.gallery")
     assert "looks like 'p07'" in told.stderr and "sidx strangers remove" in told.stderr
+
+
+def test_the_searches_that_set_a_threshold_are_named(sidx, people):
+    told = lines(sidx("calibrate", *G))[0]
+    nearest = told["nearest"]
+    assert 0 < len(nearest) <= 5 and nearest == sorted(nearest, key=lambda row: row["distance"])
+    assert {row["near"] for row in nearest} <= {f"glyph-{100 + n}" for n in range(6)}
+    assert all(row["who"] != row["near"] for row in nearest)
+    costs = [row["fnir"] for row in told["tradeoffs"] if row["confidence"] is None]
+    assert costs == sorted(costs, reverse=True)  # the more strangers may be let in, the fewer are missed
