@@ -138,7 +138,7 @@ def percent(share: float | None) -> str:
 
 def counted(count: int, what: str) -> str:
     """Return a count with its noun: 1 stranger, 2 strangers, 3 identities."""
-    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith("ch") else f"{what}s"
     return f"{count:,} {what if count == 1 else many}"
 
 
@@ -209,7 +209,7 @@ def suspicion(pair: Suspicion) -> str:
             f"Stranger {pair.first!r} looks like {pair.second!r} ({near}): set aside. If they are one: sidx strangers"
             f" remove {shell(pair.first)}"
         )
-    aside = f"{counted(pair.searches, 'search')} set aside".replace("searchs", "searches")
+    aside = f"{counted(pair.searches, 'search')} set aside"
     if pair.cause == "same person twice":
         return (
             f"{pair.first!r} and {pair.second!r} look like one ({near}): {aside}. If they are: sidx identities remove"

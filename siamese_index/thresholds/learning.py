@@ -160,12 +160,9 @@ def _fitted(
     alarms = int(np.sum(searches.distances[new] <= tau))
     share = alarms / int(np.sum(new))
     promise = min(1.0, share + 3 / effective)
-    return Threshold(
-        tau,
-        replace(
-            few.evidence, false_alarms=alarms, promise=promise, promised=promise <= SUPPORTED * target, fitted=True
-        ),
-    )
+    promised = confidence is None and promise <= SUPPORTED * target  # a fitted law keeps nothing with a confidence
+    evidence = replace(few.evidence, false_alarms=alarms, promise=promise, promised=promised, fitted=True)
+    return Threshold(tau, evidence)
 
 
 def best_fusion(by_rule: Mapping[Fusion, SearchRows], target: float) -> Fusion:
