@@ -167,7 +167,7 @@ def lost_cache(gallery: Gallery) -> list[dict[str, Any]]:
     for _ in range(3):
         with Gallery.open(gallery.path) as again:
             ours.append(timed(lambda: again.identify_vectors(probe, threshold=0.1)))
-            process = again._session._searching[1].index._rebuilding
+            process = again._session._searcher[1].index._rebuilding
             if process:  # it would disturb what comes next
                 process.kill()
                 process.wait()
@@ -261,7 +261,7 @@ def one_probe(gallery: Gallery, crowd: Crowd) -> list[dict[str, Any]]:
     note("one probe …")
     probes = np.concatenate([crowd.mated(300)[0], crowd.strangers(300)])
     gallery.identify_vectors(probes)
-    base = gallery._session._searching[1].index._base
+    base = gallery._session._searcher[1].index._base
     alone = unshared(base.coarse)
     refine = faiss.IndexRefineFlat(alone.shards[0], faiss.swig_ptr(base.rows))
     refine.k_factor = 20

@@ -85,7 +85,7 @@ def calibrate(
     """
     if fusion is not None and fusion not in (*RULES, "auto"):
         raise BadInput(f"There is no fusion {fusion!r}.", f"There are {', '.join(RULES)}, and auto.")
-    if confidence is not None and not 0.5 <= confidence < 1 and confidence != 0:
+    if confidence is not None and not 0.5 <= confidence <= 0.999 and confidence != 0:
         raise BadInput(f"{confidence} is no confidence.", "Expected 0.5 to 0.999, or 0: on average.")
     if fpir is not None or given or fusion is not None or confidence is not None:
         with session.changing("calibrate", row.id) as change:
@@ -100,6 +100,8 @@ def calibrate(
                 fusion = learning.best_fusion(by_rule, change.store.settings().target_fpir)
             if fusion is not None:
                 change.store.set_fusion(fusion)
+            if added:
+                strangers.compare(change.store, row.id, row.dimension)
             if added or fusion is not None:
                 change.impostors.recompute()
     return calibrated(session)

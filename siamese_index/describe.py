@@ -58,14 +58,14 @@ def state(result: Calibration) -> str:
         return evidence(found, enrolled=result.identities > 0)
     if found.fitted:
         gets_in = (
-            f"About {_of_hundred(found.target_fpir)} strangers will be let in on average, by a law fitted to"
+            f"About {_of_hundred(found.target_fpir)} strangers will be let in {_kept(found)}, by a law fitted to"
             f" {counted(found.searches, 'search')}; so few cannot rule out {_of_hundred(found.promise)}."
         )
     else:
         share = found.false_alarms / found.searches
         gets_in = (
             f"About {_of_hundred(share)} strangers are let in, and with 95 % confidence {_range(result.fpir_interval)}"
-            f" (counted on {counted(found.searches, 'search')}, worth {found.effective:.0f} independent ones)."
+            f" (counted on {counted(found.searches, 'search')}, worth {found.effective:,.0f} independent ones)."
         )
     if result.fnir is None:
         missed = "How many of the enrolled are missed is not known: no identity has two pictures."
@@ -92,14 +92,15 @@ def state(result: Calibration) -> str:
 
 
 def _of_hundred(share: float | None) -> str:
-    share = share or 0.0
-    if 0 < share < 0.01:
-        return f"{share * 1000:.2g} of 1,000"
-    return f"{share * 100:.2g} of 100"
+    return f"{_percent(share or 0.0)} of 100"
 
 
 def _range(ends: Sequence[float]) -> str:
-    return f"{ends[0] * 100:.2g} to {ends[1] * 100:.2g}"
+    return f"{_percent(ends[0])} to {_percent(ends[1])}"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f}" if share >= 0.0995 else f"{share * 100:.2g}"
 
 
 def drift(found: Drift) -> str:
@@ -169,8 +170,8 @@ def evidence(found: Evidence, enrolled: bool = True) -> str:
     target, searched = percent(found.target_fpir), f"{_WHOSE[found.source]} ({_worth(found)})"
     if found.fitted:
         return (
-            f"The threshold is that of a law fitted to {found.searches} {searched}, too few to count: about {target} of"
-            f" strangers will be let in on average, and up to {percent(found.promise)} may be.\n"
+            f"The threshold is that of a law fitted to {found.searches:,} {searched}, too few to count: about {target}"
+            f" of strangers will be let in {_kept(found)}, and up to {percent(found.promise)} may be.\n"
             f"{_ADD.format(found.missing)}"
         )
     if found.missing:
@@ -178,15 +179,19 @@ def evidence(found: Evidence, enrolled: bool = True) -> str:
             f"{found.false_alarms} of {found.searches} {searched} match, {target} on average as asked. The strangers"
             f" are less like those enrolled and would set a looser threshold.\n{_ADD.format(found.missing)}"
         )
-    kept = " on average" if found.confidence is None else f" at most, {found.confidence:.0%} surely"
-    return f"{found.false_alarms} of {found.searches} {searched} match; the target is {target} of strangers{kept}."
+    kept = _kept(found)
+    return f"{found.false_alarms} of {found.searches:,} {searched} match; the target is {target} of strangers {kept}."
 
 
 _ADD = "To promise the target, add about {} strangers like those who will ask: sidx calibrate --strangers FOLDER"
 
 
+def _kept(found: Evidence) -> str:
+    return "on average" if found.confidence is None else f"at most, in {found.confidence:.3g} of all galleries"
+
+
 def _worth(found: Evidence) -> str:
-    return f"worth {found.effective:.0f} independent ones" if found.effective < found.searches else "all independent"
+    return f"worth {found.effective:,.0f} independent ones" if found.effective < found.searches else "all independent"
 
 
 def change(before: Outlook, after: Outlook, dry_run: bool = False) -> str:

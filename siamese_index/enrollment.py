@@ -330,7 +330,8 @@ def _may_reject_conflicts(learned: Threshold, conflicts: Conflicts) -> bool:
     """
     if conflicts == "allow" or learned.tau is None or learned.evidence.source == "gallery":
         return False
-    return conflicts == "refuse" or (learned.evidence.promise or 1.0) <= SURE
+    sure = "gallery" not in learned.evidence.source and (learned.evidence.promise or 1.0) <= SURE
+    return conflicts == "refuse" or sure
 
 
 def _without_conflicts(

@@ -296,7 +296,8 @@ def _compared(
             if state.active.sha256 == embedder.id:
                 target = state.settings.target_fpir if fmr is None else share(fmr)
                 distance, learned = measure(state, vectors, target)
-                sure = learned.evidence.promised and learned.rule.is_within(distance)
+                unlike = state.threshold(None).evidence.unlike
+                sure = learned.evidence.promised and not unlike and learned.rule.is_within(distance)
                 verdict = "match" if sure else "unknown"
                 return Verification(verdict, distance, learned.tau, target, embedder.id, learned.evidence)
         session.forget_embedder()  # another tower is active by now

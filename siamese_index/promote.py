@@ -13,7 +13,7 @@ from .store.opening import creating
 from .store.rows import NewSample, TowerRow
 from .store.store import Store
 from .store.tower_rows import NewTower
-from .thresholds import strangers
+from .thresholds import statistics, strangers
 from .towers.card import Card
 from .towers.embedding import Embedder
 from .towers.tower import Tower
@@ -75,8 +75,9 @@ def tower_file(session: Session, row: TowerRow) -> TowerFile:
 def insert_tower(store: Store, event: int, content: TowerFile, report: dict[str, Any] | None = None) -> int:
     """Store a tower with its strangers; return its row id. Call it inside a transaction."""
     cohort = content.cohort
-    new = NewTower(content.id, content.card, onnx=content.onnx, keras=content.keras, report=report)
-    row = store.towers.add(event, new)
+    table, doubt = statistics.false_match_table(cohort.vectors, cohort.names)
+    row = store.towers.add(event, NewTower(content.id, content.card, table, content.onnx, content.keras, report))
+    store.towers.set_comparisons(row, doubt, statistics.mated_distances(cohort.vectors, cohort.names))
     held_out = zip(cohort.names, cohort.digests, strict=True)
     samples = [NewSample(name, bytes.fromhex(digest), "", None) for name, digest in held_out]
     strangers.admit(store, event, row, "tower", samples, cohort.vectors)

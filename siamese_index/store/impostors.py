@@ -111,12 +111,17 @@ class SearchRows:
         return np.fromiter((numbers.setdefault((a, b), len(numbers)) for a, b in keys), np.int64, len(self.names))
 
     def distinct(self) -> NDArray[np.bool_]:
-        """Return which searches (n,) say something new: of two templates that are each other's nearest only one."""
+        """Return which searches (n,) say something new.
+
+        Of two templates that are each other's nearest only one does; of strangers at the very same distance from the
+        same identity, copies under several names, too.
+        """
         seen: set[tuple[int, int, float]] = set()
         new = np.ones(len(self.distances), bool)
-        for i in np.flatnonzero(np.asarray(self.sources) == "gallery").tolist():
-            a, b = sorted((int(self.own[i]), int(self.nearest[i])))
-            key = (a, b, float(self.distances[i]))
+        own, nearest, near = self.own.tolist(), self.nearest.tolist(), self.distances.tolist()
+        for i, source in enumerate(self.sources):
+            a, b = sorted((own[i], nearest[i])) if source == "gallery" else (-1, nearest[i])
+            key = (a, b, near[i])
             new[i] = key not in seen
             seen.add(key)
         return new

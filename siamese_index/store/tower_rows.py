@@ -90,11 +90,12 @@ class Towers:
         blob = self._db.execute("SELECT false_matches FROM tower WHERE id = ?", (tower,)).fetchone()[0]
         return np.frombuffer(blob, np.float32).reshape(2, -1)
 
-    def set_false_matches(
-        self, tower: int, table: NDArray[np.float32], doubt: NDArray[np.float32], mated: NDArray[np.float32]
-    ) -> None:
-        """Record `statistics.false_match_table` of this tower's strangers, its standard errors, and mated distances."""
+    def set_false_matches(self, tower: int, table: NDArray[np.float32]) -> None:
+        """Record `statistics.false_match_table` of this tower's strangers. It lies in a large row: seldom."""
         self._db.execute("UPDATE tower SET false_matches = ? WHERE id = ?", (table.tobytes(), tower))
+
+    def set_comparisons(self, tower: int, doubt: NDArray[np.float32], mated: NDArray[np.float32]) -> None:
+        """Record the standard errors (p,) of the shares of false matches, and mated distances (m,) of strangers."""
         self._db.execute(
             "UPDATE tally SET doubt = ?, mated = ? WHERE tower_id = ?", (doubt.tobytes(), mated.tobytes(), tower)
         )

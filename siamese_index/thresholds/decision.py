@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Verdict = Literal["match", "unknown", "ambiguous"]
+SAME = 1e-5  # a difference of distances that rounding makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Rule:
     def is_ambiguous(self, nearest: Any, second: Any) -> Any:
         """Whether the two nearest identities cannot be told apart: both may be named, and are as near or nearly so."""
         gap = second - nearest
-        return self.is_within(second) & ((gap == 0) | (gap < self.margin))
+        return self.is_within(second) & ((gap <= SAME) | (gap < self.margin))
 
     def returns(self, own: Any, other: Any) -> Any:
         """Whether a search returns the identity at distance `own`, where the nearest other one is at `other`."""

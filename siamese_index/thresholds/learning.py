@@ -155,13 +155,12 @@ def _fitted(
     effective = few.evidence.effective
     if few.tau is None:
         return few
-    aim = target if confidence is None else target / 2  # a bound for an average: half of it is exceeded rarely
+    aim = target if confidence is None else target * min(1.0, 2 * (1 - confidence))  # the surer, the smaller
     tau = tail.quantile(np.maximum(searches.distances, 1e-6), effective, aim)
     alarms = int(np.sum(searches.distances[new] <= tau))
     share = alarms / int(np.sum(new))
     promise = min(1.0, share + 3 / effective)
-    promised = confidence is None and promise <= SUPPORTED * target  # a fitted law keeps nothing with a confidence
-    evidence = replace(few.evidence, false_alarms=alarms, promise=promise, promised=promised, fitted=True)
+    evidence = replace(few.evidence, false_alarms=alarms, promise=promise, promised=False, fitted=True)
     return Threshold(tau, evidence)
 
 

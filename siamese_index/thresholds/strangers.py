@@ -33,7 +33,7 @@ def admit(
 ) -> int:
     """Add strangers that are not here yet, with their vectors (n, dimension), and bring back who was removed.
 
-    Returns how many. Their searches are to be made: `ImpostorSearches.recompute`.
+    Returns how many. They are to be compared, and their searches to be made: `compare`, `ImpostorSearches.recompute`.
     """
     present = store.impostors.digests(tower)
     fresh = [i for i, sample in enumerate(samples) if sample.digest not in present]
@@ -43,8 +43,6 @@ def admit(
         store.impostors.add(tower, ids.tolist(), vectors[fresh])
     if back:
         store.impostors.set_removed(back, None)
-    if fresh or back:
-        compare(store, tower, vectors.shape[1])
     return len(fresh) + len(back)
 
 
@@ -52,4 +50,5 @@ def compare(store: Store, tower: int, dimension: int) -> None:
     """Compare all strangers with each other: for shares of false matches, and for mated distances."""
     everyone = store.impostors.strangers(tower, dimension)
     table, doubt = false_match_table(everyone.vectors, everyone.names)
-    store.towers.set_false_matches(tower, table, doubt, mated_distances(everyone.vectors, everyone.names))
+    store.towers.set_false_matches(tower, table)
+    store.towers.set_comparisons(tower, doubt, mated_distances(everyone.vectors, everyone.names))

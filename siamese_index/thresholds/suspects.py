@@ -20,6 +20,8 @@ Cause = Literal["mislabelled", "same person twice", "stranger who was enrolled"]
 PRIOR = 0.05  # share of searches that are believed to be mated before their distances are seen
 SHARES = (0.005, 0.25)  # the least and the largest that is believed after
 ROUNDS = 3  # in which the share is estimated anew from the searches
+UNKNOWN = (-0.7, 0.35)  # what is believed of mated logarithms where none are known: below the others' median; spread
+MANY = 15  # searches of a kind, to fit a law of their own
 COPIES = 0.2  # of mated searches, the share that may be nearer than is usual
 _LEAST = 5  # distances of each kind below which nothing is judged
 
@@ -65,36 +67,57 @@ def _probable(searches: SearchRows) -> NDArray[np.bool_]:
     minima, fitted to those that are farther than the median mated one, where few mated searches hide). Where
     non-mated distances are often so small, as with look-alikes, nothing is set aside.
     """
-    distances, mates = searches.distances, searches.genuine
+    distances = searches.distances
     nothing = np.zeros(len(distances), bool)
-    if len(distances) < _LEAST or len(mates) < _LEAST:
+    if len(distances) < _LEAST:
         return nothing
-    logs = np.log(np.maximum(mates, 1e-6))
-    middle = float(_median(logs))
-    if distances.min() > np.exp(middle + 3 * _deviation(logs, middle)):
-        return nothing  # the usual case: nobody is as near as one's own
-    far = distances > np.exp(middle)
-    if far.sum() < _LEAST:
-        return nothing
-    shape, scale = tail.weibull(distances[far], float(np.exp(middle)))
+    middle, spread = _law(searches)
     at = np.log(np.maximum(distances, 1e-6))
-    spread = _deviation(logs, middle)
+    if at.min() > middle + 3 * spread:
+        return nothing  # the usual case: nobody is as near as one's own
     # Densities of the logarithm of the distance.
     usual = np.exp(-(((at - middle) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi))
     mated = (1 - COPIES) * usual + COPIES * np.where(at < middle, np.exp(at - middle), 0)
-    power = shape * (at - np.log(scale))
-    other = shape * np.exp(power - np.exp(np.minimum(power, 50)))
+    other = np.ones(len(distances))
+    for kind in _kinds(searches, at > middle):
+        far = kind & (at > middle)
+        if far.sum() < _LEAST:
+            return nothing
+        shape, scale = tail.weibull(distances[far], float(np.exp(middle)))
+        power = shape * (at[kind] - np.log(scale))
+        other[kind] = shape * np.exp(power - np.exp(np.minimum(power, 50)))
     share = PRIOR
     for _ in range(ROUNDS):
         share = float(np.clip(np.mean(share * mated / (share * mated + (1 - share) * other)), *SHARES))
     return np.asarray(share * mated > (1 - share) * other)
 
 
-def _usual(mates: NDArray[np.float64]) -> float:
-    """Return the distance that most mated searches lie within."""
+def _law(searches: SearchRows) -> tuple[float, float]:
+    """Return median and spread of the logarithm of mated distances.
+
+    Where none are known they are taken to be about half as large as the non-mated ones: enough to see copies and most
+    of one's own pictures, too little for look-alikes.
+    """
+    mates = searches.genuine
+    if len(mates) < _LEAST:
+        return _median(np.log(np.maximum(searches.distances, 1e-6))) + UNKNOWN[0], UNKNOWN[1]
     logs = np.log(np.maximum(mates, 1e-6))
     middle = _median(logs)
-    return float(np.exp(middle + 2 * _deviation(logs, middle)))
+    return middle, _deviation(logs, middle)
+
+
+def _kinds(searches: SearchRows, far: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """Return the searches that follow one law: own and strangers' each, where both are many; else all together."""
+    own = np.asarray(searches.sources) == "gallery"
+    if min(int(np.sum(own & far)), int(np.sum(~own & far))) < MANY:
+        return [np.ones(len(own), bool)]
+    return [own, ~own]
+
+
+def _usual(searches: SearchRows) -> float:
+    """Return the distance that most mated searches lie within."""
+    middle, spread = _law(searches)
+    return float(np.exp(middle + 2 * spread))
 
 
 def _median(values: NDArray[np.float64]) -> float:
@@ -116,7 +139,7 @@ def grouped(searches: SearchRows) -> Iterator[Pair]:
     if not probable.any():
         return
     pairs = searches.pairs()
-    aside, near = np.isin(pairs, pairs[probable]), _usual(searches.genuine)
+    aside, near = np.isin(pairs, pairs[probable]), _usual(searches)
     at: dict[int, list[int]] = {}
     for i in np.flatnonzero(aside)[np.argsort(searches.distances[aside], kind="stable")].tolist():
         at.setdefault(int(pairs[i]), []).append(i)
@@ -134,7 +157,7 @@ def grouped(searches: SearchRows) -> Iterator[Pair]:
 
 def _is_twice(searches: SearchRows, members: Sequence[int], near: float) -> bool:
     """Whether of both identities of a pair a sample is as near to the other as one's own are, and not misplaced."""
-    at = np.array([i for i in members if searches.distances[i] <= near])
+    at = np.array([i for i in members if searches.distances[i] <= near], np.int64)
     placed = ~(searches.mates[at] > near)  # NaN: a single sample cannot be misplaced
     both = {int(searches.own[members[0]]), int(searches.nearest[members[0]])}
     return both <= set(searches.own[at][placed].tolist())

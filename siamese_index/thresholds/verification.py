@@ -45,5 +45,4 @@ def of_identity(distances: NDArray[np.float64], names: Sequence[str], target: fl
     tau = tail.quantile(np.maximum(distances, 1e-6), e.effective, target)
     alarms = int(np.sum(distances <= tau))
     promise = min(1.0, alarms / len(distances) + 3 / e.effective)
-    promised = promise <= SUPPORTED * target
-    return Threshold(tau, replace(e, false_alarms=alarms, promise=promise, promised=promised, fitted=True))
+    return Threshold(tau, replace(e, false_alarms=alarms, promise=promise, promised=False, fitted=True))

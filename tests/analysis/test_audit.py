@@ -55,7 +55,7 @@ def test_lambs_are_whom_strangers_hit(farm, angles):
     found = farm.audit()
     assert [k[:2] for k in kinds(found) if k[0] == "lamb"] == [("lamb", "dan")]  # of ada's two hits no flock is made
     # Without it the threshold would be learned anew, and let in as many again: it would be larger.
-    assert all(abs(f.fpir_change) < 0.02 for f in found.findings if f.kind == "lamb")
+    assert all(f.fpir_change < 0.04 for f in found.findings if f.kind == "lamb")
 
 
 def test_duplicates_are_found(farm, angles):

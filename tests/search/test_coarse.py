@@ -135,7 +135,7 @@ def test_a_scan_goes_on_when_the_main_thread_has_ended():
 def test_verdicts_are_those_of_an_exact_search(large):
     probes = np.concatenate([crowd(300, seed=3), crowd(COUNT)[::20]])
     quick, exact = large.identify_vectors(probes), large.identify_vectors(probes, exact=True)
-    assert large._session._searching[1].index.coarse
+    assert large._session._searcher[1].index.coarse
     assert verdicts(quick) == verdicts(exact)
     assert {a.verdict for a in quick} == {"match", "unknown"}
     assert [a.distance for a in quick if a.verdict == "match"] == [a.distance for a in exact if a.verdict == "match"]
@@ -198,7 +198,7 @@ def test_a_torn_cache_that_cannot_be_deleted_is_done_without(large, monkeypatch)
     monkeypatch.setattr(type(file), "unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(PermissionError()))
     probes = crowd(COUNT)[10:30]
     assert [a.identity for a in large.identify_vectors(probes, threshold=1e-3)] == [f"p{i}" for i in range(10, 30)]
-    index = large._session._searching[1].index
+    index = large._session._searcher[1].index
     assert index._in_base == 0 and len(index._tail) == COUNT
 
 
@@ -215,7 +215,7 @@ def test_parts_of_an_image_that_do_not_fit_are_refused():
 def test_only_the_pages_that_are_looked_at_are_checked(large, monkeypatch):
     monkeypatch.setattr(base_module, "_MANY", 0)  # so few that each is checked by itself
     large.identify_vectors(crowd(1), threshold=0.01)
-    base = large._session._searching[1].index._base
+    base = large._session._searcher[1].index._base
     assert 0 < base._checked.sum() < len(base._checked)
 
 
@@ -223,7 +223,7 @@ def test_a_large_base_is_rebuilt_beside_the_searches(large):
     """The process of its own knows the real size of a scan, so its base has no image: that it is taken over is the point."""
     more = crowd(5000, seed=8)
     large.enroll_vectors([f"m{i}" for i in range(5000)], more, conflicts="allow")
-    index = large._session._searching[1].index
+    index = large._session._searcher[1].index
     assert large.identify_vectors(more[:1], threshold=0.01)[0].identity == "m0"  # starts it
     process = index._rebuilding
     assert process is not None

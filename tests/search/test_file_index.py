@@ -68,8 +68,8 @@ def test_base_and_tail_together_answer_as_brute_force(big, cloud):
     assert_exact(big, cloud, range(COUNT))
     big.enroll_vectors([f"p{i}" for i in range(COUNT, COUNT + 100)], cloud[COUNT : COUNT + 100])
     assert_exact(big, cloud, range(COUNT + 100))
-    assert big._session._searching[1].index._in_base == COUNT
-    assert big._session._searching[1].index._tail._count == 100
+    assert big._session._searcher[1].index._in_base == COUNT
+    assert big._session._searcher[1].index._tail._count == 100
 
 
 def test_removed_identities_in_the_base_leave_room_for_the_next(big, cloud):
@@ -108,8 +108,8 @@ def test_the_base_is_rebuilt_when_the_tail_has_grown(big, cloud):
     extra = np.random.default_rng(1).normal(size=(file_index.BASE_MINIMUM + 1, DIMENSION))
     big.enroll_vectors([f"x{i}" for i in range(len(extra))], extra)
     names_and_distances(big, cloud[:1])
-    assert big._session._searching[1].index._in_base == COUNT + len(extra)
-    assert big._session._searching[1].index._tail._count == 0
+    assert big._session._searcher[1].index._in_base == COUNT + len(extra)
+    assert big._session._searcher[1].index._tail._count == 0
 
 
 @pytest.mark.parametrize("position", np.linspace(0, 0.999999, 23))

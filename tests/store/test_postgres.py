@@ -208,7 +208,7 @@ def test_what_the_first_enrollment_brings_is_searched_where_it_is_and_then_on_th
     probes = cloud(30, seed=2)
     for gallery in (on_servers, file_gallery):
         gallery.enroll_vectors([f"p{i % 40}" for i in range(60)], cloud(60), tags={"site": "north"})
-    index = on_servers._session._searching[1].index
+    index = on_servers._session._searcher[1].index
     assert index._first is not None
     for asked in ({"threshold": 1}, {"threshold": 1, "tags": {"site": "north"}}):
         assert decisions(on_servers, probes, **asked) == decisions(file_gallery, probes, **asked)

@@ -143,7 +143,7 @@ def test_one_stranger_more_does_not_open_the_door():
             near = 0.8 * rng.weibull(10, given + 20)  # the law of minima
             learned = learn(searches(near, ["given"] * given + ["gallery"] * 20), 0.01)
             shares.append(1 - np.exp(-((learned.tau / 0.8) ** 10)))
-    assert all(np.mean(shares) < 0.02 for shares in let_in.values()), {k: np.mean(v) for k, v in let_in.items()}
+    assert all(np.mean(shares) < 0.025 for shares in let_in.values()), {k: np.mean(v) for k, v in let_in.items()}
 
 
 def test_two_templates_that_are_each_others_nearest_count_once():
@@ -312,3 +312,31 @@ def test_of_one_picture_each_the_strangers_pictures_give_the_margin():
     margin = least_margin(mates, besides, 0.7, 0.01)
     assert 0 < margin < 0.3
     assert least_margin(*searches(others, ["gallery"] * 40).mated_searches()[:2], 0.7, 0.01) == 0  # nothing is known
+
+
+def test_copies_of_one_stranger_count_once():
+    rng = np.random.default_rng(7)
+    rows = searches(np.append(np.full(400, 0.9), rng.normal(0.8, 0.05, 20)), ["given"] * 400 + ["gallery"] * 20,
+                    nearest=np.append(np.zeros(400, int), np.arange(20) + 10_000))  # fmt: skip
+    assert learn(rows, 0.01).evidence.searches == 21 and not learn(rows, 0.01).evidence.promised
+    assert list(grouped(rows)) == []
+
+
+def test_strangers_of_quite_another_kind_leave_the_gallerys_own_searches_alone():
+    rng = np.random.default_rng(8)
+    own, far = rng.normal(0.8, 0.06, 20), rng.normal(1.8, 0.03, 200)
+    rows = searches(np.append(far, own), ["given"] * 200 + ["gallery"] * 20)
+    rows = replace(rows, cohort=np.sort(rng.normal(0.6, 0.15, 300)))
+    assert learn(rows, 0.01).evidence.set_aside <= 2 and learn(rows, 0.01).tau < 1.0
+
+
+def test_enrolled_people_among_the_strangers_are_seen_also_where_nobody_has_two_pictures():
+    rng = np.random.default_rng(9)
+    distances = np.append(rng.normal(0.8, 0.06, 30), [0.3, 0.35])
+    rows = searches(distances, ["gallery"] * 20 + ["given"] * 12, nearest=(np.arange(32) + 7) % 20)
+    assert learn(rows, 0.01).evidence.set_aside == 2
+    assert {pair.cause for pair in grouped(rows)} == {"stranger who was enrolled"}
+
+
+def test_templates_that_are_the_same_cannot_be_told_apart():
+    assert Rule(0.5).is_ambiguous(0.2, 0.2 + 1e-6) and not Rule(0.5).is_ambiguous(0.2, 0.21)

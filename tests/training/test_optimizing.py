@@ -23,7 +23,7 @@ def test_an_optimized_tower_is_a_candidate_only_if_it_is_as_good(tower_file, wor
             before = gallery.tower
             gallery.promote(made.tower)
             assert gallery.tower.card.optimized == {"from": before.id, "numbers": "int8"}
-            assert gallery.threshold().evidence.searches == 8 * 2
+            assert gallery.calibrate()[0].strangers == {"tower": 8 * 2}
             pictures = sorted((world / "people").glob("*/hand-00.png"))
             samples = [before.prepare(picture.read_bytes()) for picture in pictures]
             ours, theirs = gallery.tower.embed(samples), before.embed(samples)
