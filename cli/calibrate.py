@@ -38,7 +38,9 @@ def calibrate(
         float | None,
         typer.Option(help="Keep the target with this probability, such as 0.95, not on average (0: on average again)."),
     ] = None,
-    plan: Annotated[int | None, typer.Option(help="Instead: what would be with so many identities.", min=1)] = None,
+    plan: Annotated[
+        int | None, typer.Option(help="Only show threshold, FPIR and FNIR with so many identities.", min=1)
+    ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = False,
 ) -> None:

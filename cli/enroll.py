@@ -32,7 +32,7 @@ def enroll(
     tag: NewTagOption = None,
     tower: Annotated[Path | None, typer.Option(help="Makes the gallery with this tower if there is none.")] = None,
     allow_conflict: Annotated[
-        bool, typer.Option("--allow-conflict", help="Also what looks like another enrolled identity.")
+        bool, typer.Option("--allow-conflict", help="Enroll pictures also if they look like another identity.")
     ] = False,
     floor: Annotated[
         list[str] | None,

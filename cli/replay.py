@@ -22,7 +22,7 @@ def replay(
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask every logged answer again, and list those that would be another. Nothing is changed."""
+    """Ask every logged answer again, and list those that would differ. Nothing is changed."""
     with Gallery.open(gallery) as opened:
         result = opened.replay(tower)
     emit(

@@ -18,7 +18,9 @@ EXAMPLE = "sidx restore people.backup -g people.gallery --replace"
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that backup made.")],
     gallery: GalleryOption = DEFAULT_GALLERY,
-    replace: Annotated[bool, typer.Option("--replace", help="Also over a gallery; its content is put beside.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace an existing gallery; its old content is moved beside it.")
+    ] = False,
 ) -> None:
     """Make the gallery what a backup is."""
     former = Gallery.restore(file, gallery, replace=replace)

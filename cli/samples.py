@@ -12,7 +12,7 @@ from siamese_index import Gallery
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
 from .output import emit
 
-commands = typer.Typer(help="What is enrolled of them: list.", no_args_is_help=True)
+commands = typer.Typer(help="The enrolled samples: list.", no_args_is_help=True)
 
 
 @commands.command("list", epilog="Example:  sidx samples list -g people.gallery")

@@ -68,7 +68,9 @@ def _of(gallery: Place, named: bool) -> list[dict[str, Any]]:
     except Missing as missing:
         if named:
             raise
-        note(f"sidx: {missing}")  # those of the environment can be shown all the same
+        note(
+            f"{missing.what} Only environment variables are listed. For those of a gallery: sidx settings list -g FILE"
+        )
         return []
     values = {
         "fpir": found.target_fpir,

@@ -63,7 +63,11 @@ def commands() -> str:
                 parts.append(f"\n## sidx {name}\n\n{command.help}\n")
                 continue
             context = typer.Context(
-                each, info_name=f"sidx {' '.join(words)}", max_content_width=100, terminal_width=100
+                each,
+                info_name=f"sidx {' '.join(words)}",
+                max_content_width=100,
+                terminal_width=100,
+                help_option_names=["-h", "--help"],
             )
             heading = "###" if several else "##"
             parts.append(f"\n{heading} sidx {' '.join(words)}\n\n```text\n{each.get_help(context)}\n```\n")

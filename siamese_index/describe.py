@@ -45,6 +45,10 @@ GLOSSARY = {  # of docs/glossary.md: what a page of results needs
     "CMC": "cumulative match characteristic: the share found among the first 1, 2, … k",
     "DET": "detection error trade-off: a curve of misses over false alarms, at every threshold",
     "margin": "two identities within the threshold whose distances differ by less are ambiguous",
+    "fusion": "how the distances to several pictures of an identity become one",
+    "card": "what is known of a tower: what it was trained on, how good it is",
+    "generation": "a tower together with its templates and its threshold in a gallery; one is active",
+    "recipe": "how to train: which tower, which loss, how it is fed; a small TOML file",
     "interval": "the 95 % confidence interval of a rate: where the truth is likely to be",
 }
 NOBODY = "Nobody is enrolled yet: sidx enroll NAME PICTURE"

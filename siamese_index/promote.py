@@ -115,7 +115,7 @@ def rollback(session: Session, progress: Progress | None = None) -> str:
         generation = state.store.towers.active_generation()
         before = generation[1] if generation else None
         if before is None:
-            raise BadInput("There is no generation to go back to.", "This gallery has only had one tower.")
+            raise BadInput("There is no earlier tower to go back to.", "This gallery has only had one tower.")
         row, active = state.store.towers.row(state.store.towers.generation_tower(before)), state.active.id
     _switch(session, active, row, before, progress)
     return row.sha256

@@ -385,7 +385,7 @@ def test_promotion_embeds_everything_anew_and_rollback_takes_in_what_came_since(
     assert gallery.identify(person(9, 0)).identity == "late"
     assert gallery.identify(person(0, 1)).distance == pytest.approx(before.distance)
     assert examine(gallery.path).findings == ()
-    with pytest.raises(BadInput, match="no generation to go back to"):
+    with pytest.raises(BadInput, match="no earlier tower to go back to"):
         gallery.rollback()
 
 

@@ -110,7 +110,7 @@ def test_the_gallery_may_come_from_the_environment(sidx, people):
         (["identities", "show", "nobody", *G], 4, "not enrolled"),
         (["identities", "rename", "person 0", "person 1", *G], 2, "enrolled already"),
         (["towers", "promote", "ffff", *G], 4, "sidx towers list"),
-        (["towers", "rollback", *G], 2, "no generation to go back to"),
+        (["towers", "rollback", *G], 2, "no earlier tower to go back to"),
         (["restore", "known.png", "-g", "new.gallery"], 6, "not a gallery"),
         (["init", "--tower", "known.png", "-g", "new.gallery"], 6, "not a tower file"),
         (["init", "-g", "new.gallery"], 2, "--tower FILE"),
