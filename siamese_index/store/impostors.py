@@ -116,14 +116,15 @@ class SearchRows:
         Of two templates that are each other's nearest only one does; of strangers at the very same distance from the
         same identity, copies under several names, too.
         """
-        seen: set[tuple[int, int, float]] = set()
-        new = np.ones(len(self.distances), bool)
-        own, nearest, near = self.own.tolist(), self.nearest.tolist(), self.distances.tolist()
-        for i, source in enumerate(self.sources):
-            a, b = sorted((own[i], nearest[i])) if source == "gallery" else (-1, nearest[i])
-            key = (a, b, near[i])
-            new[i] = key not in seen
-            seen.add(key)
+        own = np.asarray(self.sources) == "gallery"
+        one = np.where(own, np.minimum(self.own, self.nearest), -1)
+        other = np.where(own, np.maximum(self.own, self.nearest), self.nearest)
+        order = np.lexsort((self.distances, other, one))  # stable: the first of equals stays first
+        new = np.ones(len(order), bool)
+        again = np.ones(max(0, len(order) - 1), bool)
+        for column in (one, other, self.distances):
+            again &= column[order][1:] == column[order][:-1]
+        new[order[1:][again]] = False
         return new
 
 
