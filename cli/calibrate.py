@@ -97,6 +97,9 @@ def calibrate(
         table(costs)
         typer.echo()
     tell_suspects(result.suspects)
+    if strangers and result.enrolled_strangers:
+        who = describe.counted(result.enrolled_strangers, "picture")
+        note(f"{who} of strangers are enrolled, by name or by the same bytes: searched among the others.")
     note(describe.state(result))
     for refusal in refused:
         note(f"sidx: {refusal.error}")

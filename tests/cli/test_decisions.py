@@ -185,3 +185,8 @@ def test_the_searches_that_set_a_threshold_are_named(sidx, people):
     assert all(row["who"] != row["near"] for row in nearest)
     costs = [row["fnir"] for row in told["tradeoffs"] if row["confidence"] is None]
     assert costs == sorted(costs, reverse=True)  # the more strangers may be let in, the fewer are missed
+
+
+def test_strangers_who_are_enrolled_are_told(sidx, people, world):
+    told = sidx("calibrate", "--strangers", str(world / "people"), *G)
+    assert "of strangers are enrolled, by name or by the same bytes" in told.stderr
