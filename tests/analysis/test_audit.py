@@ -54,8 +54,8 @@ def test_lambs_are_whom_strangers_hit(farm, angles):
     farm.calibrate_vectors(fpir=0.05)
     found = farm.audit()
     assert [k[:2] for k in kinds(found) if k[0] == "lamb"] == [("lamb", "dan")]  # of ada's two hits no flock is made
-    # Without it the threshold would be learned anew, and let in as many again: it would be larger.
-    assert all(f.fpir_change < 0.04 for f in found.findings if f.kind == "lamb")
+    # Without it the threshold would be learned anew, from other distances: both rates are weighed there.
+    assert all(f.fpir_change is not None and f.fnir_change <= 0 for f in found.findings if f.kind == "lamb")
 
 
 def test_duplicates_are_found(farm, angles):
