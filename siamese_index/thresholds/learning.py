@@ -101,7 +101,7 @@ def learn(searches: SearchRows, target: float, fusion: Fusion = "best", confiden
             learned = found
             break
     if learned.evidence.missing:
-        learned = _fitted(kept, new, learned, target, confidence)
+        learned = fitted(kept.distances, new, learned, target, confidence)
     elif "gallery" in present and learned.evidence.source != "given":
         own = by(["gallery"], order=True)
         if own.evidence.false_alarms and own.tau is not None and (learned.tau is None or own.tau < learned.tau):
@@ -148,20 +148,22 @@ def at_least(count: int, trials: int, share: float) -> float:
     return min(1.0, sum(map(math.exp, logs)))
 
 
-def _fitted(
-    searches: SearchRows, new: NDArray[np.bool_], few: Threshold, target: float, confidence: float | None
+def fitted(
+    distances: NDArray[np.float64],
+    counted: NDArray[np.bool_],
+    few: Threshold,
+    target: float,
+    confidence: float | None = None,
 ) -> Threshold:
-    """Return the threshold of a law that is fitted to too few searches, of which `new` (n,) count; `few` is theirs."""
+    """Return the quantile of a law that is fitted to too few distances (n,); those `counted` (n,) are the evidence of `few`."""
     effective = few.evidence.effective
     if few.tau is None:
         return few
     aim = target if confidence is None else target * min(1.0, 2 * (1 - confidence))  # the surer, the smaller
-    tau = tail.quantile(np.maximum(searches.distances, 1e-6), effective, aim)
-    alarms = int(np.sum(searches.distances[new] <= tau))
-    share = alarms / int(np.sum(new))
-    promise = min(1.0, share + 3 / effective)
-    evidence = replace(few.evidence, false_alarms=alarms, promise=promise, promised=False, fitted=True)
-    return Threshold(tau, evidence)
+    tau = tail.quantile(np.maximum(distances, 1e-6), effective, aim)
+    alarms = int(np.sum(distances[counted] <= tau))
+    promise = min(1.0, alarms / int(np.sum(counted)) + 3 / effective)
+    return Threshold(tau, replace(few.evidence, false_alarms=alarms, promise=promise, promised=False, fitted=True))
 
 
 def best_fusion(by_rule: Mapping[Fusion, SearchRows], target: float) -> Fusion:

@@ -48,10 +48,9 @@ def normal_quantile(share: float) -> float:
 def student_quantile(z: float, share: float, freedom: float) -> float:
     """Return Student's quantile of a share in (0, 1), whose normal quantile is `z`.
 
-    By Abramowitz & Stegun (1964), 26.7.5; for up to two degrees of freedom, where that fails, in closed form.
+    Of two degrees of `freedom` or more: below three that of two, in closed form; then by Abramowitz & Stegun (1964),
+    26.7.5.
     """
-    if freedom < 1.5:
-        return -1 / math.tan(math.pi * share)
     if freedom < 3:
         return (2 * share - 1) / math.sqrt(2 * share * (1 - share))
     terms = (

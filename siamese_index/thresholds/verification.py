@@ -9,9 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from . import tail
 from .decision import Evidence
-from .learning import SUPPORTED, Threshold, threshold
+from .learning import SUPPORTED, Threshold, fitted, threshold
 
 
 def of_pairs(table: NDArray[np.float32], doubt: NDArray[np.float32], target: float) -> Threshold:
@@ -39,10 +38,5 @@ def of_identity(distances: NDArray[np.float64], names: Sequence[str], target: fl
     As for searches, since a claim is a search among one: an order statistic, or of too few a fitted law.
     """
     learned = threshold(distances, names, target)
-    e = learned.evidence
-    if not e.missing or not e.searches:
-        return learned
-    tau = tail.quantile(np.maximum(distances, 1e-6), e.effective, target)
-    alarms = int(np.sum(distances <= tau))
-    promise = min(1.0, alarms / len(distances) + 3 / e.effective)
-    return Threshold(tau, replace(e, false_alarms=alarms, promise=promise, promised=False, fitted=True))
+    every = np.ones(len(distances), bool)
+    return fitted(distances, every, learned, target) if learned.evidence.missing else learned
