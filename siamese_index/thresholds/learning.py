@@ -155,7 +155,7 @@ def fitted(
     target: float,
     confidence: float | None = None,
 ) -> Threshold:
-    """Return the quantile of a law fitted to too few distances (n,), of which `counted` (n,) are the evidence of `few`."""
+    """Return the quantile of a law fitted to too few distances (n,); those `counted` (n,) are the evidence of `few`."""
     effective = few.evidence.effective
     if few.tau is None:
         return few
