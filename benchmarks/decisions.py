@@ -2,8 +2,8 @@
 
     make bench-decisions                     (python -m benchmarks.decisions [PART …]; needs SIAMESE_INDEX_DATA)
 
-Parts: law, dlib, characters, faces, conflicts, normalisation, cost, few, wrong, proofs. Each prints a line per figure with
-what it was counted on.
+Parts: law, dlib, characters, faces, conflicts, normalisation, cost, few, wrong, proofs, shift. Each prints a line per
+figure with what it was counted on.
 """
 
 from __future__ import annotations
@@ -419,7 +419,7 @@ PARTS = {
     "law": law, "dlib": dlib, "characters": characters, "faces": faces, "conflicts": conflicts,
     "normalisation": normalisation, "cost": cost,
     "few": lambda home: small_galleries.few(home, line), "wrong": lambda home: small_galleries.wrong(home, line),
-    "proofs": lambda home: small_galleries.proofs(home, line),
+    "proofs": lambda home: small_galleries.proofs(home, line), "shift": lambda home: small_galleries.shift(home, line),
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def draw(
     )  # fmt: skip
 
 
-def rates(content: Draw, target: float) -> tuple[float, float, int]:
+def rates(content: Draw, target: float, **told: bool | str) -> tuple[float, float, int]:
     """Return (FPIR, FNIR, searches set aside) of a real gallery; ambiguous between two names of one person is found."""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -108,7 +108,7 @@ def rates(content: Draw, target: float) -> tuple[float, float, int]:
     ):
         gallery.enroll_vectors(content.names, content.vectors, conflicts="allow")
         if len(content.strangers):
-            gallery.calibrate_vectors(names=content.stranger_names, vectors=content.strangers)
+            gallery.calibrate_vectors(names=content.stranger_names, vectors=content.strangers, **told)
         let_in = [a.verdict != "unknown" for a in gallery.identify_vectors(content.asking)]
         found = []
         for answer, names in zip(gallery.identify_vectors(content.mated), content.whose, strict=True):
@@ -134,6 +134,25 @@ def few(home: Path, line: Line, splits: int = 30) -> None:
                 line("few", f"{name}, {each} of each, {given} strangers given", f"{splits} splits, 20 enrolled, target 0.01",
                      fpir=float(fpir), fnir=float(fnir),
                      fpir_spread=float(1.96 * np.std([f[0] for f in found]) / splits**0.5))  # fmt: skip
+
+
+def shift(home: Path, line: Line, splits: int = 30) -> None:
+    """A threshold that stays, that moves with the probe, and what auto chooses: paired, 20 enrolled, five pictures each."""
+    for name, population in populations(home):
+        given = 10 if name == "people" else 30
+        for each in (1, 5):
+            for target in (0.02, 0.1):
+                told = {"stays": {}, "moves": {"shift": True}, "auto": {"fusion": "auto"}}
+                found = {
+                    way: np.array([rates(draw(population, s, 20, each, given, 5, 0, 0), target, **how)[:2]
+                                   for s in range(splits)])
+                    for way, how in told.items()
+                }  # fmt: skip
+                gain = found["stays"][:, 1] - found["moves"][:, 1]
+                line("shift", f"{name}, {each} of each, {given} strangers given x 5, target {target:g}", f"{splits} splits",
+                     **{f"{way}_{rate}": float(rows[:, i].mean()) for way, rows in found.items()
+                        for i, rate in enumerate(("fpir", "fnir"))},
+                     gain=float(gain.mean()), gain_spread=float(1.96 * gain.std() / splits**0.5))  # fmt: skip
 
 
 def wrong(home: Path, line: Line, splits: int = 30) -> None:

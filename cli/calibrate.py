@@ -38,6 +38,12 @@ def calibrate(
         float | None,
         typer.Option(help="Keep the target with this probability, such as 0.95, not on average (0: on average again)."),
     ] = None,
+    shift: Annotated[
+        bool | None,
+        typer.Option(
+            "--shift/--no-shift", help="Let the threshold move with the probe, by how near its strangers are."
+        ),
+    ] = None,
     plan: Annotated[
         int | None, typer.Option(help="Only show threshold, FPIR and FNIR with so many identities.", min=1)
     ] = None,
@@ -46,7 +52,7 @@ def calibrate(
 ) -> None:
     """Show the threshold with its evidence and its cost; set its target; add strangers; plan."""
     if plan is not None:
-        if strangers is not None or fusion is not None or confidence is not None:
+        if any(chosen is not None for chosen in (strangers, fusion, confidence, shift)):
             raise BadInput("--plan only computes.", "It adds no strangers and sets nothing.", "Do that first.")
         _show_plan(gallery, plan, fpir, as_json)
         return
@@ -55,7 +61,7 @@ def calibrate(
         items: Sequence[sources.Item] = sources.items(strangers, each_its_own=True) if strangers else []
         with progress("embedding strangers", len(items)) as tick:
             result, refused = opened.calibrate(
-                fpir=fpir, strangers_given=items, fusion=rule, confidence=confidence, progress=tick
+                fpir=fpir, strangers_given=items, fusion=rule, confidence=confidence, shift=shift, progress=tick
             )
     person = sys.stdout.isatty() and not as_json
     listed = [[asdict(each) for each in found] for found in (result.suspects, result.nearest)]
@@ -73,6 +79,7 @@ def calibrate(
             "sources": {**result.strangers, "gallery": result.own_searches},
             "used": result.evidence.source,
             "fusion": result.evidence.fusion,
+            "shift": result.evidence.shift,
             "confidence": result.evidence.confidence,
             "fitted": result.evidence.fitted,
             "margin": result.evidence.margin,

@@ -21,6 +21,7 @@ OF_A_GALLERY = {
         "how several pictures of an identity make one distance",
         "sidx settings set fusion best|mean|best-two|auto",
     ),
+    "shift": ("whether the threshold moves with the probe", "sidx settings set shift on|off"),
     "confidence": (
         "how surely the target is kept; none: on average",
         "sidx settings set confidence 0.95|none",
@@ -75,6 +76,7 @@ def _of(gallery: Place, named: bool) -> list[dict[str, Any]]:
     values = {
         "fpir": found.target_fpir,
         "fusion": found.fusion,
+        "shift": found.shift,
         "confidence": found.confidence,
         "strict": found.strict,
         "log": found.log,
@@ -94,7 +96,7 @@ def _shown(name: str) -> str | None:
 
 @commands.command("set", epilog="Example:  sidx settings set fpir 0.02 -g people.gallery")
 def set_setting(
-    name: Annotated[str, typer.Argument(help="fpir, fusion, confidence, strict or log.")],
+    name: Annotated[str, typer.Argument(help="fpir, fusion, shift, confidence, strict or log.")],
     value: Annotated[str, typer.Argument(help="Its new value.")],
     gallery: GalleryOption = DEFAULT_GALLERY,
 ) -> None:
@@ -107,10 +109,13 @@ def set_setting(
             opened.calibrate(fusion=chosen)
         elif name == "confidence":
             opened.calibrate(confidence=0 if value == "none" else _share(value, name))
-        elif name in ("log", "strict"):
+        elif name in ("log", "strict", "shift"):
             if value not in ("on", "off"):
                 raise BadInput(f"{name} cannot be {value!r}.", "Expected on or off.")
-            (opened.log if name == "log" else opened.set_strict)(value == "on")
+            if name == "shift":
+                opened.calibrate(shift=value == "on")
+            else:
+                (opened.log if name == "log" else opened.set_strict)(value == "on")
         else:
             settable = ", ".join(n for n, (_, how) in OF_A_GALLERY.items() if how.startswith("sidx"))
             raise BadInput(f"{name!r} cannot be set here.", f"Expected {settable}.", "See: sidx settings list")

@@ -62,8 +62,8 @@ def state(result: Calibration) -> str:
         return evidence(found, enrolled=result.identities > 0)
     if found.fitted:
         gets_in = (
-            f"About {_of_hundred(found.target_fpir)} strangers will be let in {_kept(found)}, by a law fitted to"
-            f" {counted(found.searches, 'search')}; so few cannot rule out {_of_hundred(found.promise)}."
+            f"About {_of_hundred(found.target_fpir)} strangers will be let in {_kept(found)}, by a distribution fitted"
+            f" to {counted(found.searches, 'search')}; so few cannot rule out {_of_hundred(found.promise)}."
         )
     else:
         share = found.false_alarms / found.searches
@@ -92,7 +92,10 @@ def state(result: Calibration) -> str:
             "To miss fewer, enroll more pictures of each or retrain; to let fewer in: sidx calibrate --fpir"
             f" {(found.target_fpir or 0.01) / 2:g}"
         )
-    return f"{gets_in}\n{missed}\n{then}"
+    said = [gets_in, missed, then]
+    if result.shift_waits:
+        said.append("The threshold does not move with the probe: too few strangers that you gave are left.")
+    return "\n".join(said)
 
 
 def _of_hundred(share: float | None) -> str:
@@ -174,8 +177,9 @@ def evidence(found: Evidence, enrolled: bool = True) -> str:
     target, searched = percent(found.target_fpir), f"{_WHOSE[found.source]} ({_worth(found)})"
     if found.fitted:
         return (
-            f"The threshold is that of a law fitted to {found.searches:,} {searched}, too few to count: about {target}"
-            f" of strangers will be let in {_kept(found)}, and up to {percent(found.promise)} may be.\n"
+            f"The threshold is that of a distribution fitted to {found.searches:,} {searched}, too few to"
+            f" count: about {target} of strangers will be let in {_kept(found)}, and up to {percent(found.promise)}"
+            " may be.\n"
             f"{_ADD.format(found.missing)}"
         )
     if found.missing:
@@ -277,6 +281,9 @@ def decision(answer: Decision, learned: Threshold | None) -> tuple[str, ...]:
         return tuple(said)
     side = "within" if first.distance <= tau else "beyond"
     said.append(f"That is {side} the threshold, {tau:.4f}.")
+    if learned is not None and learned.evidence.shift and learned.tau is not None:
+        where = "nearer to it" if tau < learned.tau else "farther from it"
+        said.append(f"For this probe it moved by {tau - learned.tau:+.4f}: strangers lie {where} than to most probes.")
     said.append(_SET if learned is None else _promise(learned))
     if len(answer.candidates) > 1 and answer.margin is not None:
         second = answer.candidates[1]

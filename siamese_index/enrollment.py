@@ -347,30 +347,31 @@ def _without_conflicts(
     row, rule, fusion = state.active, state.threshold(None).rule, state.settings.fusion
     anywhere = Rule(np.inf, rule.margin)  # also where its own lies beyond the threshold
     new = vectors[fresh]
+    moves = state.moves(new)
     known = store.identities_named({samples[i].name for i in fresh})
-    found = state.searcher.nearest(new, 2, radius=rule.radius)
+    found = state.searcher.nearest(new, 2, radius=rule.moved(float(moves.max())).radius)
     labels = store.templates.owners({hit.template for hits in found for hit in hits})
     accepted = np.zeros(len(new), bool)
     for block in range(0, len(new), 256):
         among = all_distances(new[block : block + 256], new[: block + 256])  # what came before in this batch
         for at in range(block, min(block + 256, len(new))):
-            name, _, source, kept = samples[fresh[at]]
+            (name, _, source, kept), own_rule = samples[fresh[at]], rule.moved(float(moves[at]))
             own = next((h for h in found[at] if h.identity == known.get(name)), None)
             if own and own.distance < TWIN and quality.alike(kept, store.picture(labels[own.template][1])):
                 total.count(Known(name, source), strict)
                 continue
             near = [(h.distance, *labels[h.template]) for h in found[at] if h is not own]
-            close = np.flatnonzero(rule.is_within(among[at - block, :at]) & accepted[:at])
+            close = np.flatnonzero(own_rule.is_within(among[at - block, :at]) & accepted[:at])
             beside = [(float(among[at - block, j]), samples[fresh[j]].name, -1) for j in close.tolist()]
             other, who, sample = min([n for n in near + beside if n[1] != name], default=(np.inf, "", -1))
-            if rule.is_within(other):
+            if own_rule.is_within(other):
                 mine = min([n[0] for n in beside if n[1] == name], default=np.inf)
                 if name in known:
                     templates = store.templates.of(row.id, row.dimension, known[name])[1]
                     mine = min(mine, to_identity(new[at], templates, fusion))
                 if other < mine and not anywhere.is_ambiguous(other, mine):
                     twin = sample >= 0 and other < TWIN and quality.alike(kept, store.picture(sample))
-                    refusal = _taken(source, name, who) if twin else _conflict(source, name, who, other, mine, rule)
+                    refusal = _taken(source, name, who) if twin else _conflict(source, name, who, other, mine, own_rule)
                     total.count(refusal, strict)
                     continue
             accepted[at] = True

@@ -294,15 +294,15 @@ class Gallery:
         strangers_given: Iterable[tuple[str, Picture]] = (),
         fusion: FusionChoice | None = None,
         confidence: float | None = None,
+        shift: bool | None = None,
         progress: Progress | None = None,
     ) -> tuple[Calibration, list[Refusal]]:
-        """Set the target FPIR, add strangers (name, picture), choose the fusion; report the threshold and its cost.
+        """Set the target FPIR, add strangers (name, picture), and choose how to decide: `calibrate.Chosen`.
 
-        Strangers are not enrolled; their pictures are kept. `fusion` "auto" is the rule with the fewest misses at
-        the target. The target is kept on average, or with a `confidence` (0: on average again). Returns the
-        calibration and the strangers that could not be read.
+        Strangers are not enrolled; their pictures are kept. Returns also the strangers that could not be read.
         """
-        return calibrate.calibrate_samples(self._session, fpir, strangers_given, fusion, progress, confidence)
+        chosen = calibrate.Chosen(fpir, fusion, confidence, shift)
+        return calibrate.calibrate_samples(self._session, chosen, strangers_given, progress)
 
     def calibrate_vectors(
         self,
@@ -311,9 +311,12 @@ class Gallery:
         names: Sequence[str] = (),
         vectors: Any = None,
         fusion: FusionChoice | None = None,
+        confidence: float | None = None,
+        shift: bool | None = None,
     ) -> Calibration:
         """As `calibrate`, with strangers as `vectors` (n, dimension) of the active tower, and whose they are."""
-        return calibrate.calibrate_vectors(self._session, fpir, names, vectors, fusion)
+        chosen = calibrate.Chosen(fpir, fusion, confidence, shift)
+        return calibrate.calibrate_vectors(self._session, chosen, names, vectors)
 
     def strangers(self) -> list[StrangerRow]:
         """Return the strangers' samples by name, with whether each counts."""
@@ -357,10 +360,9 @@ class Gallery:
         return promote.add_tower(self._session, tower, report)
 
     def promote(self, tower: str, progress: Progress | None = None) -> int:
-        """Make a stored tower the active one; return how many samples it had to embed.
+        """Make a stored tower (its id, or the beginning of it) active; return how many samples it had to embed.
 
-        `tower` is its id, or the beginning of it. Searches go on with the old tower until one transaction
-        switches. Interrupted, it can be repeated and goes on where it was.
+        Searches go on with the old tower until one transaction switches. Interrupted, it can be repeated.
         """
         return promote.promote(self._session, tower, progress)
 
@@ -391,9 +393,8 @@ class Gallery:
 
     @staticmethod
     def restore(source: str | Path, path: str | Path, *, replace: bool = False) -> Path | None:
-        """Make the gallery `path` what `backup` is; return where its former content was put, if it had any.
+        """Make the gallery `path` what `source` is; return where its former content was put, if it had any.
 
-        `path` may be a postgresql:// address without a gallery. Raises BadInput when it is there already and
-        `replace` is false, Missing or Damaged for the backup.
+        `path` may be a postgresql:// address. Raises BadInput to replace one unasked, Missing or Damaged.
         """
         return backup.restore(path_of(source), path, replace)

@@ -161,17 +161,19 @@ def _decided(
             return None
         searcher, given = state.searcher, question.threshold
         learned = state.threshold(question.fpir) if given is None else Threshold(given, SET)
+        moves = state.moves(vectors) if given is None else np.zeros(len(vectors))
         only = state.only(question.tags)
         wanted = max(question.k, 2)  # at least two, for the margin
-        found = searcher.nearest(vectors, wanted, radius=None if question.exact else learned.rule.radius, only=only)
+        radius = None if question.exact else learned.rule.moved(float(moves.max())).radius  # the farthest of all
+        found = searcher.nearest(vectors, wanted, radius=radius, only=only)
         new = {hit.template for hits in found for hit in hits if hit.template not in state.labels}
         if new:
             state.labels.update(state.store.templates.owners(new))
         among = state.settings.identities if only is None else len(only)
         each = {**ms, "search": (time.perf_counter() - begin) * 1000 / len(names)}
         decided = [
-            _decision(state, name, hits, question, learned, among, each)
-            for name, hits in zip(names, found, strict=True)
+            _decision(state, name, hits, question, learned, by, among, each)
+            for name, hits, by in zip(names, found, moves.tolist(), strict=True)
         ]
         searcher.index.rebuild_if_stale()  # now that nobody waits for it
         return decided
@@ -183,6 +185,7 @@ def _decision(
     hits: Sequence[Hit],
     question: Question,
     learned: Threshold,
+    by: float,
     identities: int,
     ms: dict[str, float],
 ) -> Decision:
@@ -191,7 +194,8 @@ def _decision(
         Candidate(rank, state.labels[hit.template][0], hit.distance, state.labels[hit.template][1])
         for rank, hit in enumerate(hits, 1)
     ]
-    verdict, margin = decide(candidates, learned.rule)
+    rule = learned.rule.moved(by)
+    verdict, margin = decide(candidates, rule)
     if (question.strict or state.settings.strict) and verdict == "match" and not learned.evidence.promised:
         verdict = "unknown"
     first = candidates[0] if candidates else None
@@ -199,13 +203,13 @@ def _decision(
     if first:
         alarms = state.expected_false_alarms(first.distance, identities)
         if learned.evidence.searches:
-            probability = state.probability(first.distance, learned.evidence.source)
+            probability = state.probability(first.distance - by, learned.evidence.source)
     return Decision(
         probe=name,
         verdict=verdict,
         identity=first.identity if first and verdict == "match" else None,
         distance=first.distance if first else None,
-        threshold=learned.tau,
+        threshold=rule.threshold,
         margin=margin,
         expected_false_alarms=alarms,
         probability=probability,

@@ -20,10 +20,12 @@ from .thresholds.learning import Outlook, Threshold
 from .towers.embedding import Embedder
 from .towers.tower import Tower
 from .towers.vector_embedder import VectorEmbedder
+from .vectors import Vectors
 
 if TYPE_CHECKING:
     from .search.identities import Searcher
     from .thresholds.impostor_searches import ImpostorSearches
+    from .thresholds.mean_shift import MeanShift
     from .thresholds.suspects import Suspicion
 
 
@@ -77,7 +79,25 @@ class State:
     def searches(self) -> SearchRows:
         tower = self.tower.id if self.tower else 0
         rows = self.store.impostors.all(tower)
-        return replace(rows, cohort=self.store.towers.mated(tower)) if rows.lacks_mates else rows
+        rows = replace(rows, cohort=self.store.towers.mated(tower)) if rows.lacks_mates else rows
+        if self.shift is None:
+            return rows
+        stored, dimension = self.store.impostors, self.active.dimension
+        return self.shift.moved_stored(rows, stored.strangers(tower, dimension), stored.own(tower, dimension))
+
+    @cached_property
+    def shift(self) -> MeanShift | None:
+        """How the threshold moves with the probe; None where it does not, or where too few strangers are left."""
+        if not self.settings.shift:
+            return None
+        from .thresholds.mean_shift import MeanShift
+
+        found = self.store.impostors.strangers(self.active.id, self.active.dimension)
+        return MeanShift.of(found.vectors, found.names, found.sources, found.own)
+
+    def moves(self, vectors: Vectors) -> NDArray[np.float64]:
+        """Return by how much the threshold moves for probes (n, dimension): (n,)."""
+        return np.zeros(len(vectors)) if self.shift is None else self.shift.by(vectors)
 
     @cached_property
     def suspects(self) -> tuple[Suspicion, ...]:
@@ -116,9 +136,9 @@ class State:
         """Return the learned threshold (for the gallery's target when None)."""
         target = self.settings.target_fpir if fpir is None else share(fpir)
         if target not in self.thresholds:
-            self.thresholds[target] = learning.learn(
-                self.searches, target, self.settings.fusion, self.settings.confidence
-            )
+            learned = learning.learn(self.searches, target, self.settings.fusion, self.settings.confidence)
+            moves = replace(learned.evidence, shift=self.shift is not None)
+            self.thresholds[target] = Threshold(learned.tau, moves)
         return self.thresholds[target]
 
     def probability(self, distance: float, source: str) -> float | None:

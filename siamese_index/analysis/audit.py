@@ -72,7 +72,9 @@ def audit(gallery: OpenGallery, progress: Progress | None = None) -> Audit:
         owners, names = store.templates.owners(ids.tolist()), store.identity_names()
         rows, cohort = store.impostors.strangers(tower.id, tower.dimension), store.towers.mated(tower.id)
     samples = np.array([owners[t][1] for t in ids.tolist()], np.int64)
-    enrolled = LeaveOneOut.sorted(vectors, identities, samples, rows.vectors, rows.own, state.settings.fusion)
+    shift, fusion = state.shift, state.settings.fusion
+    enrolled = LeaveOneOut.sorted(vectors, identities, samples, rows.vectors, rows.own, fusion, rows.names, shift)
+    cohort = cohort if shift is None or not len(cohort) else shift.mated()
 
     def weighed(content: LeaveOneOut) -> tuple[LeftOut, SearchRows, Threshold]:
         searched = content.search()

@@ -108,7 +108,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class ProbeDistances:
-    """The distances behind an evaluation, a row per probe that could be read."""
+    """The distances behind an evaluation, a row per probe that could be read; less what its threshold moved by."""
 
     names: tuple[str, ...]
     own: NDArray[np.float64]  # to its own identity; NaN for strangers
@@ -118,12 +118,13 @@ class ProbeDistances:
     other_names: tuple[str, ...]
     other_comparisons: NDArray[np.float64]  # a part of all non-mated
     compared: tuple[str, ...]  # whose probe each of these was
+    moves: NDArray[np.float64]  # by how much each probe's threshold moved
 
     @classmethod
     def none(cls) -> ProbeDistances:
         """Return the distances of no probe."""
         nothing = np.zeros(0)
-        return cls((), nothing, nothing, (), np.zeros((0, 0), np.float32), (), nothing, ())
+        return cls((), nothing, nothing, (), np.zeros((0, 0), np.float32), (), nothing, (), nothing)
 
 
 def evaluate(
@@ -156,7 +157,10 @@ def evaluate(
         parts.append(vectors)
         if progress:
             progress(len(pictures))
-    found = _distances(gallery, [items[i] for i in np.flatnonzero(read)], np.concatenate(parts))
+    learned = gallery.threshold(fpir)
+    tau = learned.tau if given is None else given
+    moves = np.array([0.0 if a.threshold is None or tau is None else a.threshold - tau for a in answers])
+    found = _distances(gallery, [items[i] for i in np.flatnonzero(read)], np.concatenate(parts), moves)
     # Of what could not be read nothing was returned.
     verdicts, ranks = ["unknown"] * len(items), np.zeros(len(items), int)
     returned: list[str | None] = [None] * len(items)
@@ -172,8 +176,6 @@ def evaluate(
     def rate(hits: NDArray[np.bool_], part: NDArray[np.bool_]) -> Rate:
         return Rate.measured(hits[part], [names[i] for i in np.flatnonzero(part)])
 
-    learned = gallery.threshold(fpir)
-    tau = learned.tau if given is None else given
     fmr, fnmr, eer = _comparisons(found, tau)
     shares: dict[str, dict[str, Rate]] = {}
     for label in sorted({f"{key}={value}" for tag in tags or () for key, value in tag.items()}):
@@ -211,7 +213,9 @@ def evaluate(
     )
 
 
-def _distances(gallery: OpenGallery, items: Sequence[tuple[str, Picture]], vectors: Vectors) -> ProbeDistances:
+def _distances(
+    gallery: OpenGallery, items: Sequence[tuple[str, Picture]], vectors: Vectors, moves: NDArray[np.float64]
+) -> ProbeDistances:
     own, other = np.full(len(items), np.nan), np.full(len(items), np.inf)
     other_names = [""] * len(items)
     comparisons, compared = [], []
@@ -219,7 +223,7 @@ def _distances(gallery: OpenGallery, items: Sequence[tuple[str, Picture]], vecto
         enrolled, distance = gallery.distances(vectors[start : start + 256])
         column = {name: i for i, name in enumerate(enrolled)}
         for i, (name, _) in enumerate(items[start : start + 256]):
-            row = distance[i].astype(float)
+            row = distance[i].astype(float) - moves[start + i]
             if name in column:
                 own[start + i] = row[column[name]]
                 row[column[name]] = np.inf
@@ -237,6 +241,7 @@ def _distances(gallery: OpenGallery, items: Sequence[tuple[str, Picture]], vecto
         tuple(other_names),
         np.concatenate(comparisons) if comparisons else np.zeros(0),
         tuple(compared),
+        moves,
     )
 
 
@@ -289,8 +294,8 @@ def _mistakes(found: ProbeDistances, tau: float | None) -> tuple[Mistake, ...]:
             picture_name(found.probes[i], int(i)),
             found.names[i],
             found.other_names[i] if taken[i] else None,
-            round(float(found.other[i] if taken[i] else found.own[i]), 4),
-            round(float(found.own[i]), 4) if mated[i] else None,
+            round(float((found.other[i] if taken[i] else found.own[i]) + found.moves[i]), 4),
+            round(float(found.own[i] + found.moves[i]), 4) if mated[i] else None,
         )
         for i in chosen
     )

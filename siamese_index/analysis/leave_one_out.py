@@ -13,6 +13,7 @@ from siamese_index.search.fusion import SAME_PICTURE, all_distances, fused_by_id
 from siamese_index.store.impostors import SearchRows, enrolled
 from siamese_index.store.rows import Fusion
 from siamese_index.thresholds.decision import Rule
+from siamese_index.thresholds.mean_shift import MeanShift
 from siamese_index.vectors import Vectors
 
 _BLOCK = 4_000_000  # distances at a time
@@ -28,6 +29,8 @@ class LeaveOneOut:
     stranger_vectors: Vectors  # (s, d)
     stranger_own: NDArray[np.int64]  # (s,) -1 for those who are not enrolled
     fusion: Fusion
+    stranger_names: tuple[str, ...] = ()  # (s,)
+    shift: MeanShift | None = None  # by which thresholds move
 
     @classmethod
     def sorted(
@@ -38,9 +41,12 @@ class LeaveOneOut:
         stranger_vectors: Vectors,
         stranger_own: NDArray[np.int64],
         fusion: Fusion,
+        stranger_names: tuple[str, ...] = (),
+        shift: MeanShift | None = None,
     ) -> LeaveOneOut:
         order = np.argsort(identities, kind="stable")
-        return cls(vectors[order], identities[order], samples[order], stranger_vectors, stranger_own, fusion)
+        vectors, identities, samples = vectors[order], identities[order], samples[order]
+        return cls(vectors, identities, samples, stranger_vectors, stranger_own, fusion, stranger_names, shift)
 
     def without(self, gone: NDArray[np.bool_]) -> LeaveOneOut:
         """Return the same without some templates."""
@@ -50,9 +56,8 @@ class LeaveOneOut:
     def merged(self, one: int, other: int) -> LeaveOneOut:
         """Return the same with the templates of `other` as those of `one`."""
         identities = np.where(self.identities == other, one, self.identities)
-        return LeaveOneOut.sorted(
-            self.vectors, identities, self.samples, self.stranger_vectors, self.stranger_own, self.fusion
-        )
+        order = np.argsort(identities, kind="stable")
+        return replace(self, vectors=self.vectors[order], identities=identities[order], samples=self.samples[order])
 
     def to_identities(self, probes: Vectors) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the identities (N,) and the fused distance of each probe (p, d) to each: (p, N)."""
@@ -62,7 +67,10 @@ class LeaveOneOut:
         return groups, fused_by_identity(all_distances(probes, self.vectors), starts, self.fusion)
 
     def search(self) -> LeftOut:
-        """Search every template among the others, and every stranger among all: leave one identity out."""
+        """Search every template among the others, and every stranger among all: leave one identity out.
+
+        The distances found are less what each search's threshold moves by.
+        """
         n, s = len(self.vectors), len(self.stranger_vectors)
         mate = np.full(n, np.nan)
         other, nearest = np.full(n + s, np.inf), np.full(n + s, -1)
@@ -88,7 +96,19 @@ class LeaveOneOut:
                     g = int(np.searchsorted(groups, own[row]))
                     mine = np.delete(self.vectors[starts[g] : ends[g]], row - starts[g], axis=0)
                     mate[row] = to_identity(searching[row], mine, self.fusion) if len(mine) else np.nan
-        return LeftOut(mate, other[:n], nearest[:n], other[n:], nearest[n:], self.identities, self.stranger_own)
+        own_moves, moves = np.zeros(n), np.zeros(s)
+        if self.shift is not None:
+            own_moves, moves = self.shift.by(self.vectors), self.shift.by(self.stranger_vectors, self.stranger_names)
+        return LeftOut(
+            mate - own_moves,
+            other[:n] - own_moves,
+            nearest[:n],
+            other[n:] - moves,
+            nearest[n:],
+            self.identities,
+            self.stranger_own,
+            np.concatenate([other[n:], other[:n]]),
+        )
 
 
 @dataclass(frozen=True)
@@ -102,6 +122,7 @@ class LeftOut:
     hit: NDArray[np.int64]  # (s,) which identity; -1 without
     own: NDArray[np.int64]  # (n,) whose the template is
     stranger_own: NDArray[np.int64]  # (s,) -1 for those who are not enrolled
+    measured: NDArray[np.float64]  # (s + n,) `stranger` and `other` as they were before thresholds moved
 
     def missed(self, rule: Rule) -> NDArray[np.bool_]:
         """Which mated searches do not return their identity (n,)."""
@@ -135,4 +156,5 @@ class LeftOut:
             own[met],
             np.concatenate([self.hit, self.nearest])[met],
             met,
+            measured=self.measured[met],
         )

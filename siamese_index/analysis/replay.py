@@ -13,6 +13,7 @@ from siamese_index.store.rows import TowerRow
 from siamese_index.store.store import Store
 from siamese_index.thresholds import learning
 from siamese_index.thresholds.decision import Candidate, decide
+from siamese_index.thresholds.mean_shift import MeanShift
 from siamese_index.thresholds.strangers import enrolled_as
 from siamese_index.towers.embedding import Embedder
 from siamese_index.vectors import Vectors
@@ -56,7 +57,7 @@ def replay(gallery: OpenGallery, tower: str | None = None) -> Replay:
     """
     row, embedder = gallery.tower_record(tower)[0], gallery.embedder(tower)
     with gallery.reading() as state:
-        target, fusion = state.settings.target_fpir, state.settings.fusion
+        settings = state.settings
         answers = state.store.log.all()
         names = state.store.identity_names()
         everybody, stranger_names, sources = _as_embedded_by(embedder, state.store, row)
@@ -64,16 +65,18 @@ def replay(gallery: OpenGallery, tower: str | None = None) -> Replay:
         raise BadInput("No answer has been logged.", remedy="Begin: sidx log on")
     searched = everybody.search()
     rows = searched.rows(stranger_names, sources)
-    learned = learning.learn(rows, target, fusion)
+    learned = learning.learn(rows, settings.target_fpir, settings.fusion, settings.confidence)
     flips, asked = [], 0
     for start in range(0, len(answers), 256):
         part = [a for a in answers[start : start + 256] if a.tower == row.id or a.picture is not None]
         asked += len(part)
-        groups, distance = everybody.to_identities(_vectors(part, row, embedder))
-        for answer, line in zip(part, distance, strict=True):
+        vectors = _vectors(part, row, embedder)
+        by = np.zeros(len(part)) if everybody.shift is None else everybody.shift.by(vectors)
+        groups, distance = everybody.to_identities(vectors)
+        for answer, line, rule in zip(part, distance, map(learned.rule.moved, by.tolist()), strict=True):
             order = np.argsort(line, kind="stable")[:2].tolist()
             candidates = [Candidate(rank, names[int(groups[i])], float(line[i]), -1) for rank, i in enumerate(order, 1)]
-            verdict, _ = decide(candidates, learned.rule)
+            verdict, _ = decide(candidates, rule)
             identity = candidates[0].identity if verdict == "match" else None
             if (verdict, identity) != (answer.verdict, answer.identity):
                 flips.append(
@@ -88,7 +91,7 @@ def replay(gallery: OpenGallery, tower: str | None = None) -> Replay:
                         answer.distance,
                         answer.threshold,
                         candidates[0].distance if candidates else None,
-                        learned.tau,
+                        rule.threshold,
                     )
                 )
     return Replay(len(answers), len(answers) - asked, tuple(flips), learned.tau, row.sha256)
@@ -116,14 +119,16 @@ def _as_embedded_by(embedder: Embedder, store: Store, row: TowerRow) -> tuple[Le
     digests += [digest for _, _, digest in given]
     sources += ["given"] * len(given)
     own = enrolled_as(store, names, digests)
-    fusion = store.settings().fusion
+    settings, searching = store.settings(), np.concatenate(stranger_vectors)
     everybody = LeaveOneOut.sorted(
         vectors,
         identities,
         np.array(samples, np.int64),
-        np.concatenate(stranger_vectors),
+        searching,
         own,
-        fusion,
+        settings.fusion,
+        tuple(names),
+        MeanShift.of(searching, names, sources, own) if settings.shift else None,
     )
     return everybody, names, sources
 

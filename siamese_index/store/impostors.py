@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class SearchRows:
     nearest: NDArray[np.int64]  # (n,) the nearest other identity
     ids: NDArray[np.int64]  # (n,) of the stranger's sample, or of the gallery's template
     cohort: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # mated distances of the strangers
+    measured: NDArray[np.float64] | None = None  # (n,) where `distances` moved: what they were
 
     @property
     def lacks_mates(self) -> bool:
@@ -102,7 +103,19 @@ class SearchRows:
             self.nearest[at],
             self.ids[at],
             self.cohort,
+            None if self.measured is None else self.measured[at],
         )
+
+    def moved(self, by: NDArray[np.float64], cohort: NDArray[np.float64]) -> SearchRows:
+        """Return the searches with distances that are less by so much (n,), and with another cohort."""
+        return replace(
+            self, distances=self.distances - by, mates=self.mates - by, cohort=cohort, measured=self.distances
+        )
+
+    @property
+    def told(self) -> NDArray[np.float64]:
+        """The distances (n,) that a person is told: between the templates."""
+        return self.distances if self.measured is None else self.measured
 
     def pairs(self) -> NDArray[np.int64]:
         """Return a number for each search (n,): the same for all between the same two, whoever of them searches."""
@@ -119,10 +132,10 @@ class SearchRows:
         own = np.asarray(self.sources) == "gallery"
         one = np.where(own, np.minimum(self.own, self.nearest), -1)
         other = np.where(own, np.maximum(self.own, self.nearest), self.nearest)
-        order = np.lexsort((self.distances, other, one))  # stable: the first of equals stays first
+        order = np.lexsort((self.told, other, one))  # stable: the first of equals stays first
         new = np.ones(len(order), bool)
         again = np.ones(max(0, len(order) - 1), bool)
-        for column in (one, other, self.distances):
+        for column in (one, other, self.told):
             again &= column[order][1:] == column[order][:-1]
         new[order[1:][again]] = False
         return new

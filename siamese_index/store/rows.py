@@ -72,5 +72,6 @@ class GallerySettings:
     log: bool  # whether answers are kept
     confidence: float | None  # that the target is kept; None: it is kept on average
     strict: bool  # a match that its evidence does not support is unknown
+    shift: bool  # whether the threshold moves with the probe
     identities: int  # how many are enrolled
     sha256: str | None  # of the active tower

@@ -140,6 +140,7 @@ _FIFTH = (
     "ALTER TABLE stranger ADD COLUMN removed INTEGER REFERENCES event(id)",
     "ALTER TABLE setting ADD COLUMN confidence REAL",
     "ALTER TABLE setting ADD COLUMN strict INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE setting ADD COLUMN shift INTEGER NOT NULL DEFAULT 0",
     # Of a tower's strangers: distances between samples of the same one, and how sure the shares of false matches are.
     "ALTER TABLE tally ADD COLUMN mated BLOB",
     "ALTER TABLE tally ADD COLUMN doubt BLOB",

@@ -65,17 +65,21 @@ class Store:
 
     def settings(self) -> GallerySettings:
         row = self._db.execute(
-            "SELECT g.tower_id, s.target_fpir, s.keep_pictures, s.fusion, s.log, s.confidence, s.strict, s.identities,"
-            " t.sha256 FROM setting s"
+            "SELECT g.tower_id, s.target_fpir, s.keep_pictures, s.fusion, s.log, s.confidence, s.strict, s.shift,"
+            " s.identities, t.sha256 FROM setting s"
             " LEFT JOIN generation g ON g.id = s.generation_id LEFT JOIN tower t ON t.id = g.tower_id"
         ).fetchone()
-        return GallerySettings(row[0], row[1], bool(row[2]), row[3], bool(row[4]), row[5], bool(row[6]), row[7], row[8])
+        keep, log, strict, shift = (bool(row[i]) for i in (2, 4, 6, 7))
+        return GallerySettings(row[0], row[1], keep, row[3], log, row[5], strict, shift, row[8], row[9])
 
     def set_target(self, target_fpir: float) -> None:
         self._db.execute("UPDATE setting SET target_fpir = ?", (target_fpir,))
 
     def set_fusion(self, fusion: Fusion) -> None:
         self._db.execute("UPDATE setting SET fusion = ?", (fusion,))
+
+    def set_shift(self, shift: bool) -> None:
+        self._db.execute("UPDATE setting SET shift = ?", (int(shift),))
 
     def set_confidence(self, confidence: float | None) -> None:
         self._db.execute("UPDATE setting SET confidence = ?", (confidence,))

@@ -46,6 +46,7 @@ class Calibration:
     fnir: float | None
     fnir_interval: tuple[float, float]
     fnir_from_strangers: bool  # the gallery has too few mated searches: how far strangers' pictures are apart tells
+    shift_waits: bool  # the threshold is to move with the probe, and too few strangers are left for it
     identities: int
     revision: int
     suspects: tuple[Suspicion, ...]  # pairs whose searches were set aside, since they are probably mated

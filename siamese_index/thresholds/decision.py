@@ -37,9 +37,12 @@ class Evidence:
     fusion: str = "best"  # how an identity's templates make one distance
     margin: float = 0.0  # two identities within the threshold and closer than this are ambiguous
     promised: bool = False  # whether the evidence supports the target: it promises at most twice that
-    fitted: bool = False  # the threshold is a quantile of a fitted law, since the searches are too few to count
+    fitted: bool = (
+        False  # the threshold is a quantile of a fitted distribution, since the searches are too few to count
+    )
     set_aside: int = 0  # searches that are probably mated: they do not count
     confidence: float | None = None  # that the target is kept; None: it is kept on average
+    shift: bool = False  # the threshold moves with the probe: what is told is the probe's own
     unlike: bool = False  # the gallery's own pictures lie much nearer to each other than the strangers do: no promise
 
 
@@ -82,6 +85,10 @@ class Rule:
 
     threshold: float | None  # the largest distance that counts as a match; None: nobody is named
     margin: float = 0.0  # two identities within the threshold and closer to each other than this are ambiguous
+
+    def moved(self, by: float) -> Rule:
+        """Return the rule of a probe whose threshold moves by so much."""
+        return self if self.threshold is None or not by else Rule(self.threshold + by, self.margin)
 
     def is_within(self, distance: Any) -> Any:
         """Whether an identity at this distance may be named: at the threshold counts as within."""

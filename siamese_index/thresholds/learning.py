@@ -2,19 +2,18 @@
 
 A stranger is a probe whose identity is not enrolled. Its search yields its nearest distance d_min;
 FPIR(t) is the share of stranger searches with d_min <= t. With enough of them the threshold is the largest observed
-d_min that keeps the share at or below the target; with fewer, a quantile of a law that is fitted to all.
+d_min that keeps the share at or below the target; with fewer, a quantile of a distribution that is fitted to all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.search.fusion import RULES
 from siamese_index.store.impostors import SearchRows
 from siamese_index.store.rows import Fusion
 from siamese_index.thresholds.statistics import _of, effective_searches
@@ -80,7 +79,7 @@ def learn(searches: SearchRows, target: float, fusion: Fusion = "best", confiden
     to promise the target; strangers that the user gave, when they do, alone. Otherwise the strangers there are may
     be kinder than those who will ask: a tower's are often of another kind than the gallery's identities, which makes
     them farther away. So the gallery's own searches may make the threshold stricter, as far as an order statistic
-    of them can be had (docs/decisions/007). Where all together do not suffice, a law is fitted to all (`tail`).
+    of them can be had (docs/decisions/007). Where all together do not suffice, a distribution is fitted (`tail`).
     With a `confidence` the target is kept with that probability, not on average.
     """
     aside = suspects.probably_mated(searches)
@@ -155,7 +154,10 @@ def fitted(
     target: float,
     confidence: float | None = None,
 ) -> Threshold:
-    """Return the quantile of a law fitted to too few distances (n,); those `counted` (n,) are the evidence of `few`."""
+    """Return the quantile of a distribution fitted to too few distances (n,).
+
+    Those `counted` (n,) are the evidence of `few`.
+    """
     effective = few.evidence.effective
     if few.tau is None:
         return few
@@ -164,17 +166,6 @@ def fitted(
     alarms = int(np.sum(distances[counted] <= tau))
     promise = min(1.0, alarms / int(np.sum(counted)) + 3 / effective)
     return Threshold(tau, replace(few.evidence, false_alarms=alarms, promise=promise, promised=False, fitted=True))
-
-
-def best_fusion(by_rule: Mapping[Fusion, SearchRows], target: float) -> Fusion:
-    """Return the rule with the fewest misses at `target` FPIR, the simplest of equals."""
-
-    def misses_of(rule: Fusion) -> int:
-        rows = by_rule[rule]
-        learned = learn(rows, target, rule)
-        return misses(rows, learned.rule)[0]
-
-    return min((rule for rule in RULES if rule in by_rule), key=misses_of)
 
 
 def misses(searches: SearchRows, rule: Rule) -> tuple[int, int]:

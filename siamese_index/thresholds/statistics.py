@@ -94,8 +94,13 @@ def false_match_table(
     return table, np.sqrt((groups * variance + _CAUTION * disjoint) / (groups + _CAUTION)).astype(np.float32)
 
 
-def mated_distances(vectors: Vectors, names: Sequence[str], most: int = 512) -> NDArray[np.float32]:
-    """Return distances between two samples of the same identity, ascending: (m,), thinned evenly to `most`."""
+def mated_distances(
+    vectors: Vectors, names: Sequence[str], most: int = 512, by: NDArray[np.float64] | None = None
+) -> NDArray[np.float32]:
+    """Return distances between two samples of the same identity, ascending: (m,), thinned evenly to `most`.
+
+    Each less what it moves `by` (n,) when the first of the two is the probe.
+    """
     at: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         at.setdefault(name, []).append(i)
@@ -104,7 +109,8 @@ def mated_distances(vectors: Vectors, names: Sequence[str], most: int = 512) -> 
     if not pairs:
         return np.zeros(0, np.float32)
     first, second = np.array(pairs).T
-    found = np.sort(np.linalg.norm(vectors[first] - vectors[second], axis=1)).astype(np.float32)
+    found = np.linalg.norm(vectors[first] - vectors[second], axis=1)
+    found = np.sort(found if by is None else found - by[first]).astype(np.float32)
     return found[np.linspace(0, len(found) - 1, min(most, len(found))).astype(np.int64)]
 
 

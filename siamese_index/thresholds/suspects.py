@@ -21,7 +21,7 @@ PRIOR = 0.05  # share of searches that are believed to be mated before their dis
 SHARES = (0.005, 0.25)  # the least and the largest that is believed after
 ROUNDS = 3  # in which the share is estimated anew from the searches
 UNKNOWN = (-0.7, 0.35)  # what is believed of mated logarithms where none are known: below the others' median; spread
-MANY = 15  # searches of a kind, to fit a law of their own
+MANY = 15  # searches of a kind, to fit a distribution of their own
 COPIES = 0.2  # of mated searches, the share that may be nearer than is usual
 _LEAST = 5  # distances of each kind below which nothing is judged
 
@@ -152,7 +152,7 @@ def grouped(searches: SearchRows) -> Iterator[Pair]:
             nearest = max(members, key=lambda i: np.nan_to_num(searches.mates[i], nan=2.0) - searches.distances[i])
             members = [nearest, *(i for i in members if i != nearest)]
         first, second = searches.names[nearest], enrolled(int(searches.nearest[nearest]))
-        yield Pair(cause, first, second, tuple(members), float(searches.distances[nearest]))
+        yield Pair(cause, first, second, tuple(members), float(searches.told[nearest]))
 
 
 def _is_twice(searches: SearchRows, members: Sequence[int], near: float) -> bool:

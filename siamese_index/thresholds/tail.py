@@ -1,4 +1,4 @@
-"""The threshold from few searches: a quantile of a law that is fitted to them, where they are too few to count.
+"""The threshold from searches too few to count: a quantile of a distribution that is fitted to them.
 
 The nearest distance of a search is a minimum over the enrolled, and its logarithm is nearly normal with a longer
 tail to the left. Measured on people, characters and drawn laws (docs/benchmarks.md); scipy is not used, since its
@@ -65,7 +65,7 @@ def student_quantile(z: float, share: float, freedom: float) -> float:
 def weibull(distances: NDArray[np.float64], beyond: float) -> tuple[float, float]:
     """Return (shape, scale) of Weibull's law for distances (n,), of which only those above `beyond` were seen.
 
-    The law of minima (Fisher & Tippett, 1928). Maximum likelihood of a law that is cut off below: the scale in
+    The distribution of minima (Fisher & Tippett, 1928). Maximum likelihood where it is cut off below: the scale in
     closed form, the shape from a grid.
     """
     seen = distances / beyond

@@ -35,7 +35,7 @@ def of_pairs(table: NDArray[np.float32], doubt: NDArray[np.float32], target: flo
 def of_identity(distances: NDArray[np.float64], names: Sequence[str], target: float) -> Threshold:
     """Return the threshold for the claim to be one enrolled identity, from strangers' fused distances to it (n,).
 
-    As for searches, since a claim is a search among one: an order statistic, or of too few a fitted law.
+    As for searches, since a claim is a search among one: an order statistic, or of too few a fitted distribution.
     """
     learned = threshold(distances, names, target)
     every = np.ones(len(distances), bool)

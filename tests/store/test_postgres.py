@@ -383,7 +383,7 @@ def test_a_gallery_of_an_older_schema_on_a_server_is_brought_up(alone):
             "UPDATE tower SET templates = (SELECT templates FROM tally WHERE tower_id = id)",
             "DROP TABLE tally",
             "ALTER TABLE stranger DROP COLUMN removed",
-            "ALTER TABLE setting DROP COLUMN confidence, DROP COLUMN strict",
+            "ALTER TABLE setting DROP COLUMN confidence, DROP COLUMN strict, DROP COLUMN shift",
             "UPDATE about SET schema = 3",
         ):
             alone._session.store.database.statement(statement)

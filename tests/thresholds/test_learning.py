@@ -10,7 +10,6 @@ from siamese_index.store.impostors import SearchRows, enrolled
 from siamese_index.thresholds.decision import Rule
 from siamese_index.thresholds.learning import (
     at_least,
-    best_fusion,
     learn,
     least_margin,
     misses,
@@ -261,15 +260,6 @@ def test_probabilities_fall_with_distance_and_are_those_of_a_known_law():
     # At 0.75 a nearest identity is right with density 1 * 0.75, wrong with 1 * 0.25, a stranger's with 1.
     assert at(0.75) == pytest.approx(0.75 / 2, abs=0.08)
     assert probabilities(searches([0.5] * 20, ["given"] * 20, mates=[0.1] * 20), "given") is None
-
-
-def test_the_fusion_with_the_fewest_misses_is_chosen_and_the_simplest_of_equals():
-    def rows(mates):
-        return searches([0.5] * 300 + [0.9] * 4, ["tower"] * 300 + ["gallery"] * 4, mates=[np.nan] * 300 + mates)
-
-    by_rule = {"best": rows([0.3, 0.6, 0.6, 0.3]), "mean": rows([0.3] * 4), "best-two": rows([0.3] * 4)}
-    assert best_fusion(by_rule, 0.01) == "mean"
-    assert best_fusion(dict.fromkeys(by_rule, by_rule["best"]), 0.01) == "best"
 
 
 def test_expected_false_alarms_grow_with_distance_and_gallery(angles):
