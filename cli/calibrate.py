@@ -12,9 +12,10 @@ import typer
 
 from siamese_index import BadInput, Gallery, describe
 from siamese_index.samples import sources
+from siamese_index.samples.items import Item
 
-from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place
-from .output import facts, note, progress, table, tell_suspects
+from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, SplitsOption
+from .output import facts, note, progress, table, tell_left_out, tell_suspects
 
 EXAMPLE = "sidx calibrate --fpir 0.02 -g people.gallery"
 
@@ -31,6 +32,7 @@ def calibrate(
     strangers: Annotated[
         str | None, typer.Option(help="Pictures of identities that are not enrolled: folder, .csv, .npz, .npy.")
     ] = None,
+    splits_apart: SplitsOption = False,
     fusion: Annotated[
         FusionChoice | None, typer.Option(help="How several pictures of an identity make one distance.")
     ] = None,
@@ -52,13 +54,16 @@ def calibrate(
 ) -> None:
     """Show the threshold with its evidence and its cost; set its target; add strangers; plan."""
     if plan is not None:
-        if any(chosen is not None for chosen in (strangers, fusion, confidence, shift)):
+        if splits_apart or any(chosen is not None for chosen in (strangers, fusion, confidence, shift)):
             raise BadInput("--plan only computes.", "It adds no strangers and sets nothing.", "Do that first.")
         _show_plan(gallery, plan, fpir, as_json)
         return
+    if splits_apart and strangers is None:
+        raise BadInput("--splits-apart is about --strangers.", remedy="Leave it out, or give them.")
     with Gallery.open(gallery) as opened:
         rule: Any = None if fusion is None else fusion.value
-        items: Sequence[sources.Item] = sources.items(strangers, each_its_own=True) if strangers else []
+        found = sources.items(strangers, each_its_own=True, splits_apart=splits_apart) if strangers else None
+        items: Sequence[Item] = [] if found is None else found
         with progress("embedding strangers", len(items)) as tick:
             result, refused = opened.calibrate(
                 fpir=fpir, strangers_given=items, fusion=rule, confidence=confidence, shift=shift, progress=tick
@@ -103,6 +108,7 @@ def calibrate(
         typer.echo("\nWhat other targets would cost:")
         table(costs)
         typer.echo()
+    tell_left_out(() if found is None else found.left_out)
     tell_suspects(result.suspects)
     if strangers and result.enrolled_strangers:
         who = describe.counted(result.enrolled_strangers, "picture")

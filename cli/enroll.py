@@ -15,8 +15,18 @@ from siamese_index.enrollment import Conflicts
 from siamese_index.files import drop_cache
 from siamese_index.samples import sources
 
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, NewTagOption, Place, pairs, tags
-from .output import emit, note, progress, tell_suspects
+from .options import (
+    DEFAULT_GALLERY,
+    ByFileNameOption,
+    GalleryOption,
+    JsonOption,
+    NewTagOption,
+    Place,
+    SplitsOption,
+    pairs,
+    tags,
+)
+from .output import emit, note, progress, tell_left_out, tell_suspects
 
 EXAMPLE = "sidx enroll ada ada.png -g people.gallery"
 LISTED = 24  # samples that a person may want to read about; of more only those that were refused
@@ -29,6 +39,8 @@ def enroll(
     names: Annotated[
         Path | None, typer.Option(help="For an .npy in --from: whose each row is, a .csv with a column name.")
     ] = None,
+    by_file_name: ByFileNameOption = False,
+    splits_apart: SplitsOption = False,
     tag: NewTagOption = None,
     tower: Annotated[Path | None, typer.Option(help="Makes the gallery with this tower if there is none.")] = None,
     allow_conflict: Annotated[
@@ -51,17 +63,19 @@ def enroll(
     least, told = _floor(floor), tags(tag)
     by_hand: Conflicts = "allow" if allow_conflict else "refuse"
     in_bulk: Conflicts = "allow" if allow_conflict else "refuse when sure"
-    if data is None and (dask is not None or names is not None):
-        option = "--dask" if dask is not None else "--names"
+    of_many = {"--dask": dask, "--names": names, "--by-file-name": by_file_name, "--splits-apart": splits_apart}
+    option = next((option for option, value in of_many.items() if value), None)
+    if data is None and option is not None:
         raise BadInput(f"{option} is for many at once.", "It needs --from DATA.")
     with _opened(gallery, tower, dry_run) as opened:
         before = opened.outlook()
         if name is not None:
-            done = opened.enroll(
-                name, sources.samples(pictures or []), conflicts=by_hand, floor=least, dry_run=dry_run, tags=told
-            )
+            found = sources.samples(pictures or [])
+            left_out = found.left_out
+            done = opened.enroll(name, found, conflicts=by_hand, floor=least, dry_run=dry_run, tags=told)
         else:
-            items = sources.items(data or "", names)
+            items = sources.items(data or "", names, by_file_name=by_file_name, splits_apart=splits_apart)
+            left_out = items.left_out
             with progress("enrolling", len(items)) as tick:
                 done = opened.enroll_many(
                     items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run, tags=told, dask=dask
@@ -77,6 +91,7 @@ def enroll(
         f"{len(done.enrolled)} {verb}, {len(done.already)} already enrolled, {len(done.refused)} refused;"
         f" {gallery} {'would hold' if dry_run else 'holds'} {after.identities} identities."
     )
+    tell_left_out(left_out)
     changed = describe.change(before, after, dry_run)
     if changed:
         note(changed)

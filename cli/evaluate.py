@@ -11,10 +11,21 @@ import typer
 
 from siamese_index import BadInput, Gallery, Tower, describe
 from siamese_index.describe import percent
-from siamese_index.samples import sources
+from siamese_index.samples import sources, tables
+from siamese_index.samples.items import Items
 
-from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, ThresholdOption, is_given
-from .output import emit, facts, note, progress
+from .options import (
+    DEFAULT_GALLERY,
+    ByFileNameOption,
+    FpirOption,
+    GalleryOption,
+    JsonOption,
+    Place,
+    SplitsOption,
+    ThresholdOption,
+    is_given,
+)
+from .output import emit, facts, note, progress, tell_left_out
 
 EXAMPLE = "sidx evaluate probes -g people.gallery --report answers.html"
 
@@ -31,6 +42,8 @@ def evaluate(
     k: Annotated[int | None, typer.Option("-k", help="Ranks of the cumulative match curve; default: 5.")] = None,
     fpir: FpirOption = None,
     threshold: ThresholdOption = None,
+    by_file_name: ByFileNameOption = False,
+    splits_apart: SplitsOption = False,
     report: Annotated[Path | None, typer.Option(help="Also write a page to look at, such as answers.html.")] = None,
     tower: Annotated[
         Path | None, typer.Option(help="For one-shot runs: a tower file instead of the gallery's.")
@@ -47,11 +60,12 @@ def evaluate(
 
     if report is not None:
         refuse_to_replace(report, "report")
-    one_shot, pairs = is_one_shot(probes), sources.is_pairs(probes)
+    one_shot, pairs = is_one_shot(probes), tables.is_pairs(probes)
     if tower is not None and not one_shot:
         raise BadInput("--tower is for one-shot runs; searches need a gallery.", remedy="Leave it out: -g GALLERY")
-    unused = {"-k": k, "--fpir": fpir, "--threshold": threshold} if one_shot or pairs else {}
-    for option, value in unused.items():
+    unused: dict[str, Any] = {"-k": k, "--fpir": fpir, "--threshold": threshold}
+    unused |= {"--by-file-name": by_file_name or None, "--splits-apart": splits_apart or None}
+    for option, value in unused.items() if one_shot or pairs else ():
         if value is not None:
             kind = "One-shot runs are" if one_shot else "A table of pairs is"
             raise BadInput(f"{kind} not searches in the gallery: {option} means nothing there.", remedy="Leave it out.")
@@ -62,11 +76,13 @@ def evaluate(
     elif pairs:
         _pairs(probes, gallery, report, as_json)
     else:
-        _open_set(probes, 5 if k is None else k, fpir, threshold, gallery, report, as_json)
+        items = sources.items(probes, by_file_name=by_file_name, splits_apart=splits_apart)
+        _open_set(probes, items, 5 if k is None else k, fpir, threshold, gallery, report, as_json)
 
 
 def _open_set(
     probes: str,
+    items: Items,
     k: int,
     fpir: float | None,
     threshold: float | None,
@@ -77,7 +93,6 @@ def _open_set(
     from siamese_index.analysis import evaluation
 
     with Gallery.open(gallery) as opened:
-        items = sources.items(probes)
         with progress("identifying", len(items)) as tick:
             result = evaluation.evaluate(opened, items, k=k, fpir=fpir, given=threshold, tags=items.tags, progress=tick)
         if report is not None:
@@ -106,6 +121,7 @@ def _open_set(
         f"{result.identities} enrolled; {result.mated} mated probes, {result.strangers} probes of"
         f" {result.stranger_identities} strangers, {result.unreadable} unreadable."
     )
+    tell_left_out(items.left_out)
     note(describe.evidence(result.evidence))
     for refusal in result.refused:
         note(f"sidx: {refusal.error}")
@@ -116,7 +132,7 @@ def _open_set(
 def _pairs(probes: str, gallery: Place, report: Path | None, as_json: bool) -> None:
     from siamese_index.analysis.pairs_evaluation import evaluate_pairs
 
-    listed = sources.pairs(probes)
+    listed = tables.pairs(probes)
     with Gallery.open(gallery) as opened, progress("embedding", len(listed.items)) as tick:
         result = evaluate_pairs(opened, listed, tick)
     if report is not None:

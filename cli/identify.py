@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Decision, Gallery, Refusal, describe
+from siamese_index import BadInput, Decision, Gallery, Missing, Refusal, describe
+from siamese_index.files import path_of
 from siamese_index.identify import Asked
 from siamese_index.samples import sources
 
 from .options import (
     DEFAULT_GALLERY,
     EXIT,
+    WORST_FIRST,
     FpirOption,
     GalleryOption,
     JsonOption,
@@ -24,16 +27,18 @@ from .options import (
     ThresholdOption,
     tags,
 )
-from .output import emit, note, progress
+from .output import emit, note, progress, tell_left_out
 
 EXAMPLE = "sidx identify probe.png -g people.gallery"
-WORST = (0, 10, 11, 3)  # exit codes of several probes, the worst last
 
 
 def identify(
     probes: Annotated[
-        list[str], typer.Argument(help="Pictures, folders of them, .npy of vectors, or - for one from stdin.")
-    ],
+        list[str] | None, typer.Argument(help="Pictures, folders of them, .npy of vectors, or - for one from stdin.")
+    ] = None,
+    paths_from: Annotated[
+        str | None, typer.Option(help="A file with a path a line, or - for standard input: further probes.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many candidates to list.")] = 5,
     fpir: FpirOption = None,
     threshold: ThresholdOption = None,
@@ -47,39 +52,70 @@ def identify(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why, and draw it: probe, what drove the distance, the nearest two.")
     ] = False,
-    exit_worst: Annotated[bool, typer.Option("--exit-worst", help="Exit as the worst of several answers.")] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit 0 whatever the answers are, if all could be read.")
+    ] = False,
+    exit_worst: Annotated[bool, typer.Option("--exit-worst", help="As it is without.", hidden=True)] = False,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = False,
 ) -> None:
     """Say who or what each picture shows, or that it is unknown.
 
-    For one picture: exit 0 match, 10 unknown, 11 ambiguous, 4 when it is not there. For several: 0 when
-    each was answered, 3 when one is missing or cannot be read.
+    Exit 0 match, 10 unknown, 11 ambiguous, 12 a picture that shows nothing, 4 when it is not there. For several: 3
+    when one is missing or cannot be read, else as the worst answer: 11, 10, 12, and 0 only when all matched.
     """
+    del exit_worst
     asked: Asked = {"k": k, "fpir": fpir, "threshold": threshold, "exact": exact, "strict": strict, "tags": tags(tag)}
-    pictures = [sample for probe in probes for sample in _samples(probe)]
+    pictures, left_out = _samples([*(probes or []), *_listed(paths_from)])
     if explain:
-        _explain(gallery, pictures, asked, as_json)
+        _explain(gallery, pictures, asked, as_json, exit_zero)
         return
     codes: list[int] = []
     answers: list[Decision] = []
     with Gallery.open(gallery) as opened, progress("identifying", len(pictures)) as tick:
         rows = _rows(opened.identify_many(pictures, **asked), codes, answers, tick, len(pictures) == 1)
         emit(rows, as_json, ["probe", "verdict", "identity", "distance", "threshold"])
-    if answers and (answers[0].candidates or not tag):
-        note(describe.evidence(answers[0].evidence, enrolled=bool(answers[0].candidates)))
-    elif answers:
+    seen = next((answer for answer in answers if answer.verdict != "no_subject"), None)
+    if seen is not None and (seen.candidates or not tag):
+        note(describe.evidence(seen.evidence, enrolled=bool(seen.candidates)))
+    elif seen is not None:
         note(f"Nobody who is enrolled is tagged {' '.join(tag or [])}.")
-    worst = max(codes, key=WORST.index) if len(codes) > 1 else codes[0]
-    if len(codes) == 1 or worst == 3 or exit_worst:
-        raise typer.Exit(worst)
+    tell_left_out(left_out)
+    worst = min(codes, key=WORST_FIRST.index)
+    raise typer.Exit(0 if exit_zero and worst in EXIT.values() else worst)
 
 
-def _samples(probe: str) -> list[Path | bytes]:
-    return sources.piped(sys.stdin.buffer.read()) if probe == "-" else sources.samples([probe])
+def _samples(probes: list[str]) -> tuple[list[Path | bytes], list[str]]:
+    """Return what is asked about, and what of it was left out."""
+    pictures: list[Path | bytes] = []
+    left_out: list[str] = []
+    for probe in probes:
+        if probe == "-":
+            pictures += sources.piped(sys.stdin.buffer.read())
+            continue
+        found = sources.samples([probe])
+        pictures += found
+        left_out += found.left_out
+    if not pictures:
+        raise BadInput("There is no probe.", remedy="Name a picture, or --paths-from FILE.")
+    return pictures, left_out
 
 
-def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json: bool) -> None:
+def _listed(paths_from: str | None) -> list[str]:
+    """Return the paths in a file, one a line; empty lines are none."""
+    if paths_from is None:
+        return []
+    try:
+        data = sys.stdin.buffer.read() if paths_from == "-" else path_of(paths_from).read_bytes()
+    except OSError as error:
+        raise Missing(f"{paths_from}: cannot be read.", f"{error.strerror or error}.") from None
+    found = [os.fsdecode(line) for line in data.splitlines() if line.strip()]
+    if not found:
+        raise BadInput(f"{paths_from}: there are no paths in it.", "Expected one a line.")
+    return [f"./{path}" if path == "-" else path for path in found]
+
+
+def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json: bool, exit_zero: bool) -> None:
     """Say why one probe is answered as it is; the picture goes beside where the command is run."""
     from siamese_index.analysis.explain import explain
     from siamese_index.files import refuse_to_replace, replace_file, signed
@@ -101,7 +137,7 @@ def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json
     if found.strip is not None:
         replace_file(out, signed(images.encode(found.strip)), "explanation")
         note(f"Look at it:  {out}")
-    raise typer.Exit(EXIT[found.decision.verdict])
+    raise typer.Exit(0 if exit_zero else EXIT[found.decision.verdict])
 
 
 def _rows(
@@ -113,6 +149,8 @@ def _rows(
             codes.append(4 if single and answer.error.exit_code == 4 else 3)
             note(f"sidx: {answer.error}")
             continue
+        if answer.verdict == "no_subject":
+            note(f"{answer.probe}: {describe.decision(answer, None)[0]}")
         codes.append(EXIT[answer.verdict])
         answers.append(answer)
         yield answer.to_dict()

@@ -12,7 +12,8 @@ from siamese_index.store.address import Address, place_of
 
 Place = Path | Address  # of a gallery
 DEFAULT_GALLERY = Path("main.gallery")
-EXIT = {"match": 0, "unknown": 10, "ambiguous": 11}
+EXIT = {"match": 0, "unknown": 10, "ambiguous": 11, "no_subject": 12}
+WORST_FIRST = (3, 11, 10, 12, 4, 0)  # of several answers the first of these that there is is the exit code
 
 GalleryOption = Annotated[
     Any,  # a Place
@@ -34,6 +35,13 @@ TagOption = Annotated[
 NewTagOption = Annotated[
     list[str] | None,
     typer.Option("--tag", help="Give the enrolled identities this tag; repeatable.", metavar="KEY=VALUE"),
+]
+ByFileNameOption = Annotated[
+    bool,
+    typer.Option("--by-file-name", help="A folder's file names say who it is, but a number at the end: bob-1.png."),
+]
+SplitsOption = Annotated[
+    bool, typer.Option("--splits-apart", help="Take train/ada and val/ada for two identities, not for one.")
 ]
 FpirOption = Annotated[
     float | None, typer.Option("--fpir", help="Share of strangers that may be taken for somebody (0..1).")

@@ -56,6 +56,12 @@ def note(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def tell_left_out(sentences: Sequence[str]) -> None:
+    """Say what of the data was not taken, and why."""
+    for sentence in sentences:
+        note(sentence)
+
+
 def tell_suspects(suspects: Sequence[Suspicion]) -> None:
     """Say which searches were set aside, the nearest pairs first."""
     from siamese_index import describe

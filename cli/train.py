@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,16 @@ import typer
 from siamese_index import BadInput, describe
 
 from .options import JsonOption, SeedOption, StepsOption
-from .output import facts, note
+from .output import facts, note, tell_left_out
 from .training_progress import TrainingProgress
 
 EXAMPLE = "sidx train faces -o faces.tower --steps 20"
 SHORTEST = 30.0  # starting Keras and exporting take half of it
+
+
+class Duplicates(StrEnum):
+    leave_out = "leave-out"
+    refuse = "refuse"
 
 
 def train(
@@ -46,6 +52,9 @@ def train(
     no_cohort: Annotated[
         bool, typer.Option("--no-cohort", help="Leave the held-out identities' vectors out of the tower.")
     ] = False,
+    duplicates: Annotated[
+        Duplicates, typer.Option(help="The same picture under two names: leave both out, or refuse the data.")
+    ] = Duplicates.leave_out,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +75,7 @@ def train(
             "Leave them out.",
         )
     budget = None if time_budget is None else _seconds(time_budget)
-    look(data, recipe, size)  # what is wrong with the data or the recipe is said before Keras starts
+    tell_left_out(look(data, recipe, size))  # what is wrong with data or recipe is said before Keras starts
     made = train_tower(
         data,
         TrainingProgress(),
@@ -82,6 +91,7 @@ def train(
         resume=resume,
         cohort=not no_cohort,
         tensorboard=tensorboard,
+        duplicates=duplicates.value,
     )
     note(describe.held_out(made.card.held_out))
     facts({"tower": made.id, "file": str(out), **made.card.held_out}, as_json)

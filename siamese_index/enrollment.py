@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from .errors import BadInput, Conflict, Refusal, SiameseIndexError
 from .samples import images, quality
 from .samples.images import Picture, Progress, picture_name
+from .samples.items import Items
 from .samples.names import Tags, clean_name, clean_tags
-from .samples.sources import Items
 from .search.fusion import all_distances, to_identity
 from .session import Change, Session
 from .store.rows import NewSample, TowerRow

@@ -7,7 +7,8 @@ SiameseIndexError        2  base; itself never raised
 ├─ Missing               4  no such gallery, tower, identity or file, or no right to use it
 ├─ Locked                5  another process is writing
 ├─ Damaged               6  a gallery or tower whose content contradicts itself
-└─ NotInstalled          7  an optional part is not installed
+├─ NotInstalled          7  an optional part is not installed
+└─ NoSubject            12  a picture that shows nothing
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ class NotInstalled(SiameseIndexError):
     """An optional part is missing; the remedy is a pip command."""
 
     exit_code = 7
+
+
+class NoSubject(SiameseIndexError):
+    """A picture in which there is nothing to recognise."""
+
+    exit_code = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BadInput, Refusal, SiameseIndexError
+from .errors import BadInput, NoSubject, Refusal, SiameseIndexError
 from .samples import images
 from .samples.images import Picture, picture_name
 from .samples.names import Tags, clean_tags
@@ -124,7 +124,9 @@ def _probe(embedder: Embedder, numbered: tuple[int, Picture]) -> _Probe | Refusa
     name, begin = picture_name(picture, number), time.perf_counter()
     try:
         data = images.read(picture)
-        return _Probe(name, data, embedder.id, embedder.prepare(data), (time.perf_counter() - begin) * 1000)
+        taken = embedder.prepare(data)
+        embedder.refuse_blank(taken)
+        return _Probe(name, data, embedder.id, taken, (time.perf_counter() - begin) * 1000)
     except SiameseIndexError as error:
         return Refusal(name, images.named(name, error))
 
@@ -146,7 +148,30 @@ def _answered(session: Session, batch: Sequence[_Probe | Refusal], question: Que
         _log(session, found, vectors, [embedder.kept(probe.data) for probe in probes])
     answers = iter(found)
     for one in batch:
-        yield one if isinstance(one, Refusal) else next(answers)
+        if not isinstance(one, Refusal):
+            yield next(answers)
+        else:
+            yield _nobody(session, one.source, question) if isinstance(one.error, NoSubject) else one
+
+
+def _nobody(session: Session, name: str, question: Question) -> Decision:
+    """Return the answer to a picture that shows nothing."""
+    with session.reading() as state:
+        learned = state.threshold(question.fpir) if question.threshold is None else Threshold(question.threshold, SET)
+        return Decision(
+            probe=name,
+            verdict="no_subject",
+            identity=None,
+            distance=None,
+            threshold=learned.tau,
+            margin=None,
+            expected_false_alarms=None,
+            probability=None,
+            candidates=(),
+            evidence=learned.evidence,
+            tower=state.active.sha256,
+            revision=state.revision[0],
+        )
 
 
 def _decided(
@@ -311,7 +336,9 @@ def _embedded(embedder: Embedder, pictures: Sequence[Picture]) -> Vectors:
     ready: list[Any] = []
     for number, picture in enumerate(pictures):
         try:
-            ready.append(embedder.prepare(images.read(picture)))
+            taken = embedder.prepare(images.read(picture))
+            embedder.refuse_blank(taken)
+            ready.append(taken)
         except SiameseIndexError as error:
             raise images.named(picture_name(picture, number), error) from None
     return embedder.embed(ready)
@@ -326,7 +353,9 @@ def embed(session: Session, pictures: Sequence[Picture]) -> tuple[Vectors, dict[
     ready: list[Any] = []
     for i, picture in enumerate(pictures):
         try:
-            ready.append(embedder.prepare(images.read(picture)))
+            taken = embedder.prepare(images.read(picture))
+            embedder.refuse_blank(taken)
+            ready.append(taken)
         except SiameseIndexError as error:
             name = picture_name(picture, i)
             refusals[i] = Refusal(name, images.named(name, error))

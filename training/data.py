@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index import BadInput, Gallery, Missing, NotInstalled, SiameseIndexError, Unreadable
-from siamese_index.samples import framing, images, sources
-from siamese_index.samples.sources import Item, Items
+from siamese_index.samples import framing, images, sources, tables
+from siamese_index.samples.items import Item, Items
 from siamese_index.vectors import unpack
 
 from .progress import OnProgress
@@ -25,6 +25,7 @@ from .progress import OnProgress
 CACHE = 512 << 20  # bytes of decoded samples that are kept
 CHUNK = 64  # samples that a thread reads at once
 UNKNOWN = -1
+Duplicates = Literal["leave-out", "refuse"]  # the same picture under two names
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ def source(data: str | Path) -> Source:
     """
     if str(data).startswith("tfds:"):
         return Source(_tfds(str(data).removeprefix("tfds:")))
-    if sources.is_pairs(data):
-        listed = sources.pairs(data)
+    if tables.is_pairs(data):
+        listed = tables.pairs(data)
         return Source(listed.items, listed.positions, listed.genuine)
     if _is_gallery(Path(data)):
         with Gallery.open(data) as opened:
@@ -89,12 +90,19 @@ class Data:
     """The samples of one training, by their position in the source.
 
     `whose` is int32 (n,): the position of each sample's identity in `names`, UNKNOWN for what is
-    left out. Raises BadInput when the same bytes belong to two identities: on whichever sides of
-    the split they fell, a tower would learn or be measured on what is not so.
+    left out: what cannot be read, and the same bytes under two names: on whichever sides of the split
+    they fell, a tower would learn or be measured on what is not so. Raises BadInput for those where
+    `duplicates` is "refuse".
     """
 
     def __init__(
-        self, items: Items, shape: tuple[int, ...], on_progress: OnProgress, budget: int = CACHE, frame: str = "whole"
+        self,
+        items: Items,
+        shape: tuple[int, ...],
+        on_progress: OnProgress,
+        budget: int = CACHE,
+        frame: str = "whole",
+        duplicates: Duplicates = "leave-out",
     ) -> None:
         self.items, self.shape, self.frame = items, shape, frame
         self.names = tuple(sorted(set(items.names)))
@@ -109,7 +117,8 @@ class Data:
         index = {name: i for i, name in enumerate(self.names)}
         self.whose = np.array([index[name] for name in items.names], np.int32)
         self._read_all(on_progress)
-        self._refuse_leakage()
+        self._leave_out_doubles(duplicates)
+        self._refuse_nothing()
 
     def __len__(self) -> int:
         return len(self.whose)
@@ -163,22 +172,31 @@ class Data:
                 self.unreadable.add(i)
             if done % 16 == 0:
                 on_progress({"stage": "decode", "done": min(done * CHUNK, len(self)), "of": len(self)})
-        if self.left_out and len(np.unique(self.whose[self.whose >= 0])) < 2:
-            raise Unreadable(f"{len(self.left_out)} of {len(self)} samples cannot be read.", self.left_out[0])
 
-    def _refuse_leakage(self) -> None:
+    def _refuse_nothing(self) -> None:
+        if self.left_out and len(np.unique(self.whose[self.whose >= 0])) < 2:
+            raise Unreadable(f"{len(self.left_out)} of {len(self)} samples cannot be used.", self.left_out[0])
+
+    def _leave_out_doubles(self, duplicates: Duplicates) -> None:
         good = np.flatnonzero(self.whose >= 0)
         keys = self.digests[good].view("V32")[:, 0]
-        order = np.argsort(keys, kind="stable")
-        same = np.flatnonzero(keys[order][1:] == keys[order][:-1])
-        for first, again in zip(good[order[same]], good[order[same + 1]], strict=True):
-            if self.whose[first] != self.whose[again]:
-                raise BadInput(
-                    f"The same picture is {self.items.names[first]!r} and {self.items.names[again]!r}.",
-                    "A tower cannot learn to tell them apart.",
-                    "Keep it in one of the two.",
-                )
-        self.whose[good[order[same + 1]]] = UNKNOWN  # once is enough
+        order = good[np.argsort(keys, kind="stable")]
+        keys = self.digests[order].view("V32")[:, 0]
+        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(order) else np.zeros(0, int)
+        sizes = np.diff(np.append(starts, len(order)))
+        for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+            same = order[start : start + size]
+            if len(set(self.whose[same].tolist())) > 1:
+                said = " and ".join(_where(self.items[i]) for i in same.tolist())
+                if duplicates == "refuse":
+                    raise BadInput(
+                        f"The same picture under two names: {said}.",
+                        "A tower cannot learn to tell them apart.",
+                        "Keep it in one of the two.",
+                    )
+                self.left_out.append(f"the same picture under two names: {said}")
+                self.whose[same] = UNKNOWN
+            self.whose[same[1:]] = UNKNOWN  # once is enough
 
     def digest(self) -> str:
         """Return the SHA-256 over all samples that are used, whatever their order."""
@@ -188,8 +206,11 @@ class Data:
 
 def _told(item: Item, error: SiameseIndexError) -> str:
     """Return one line on what was left out."""
-    where = f"a sample of {item[0]!r}" if isinstance(item[1], bytes) else str(item[1])
-    return str(images.named(where, error)).replace("\n", " ")
+    return str(images.named(_where(item), error)).replace("\n", " ")
+
+
+def _where(item: Item) -> str:
+    return f"a sample of {item[0]!r}" if isinstance(item[1], bytes) else str(item[1])
 
 
 def _is_gallery(path: Path) -> bool:

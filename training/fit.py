@@ -26,7 +26,7 @@ from siamese_index.towers.card import Card, TowerInput, TrainingRecord, packed
 from siamese_index.vectors import unit
 
 from .batch_builder import BatchBuilder, Sampler, feed
-from .data import Data, Source
+from .data import Data, Duplicates, Source
 from .loop import (
     CHECKPOINT,
     Checkpoint,
@@ -63,6 +63,7 @@ class Settings:
     cohort: bool = True  # whether the tower carries the held-out identities' vectors
     resume: bool = False
     tensorboard: bool = False
+    duplicates: Duplicates = "leave-out"
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ def fit(
     BadInput when the data cannot train a tower.
     """
     began = time.monotonic()
-    choice = choose(source.items, recipe, settings.size)
-    data = Data(source.items, choice.shape, on_progress, frame=choice.recipe.input.frame)
+    choice = choose(source.items, recipe, settings.size, pairs=source.pairs is not None)
+    frame = choice.recipe.input.frame
+    data = Data(source.items, choice.shape, on_progress, frame=frame, duplicates=settings.duplicates)
     recipe = _adapted(choice.recipe, settings, data, source)
     parts = split(data, settings.holdout, settings.seed)
     on_progress(_told(choice, data, parts))

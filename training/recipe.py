@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from siamese_index import BadInput, Missing, SiameseIndexError, Unreadable
 from siamese_index.samples import images
 from siamese_index.samples.framing import FRAMES
-from siamese_index.samples.sources import Item, Items
+from siamese_index.samples.items import Item, Items
 from siamese_index.vectors import unpack
 
 from .augment import Jitter
@@ -189,8 +189,10 @@ class Choice:
     why: tuple[str, ...]
 
 
-def choose(items: Items, wanted: Recipe | None, size: int | None = None) -> Choice:
+def choose(items: Items, wanted: Recipe | None, size: int | None = None, *, pairs: bool = False) -> Choice:
     """Look at a sample of the data and choose what `wanted` leaves open; all of it when it is None.
+
+    `pairs`: they come as a list of pairs.
 
     Raises BadInput or Unreadable when nothing can be learned from the data.
     """
@@ -208,6 +210,9 @@ def choose(items: Items, wanted: Recipe | None, size: int | None = None) -> Choi
         if size is not None:
             raise BadInput("Vectors have no size in pixels.", remedy="Leave --size out.")
         return _for_vectors(vectors, wanted)
+    if pairs and wanted is None:
+        chosen = _for_pictures(looked, named("pairs"), size)
+        return replace(chosen, why=("They are pairs: recipe pairs.", *chosen.why))
     return _for_pictures(looked, wanted, size)
 
 

@@ -66,8 +66,14 @@ def _refuse_other_folder(folder: Path) -> None:
         )
 
 
-def look(data: str | Path, recipe: str | None = None, size: int | None = None) -> None:
-    """Raise what is wrong with the data or the recipe, as far as that can be seen without reading them all."""
+def look(data: str | Path, recipe: str | None = None, size: int | None = None) -> tuple[str, ...]:
+    """Raise what is wrong with the data or the recipe, as far as that can be seen without reading them all.
+
+    Returns what of the data is left out, and why: a sentence each.
+    """
     wanted = named(recipe) if recipe else None
-    if not str(data).startswith("tfds:"):  # which needs TensorFlow
-        choose(source(data).items, wanted, size)
+    if str(data).startswith("tfds:"):  # which needs TensorFlow
+        return ()
+    found = source(data)
+    choose(found.items, wanted, size, pairs=found.pairs is not None)
+    return found.items.left_out

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from siamese_index.analysis.contract import OpenGallery
 from siamese_index.errors import BadInput, Refusal
 from siamese_index.samples.images import Picture, Progress, picture_name
+from siamese_index.samples.names import cleaned
 from siamese_index.thresholds.decision import SET, Evidence, Rule
 from siamese_index.thresholds.statistics import effective_count, share_interval
 from siamese_index.towers.tower import BATCH
@@ -145,7 +146,8 @@ def evaluate(
     if not items:
         raise BadInput("There are no probes to evaluate with.")
     enrolled = {row.name for row in gallery.identities()}
-    names = [name for name, _ in items]
+    names = cleaned([name for name, _ in items])
+    items = list(zip(names, (picture for _, picture in items), strict=True))
     read, answers, refused, parts = np.ones(len(items), bool), [], [], []
     for start in range(0, len(items), BATCH):
         pictures = [p for _, p in items[start : start + BATCH]]

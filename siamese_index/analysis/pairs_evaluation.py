@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput
 from siamese_index.samples.images import Progress
-from siamese_index.samples.sources import Pairs
+from siamese_index.samples.tables import Pairs
 from siamese_index.towers.tower import BATCH
 from siamese_index.vectors import distances
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import BadInput, Missing, SiameseIndexError, Unreadable
+from siamese_index.errors import BadInput, Missing, NotInstalled, SiameseIndexError, Unreadable
 from siamese_index.files import path_of
 
 MAX_PIXELS = 64_000_000  # a 64-megapixel photograph; beyond it a header is more likely a bomb
+MAX_BYTES = 256_000_000  # of a file: as many as 64 megapixels of four bytes
 MIN_SIDE = 8
 KEPT_SIDE = 1024  # the longer side of a picture as a gallery keeps it
 KEPT_BYTES = 2_000_000
@@ -25,7 +28,9 @@ Pixels = NDArray[np.uint8]  # (height, width, channels); channels 1 (grey) or 3 
 Decoded = NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV gives it: (h, w[, 3 or 4]), BGR, any depth
 _PNM = re.compile(rb"P[1-6]\s+(\d{1,9})\s+(\d{1,9})\s")
 _EXIF = (b"eXIf", b"EXIF", b"Exif")
-_FORMATS = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or PGM/PPM"
+FORMATS = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 or PGM/PPM"
+_HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")  # brands
+_PILLOW_HEIF = "pip install pillow-heif"
 _JPEG_FLAGS = {
     (1, 1): cv2.IMREAD_GRAYSCALE, (1, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2,
     (1, 4): cv2.IMREAD_REDUCED_GRAYSCALE_4, (1, 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
@@ -38,13 +43,20 @@ _ROTATIONS = {  # EXIF orientation: (flip left-right first, clockwise quarter tu
 
 
 def read(picture: Picture) -> bytes:
-    """Return the bytes of a picture file. Raises Missing, or Unreadable when it is empty."""
+    """Return the bytes of a picture file. Raises Missing; Unreadable for an empty or huge one, a device or a pipe."""
     if isinstance(picture, bytes):
         return picture
     path_of(picture)
     try:
+        about = os.stat(picture)  # noqa: PTH116
+        if stat.S_ISDIR(about.st_mode):
+            raise Missing(f"{picture}: cannot be read.", "Is a directory.")
+        if not stat.S_ISREG(about.st_mode):
+            raise Unreadable(f"{picture}: this is no file, but a device or a pipe.", remedy="A picture can be piped: -")
+        if about.st_size > MAX_BYTES:
+            raise Unreadable(f"{picture}: {about.st_size:,} bytes.", f"More than {MAX_BYTES:,} are not read.")
         with open(picture, "rb", buffering=0) as file:  # noqa: PTH123  # half the time of Path.read_bytes
-            data = file.read()
+            data = file.read(MAX_BYTES)
     except FileNotFoundError:
         raise Missing(f"{picture}: no such file.") from None
     except OSError as error:
@@ -54,13 +66,48 @@ def read(picture: Picture) -> bytes:
     return data
 
 
-def listing(folder: Path) -> list[Path]:
-    """Return all picture files below `folder`, sorted; files of vectors where there is none. Raises BadInput."""
-    files = [p for p in folder.rglob("*") if p.suffix.lower() in (*SUFFIXES, ".npy") and p.is_file()]
-    found = sorted(p for p in files if p.suffix.lower() in SUFFIXES) or sorted(files)
-    if not found:
-        raise BadInput(f"{folder}: no pictures in this folder.", f"Looked for {_FORMATS} by file ending.")
-    return found
+def kind_of_picture(path: str | Path) -> str:
+    """Return "picture" for a file that begins as one, else what it is instead, or "". Raises OSError."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        head = file.read(32)
+    return _kind(head)
+
+
+def _kind(head: bytes) -> str:
+    if head[4:8] == b"ftyp":
+        if head[8:12] in (b"avif", b"avis"):
+            return "picture"
+        if head[8:12] in _HEIC:
+            return "picture" if _can_heic() else f"HEIC, which needs: {_PILLOW_HEIF}"
+        return "a video"
+    if head[:4] == b"\x1aE\xdf\xa3" or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
+        return "a video"
+    beginnings = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  \r\n")
+    bitmap = head[:2] == b"BM" and head[6:10] == b"\0\0\0\0"
+    known = head.startswith(beginnings) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or _PNM.match(head)
+    return "picture" if known or bitmap else ""
+
+
+def _is_heic(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIC
+
+
+def _can_heic() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("pillow_heif") is not None
+
+
+def _heic(data: bytes) -> Any:
+    """Open a HEIC; its pixels are decoded when they are asked for. Raises NotInstalled, Unreadable."""
+    if not _can_heic():
+        raise NotInstalled("HEIC pictures need pillow-heif.", remedy=_PILLOW_HEIF)
+    import pillow_heif
+
+    try:
+        return pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
+    except Exception as error:  # noqa: BLE001  # its errors share no base class
+        raise Unreadable("The picture's header is damaged.", str(error)) from None
 
 
 def decode(data: bytes, channels: int) -> Pixels:
@@ -133,7 +180,7 @@ def _refuse_from_header(data: bytes) -> tuple[int, int]:
     """Return (width, height) as the header says. Raises Unreadable."""
     width, height = _header_size(data)
     if width < 0 or height < 0:
-        raise Unreadable("This is not a picture.", f"Expected {_FORMATS}.")
+        raise Unreadable("This is not a picture.", f"Expected {FORMATS}.")
     if width * height > MAX_PIXELS:
         raise Unreadable(
             f"The picture says it is {width} x {height} pixels.",
@@ -165,6 +212,9 @@ def _header_size(data: bytes) -> tuple[int, int]:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if found := _PNM.match(data):  # so does PGM, of which only those with a comment wait
         return int(found[1]), int(found[2])
+    if _is_heic(data):
+        width, height = _heic(data).size
+        return width, height
     import imagesize
 
     try:
@@ -179,6 +229,13 @@ def _oriented(data: bytes) -> Decoded:
 
     OpenCV itself turns pictures by EXIF only when it drops their alpha.
     """
+
+    if _is_heic(data):
+        try:
+            picture = np.asarray(_heic(data))
+        except Exception as error:  # noqa: BLE001
+            raise Unreadable("The picture cannot be decoded.", str(error)) from None
+        return np.asarray(picture[..., [2, 1, 0, *range(3, picture.shape[2])]]) if picture.ndim == 3 else picture
 
     def upright(buffer: Pixels) -> Decoded | None:
         # Bitmaps and PGM hold no EXIF; of the others only the tags that they use are looked for.

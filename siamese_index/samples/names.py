@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from siamese_index.errors import BadInput
@@ -30,6 +30,18 @@ def clean_name(name: str, what: str = "name") -> str:
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in cleaned):
         raise BadInput(f"The {what} {cleaned!r} contains line breaks or control characters.")
     return cleaned
+
+
+def cleaned(names: Sequence[str]) -> list[str]:
+    """Return names as they are stored; those that cannot be are left as they are, for whoever takes them to refuse."""
+
+    def one(name: str) -> str:
+        try:
+            return clean_name(name)
+        except BadInput:
+            return name
+
+    return [one(name) for name in names]
 
 
 def clean_tags(tags: Mapping[str, str | None] | None) -> tuple[tuple[str, Any], ...]:

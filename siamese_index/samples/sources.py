@@ -1,14 +1,12 @@
-"""Where samples with their identities come from: folders, tables, arrays, lists of pairs."""
+"""Where samples with their identities come from: folders, tables, arrays."""
 
 from __future__ import annotations
 
 import io
 import os
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,63 +16,27 @@ from siamese_index.files import path_of
 from siamese_index.samples.images import NamedSample
 from siamese_index.vectors import pack
 
-from . import images
-
-Item = tuple[str, Path | bytes]  # identity; a file, or the bytes of one: a picture, or a vector as .npy
-
-
-class Items(Sequence[Item]):
-    """(identity, sample) items that are made as they are asked for: a million take a hundred bytes each."""
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        sample: Callable[[int], Path | bytes],
-        tags: Sequence[dict[str, str]] | None = None,
-        vectors: NDArray[np.generic] | None = None,
-    ) -> None:
-        self.names = names
-        self.tags = tags  # of each sample: what else its table says of it
-        self.vectors = vectors  # (n, d): all samples, where they are the rows of one array
-        self._sample = sample
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | list[Item]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        name = self.names[index]  # also ends iteration, by its IndexError
-        return name, self._sample(index)
-
-    def __add__(self, other: Items) -> Items:
-        """Return these items and then the other's."""
-        first = len(self)
-        return Items([*self.names, *other.names], lambda i: self._sample(i) if i < first else other._sample(i - first))
+from . import folders, images, tables
+from .items import Items, of_vectors
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Ready-made pairs of pictures (m, 2), as positions in `items`, and which are genuine (m,)."""
+def items(
+    data: str | Path,
+    names: str | Path | None = None,
+    *,
+    each_its_own: bool = False,
+    by_file_name: bool = False,
+    splits_apart: bool = False,
+) -> Items:
+    """Return all (identity, sample) items of `data`, in a stable order; `Items.left_out` says what was not taken.
 
-    items: Items  # the identity is the name of the first picture of those joined by genuine pairs
-    positions: NDArray[np.int64]
-    genuine: NDArray[np.bool_]
-
-
-def items(data: str | Path, names: str | Path | None = None, *, each_its_own: bool = False) -> Items:
-    """Return all (identity, sample) items of `data`, in a stable order.
-
-    `data` is a folder with a folder per identity (nested: the relative path is the identity), a
-    .csv with columns path and label (paths relative to it), an .npz with x_train and y_train, x and
-    y, or vectors and names, an .npy whose first two axes are identity and sample, or keras:NAME in
-    Keras' own cache. Arrays are uint8 pictures (n, height, width[, 3]) or vectors of floats (n, d).
-    `names` is a file that says whose each row of an .npy (n, d) is, as for `vectors`; without it, and if
-    `each_its_own`, each row is an identity by itself. Raises Missing, or BadInput saying what was found.
+    `data` is a folder with a folder per identity (nested: the relative path is the identity, without train/ and val/
+    at the top unless `splits_apart`; `by_file_name`: bob-1.png is bob's), a .csv with columns path and label (paths
+    relative to it) or label and numbers, an .npz with x_train and y_train, x and y, or vectors and names, an .npy
+    whose first two axes are identity and sample, a .parquet of vectors, or keras:NAME in Keras' own cache. Arrays are
+    uint8 pictures (n, height, width[, 3]) or vectors of floats (n, d). `names` is a file that says whose each row of
+    an .npy (n, d) is, as for `vectors`. Without it, and if `each_its_own`, each row is an identity by itself, and
+    each picture of a folder without folders. Raises Missing, or BadInput saying what was found.
     """
     text = str(data)
     if text.startswith("keras:"):
@@ -83,88 +45,45 @@ def items(data: str | Path, names: str | Path | None = None, *, each_its_own: bo
     if names is not None and path.suffix.lower() not in (".npy", ".npz"):
         raise BadInput("--names is for vectors in an .npy.", "These samples have their names already.")
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, each_its_own, by_file_name, splits_apart)
     if not path.exists():
         raise Missing(f"{path}: no such file or folder.")
     if names is not None:
         return _vectors(path, names, each_its_own)
     if path.suffix.lower() == ".csv":
-        return _table(path)
+        return tables.read(path)
+    if path.suffix.lower() == ".parquet":
+        return tables.parquet(path)
     if path.suffix.lower() == ".npz":
         return _arrays(path)
     if path.suffix.lower() == ".npy":
         return _array(path, each_its_own)
-    raise BadInput(f"{path}: cannot be read as data.", "Expected a folder, a .csv, an .npz, an .npy, or keras:NAME.")
-
-
-def is_pairs(data: str | Path) -> bool:
-    """Whether `data` is a table of ready-made pairs: path_a, path_b, label."""
-    import csv
-
-    path = Path(data)
-    if path.suffix.lower() != ".csv" or not path.is_file():
-        return False
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        return {"path_a", "path_b"} <= set(next(csv.reader(file), []))
-
-
-def pairs(path: str | Path) -> Pairs:
-    """Return the pairs of a .csv with columns path_a, path_b and label: 1 for genuine, 0 for impostor.
-
-    Pictures joined by genuine pairs are one identity. Raises BadInput for an impostor pair within
-    one, naming the line.
-    """
-    path = Path(path)
-    index: dict[str, int] = {}
-    joined: list[int] = []  # a forest: each picture's parent
-
-    def root(i: int) -> int:
-        while joined[i] != i:
-            joined[i] = joined[joined[i]]
-            i = joined[i]
-        return i
-
-    listed = []
-    for number, row in _rows(path, ("path_a", "path_b", "label")):
-        if row["label"] not in ("0", "1"):
-            raise BadInput(f"{path}: line {number} has the label {row['label']!r}.", "Expected 1 (same) or 0 (not).")
-        a, b = (index.setdefault(row[c], len(index)) for c in ("path_a", "path_b"))
-        joined += range(len(joined), len(index))
-        if a == b:
-            raise BadInput(f"{path}: line {number} pairs a picture with itself.", "Nothing can be learned from that.")
-        listed.append((a, b, row["label"] == "1", number))
-        if row["label"] == "1":
-            joined[max(root(a), root(b))] = min(root(a), root(b))
-    for a, b, genuine, number in listed:
-        if not genuine and root(a) == root(b):
-            raise BadInput(
-                f"{path}: line {number} says that two pictures differ.",
-                "Other lines join them, directly or through further pictures.",
-                "Correct one of these lines.",
-            )
-    files = list(index)
-    names = [files[root(i)] for i in range(len(files))]
-    return Pairs(
-        Items(names, lambda i: path.parent / files[i]),
-        np.array([(a, b) for a, b, _, _ in listed], np.int64),
-        np.array([genuine for _, _, genuine, _ in listed], np.bool_),
+    raise BadInput(
+        f"{path}: cannot be read as data.", "Expected a folder, a .csv, .npz, .npy or .parquet, or keras:NAME."
     )
 
 
-def samples(paths: Iterable[str | Path]) -> list[Path | bytes]:
+class Samples(list[Path | bytes]):
+    """Samples without names."""
+
+    left_out: tuple[str, ...] = ()  # what was not taken and why, a sentence each
+
+
+def samples(paths: Iterable[str | Path]) -> Samples:
     """Return the files among `paths`, all pictures below the folders, and the rows of .npy and .npz as vectors."""
-    found: list[Path | bytes] = []
+    found = Samples()
     given = [path_of(path) for path in paths]
     for path in given:
         if path.suffix.lower() in (".npy", ".npz") and path.is_file():
             found += _rows_of(path)
         elif path.is_dir():
-            try:
-                for file in images.listing(path):
-                    found += _rows_of(file) if file.suffix.lower() == ".npy" else [file]
-            except BadInput:
-                if len(given) == 1:
-                    raise
+            files = folders.pictures(path)
+            found.left_out += files.left_out.sentences()
+            if not len(files) and len(given) == 1:
+                raise _nothing(path, files, found.left_out)
+            for file in map(files.path, range(len(files))):
+                found += _rows_of(file) if file.suffix.lower() == ".npy" else [file]
+            if not len(files):
                 found.append(path)  # among several, one that holds nothing is told like one that cannot be read
         else:
             found.append(path)
@@ -195,7 +114,12 @@ def piped(data: bytes) -> list[Path | bytes]:
         array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
         return _each_row(array, name) if _are_rows(array) else [NamedSample(data, name)]
     except (ValueError, EOFError, MemoryError) as error:
-        raise Unreadable(f"{name}: this is not an .npy of numbers.", str(error)) from None
+        raise Unreadable(f"{name}: this is not an .npy of numbers.", _why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    """Return what numpy says of a file; not its advice on how to run the code in one."""
+    return "It holds Python objects, which are never read." if "object" in str(error).lower() else str(error)
 
 
 def _each_row(array: NDArray[np.generic], name: str) -> list[Path | bytes]:
@@ -213,7 +137,7 @@ def vectors(path: str | Path, names: str | Path | None = None) -> tuple[list[str
     """
     import zipfile
 
-    given = _names(Path(names)) if names is not None else None
+    given = tables.names(Path(names)) if names is not None else None
     try:
         # Mapped: its header is held against the size of the file before memory is taken for what it says.
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -225,93 +149,31 @@ def vectors(path: str | Path, names: str | Path | None = None) -> tuple[list[str
         raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise BadInput(
-            f"{path}: these are not vectors.", str(error), "Expected .npy (n, d), or .npz with vectors and names."
+            f"{path}: these are not vectors.", _why(error), "Expected .npy (n, d), or .npz with vectors and names."
         ) from None
 
 
-def _names(path: Path) -> list[str]:
-    import csv
-
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            if path.suffix.lower() != ".csv":
-                return [line.rstrip("\r\n") for line in file]
-            rows = csv.DictReader(file)
-            column = next((c for c in ("name", "label") if c in (rows.fieldnames or ())), None)
-            if column is None:
-                raise BadInput(
-                    f"{path}: has no column name.", f"Found {', '.join(rows.fieldnames or ()) or 'nothing'}."
-                )
-            return [row[column] or "" for row in rows]
-    except OSError as error:
-        raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path}: this is not a table of names.", f"{error}.") from None
+def _folder(folder: Path, each_its_own: bool, by_file_name: bool, splits_apart: bool) -> Items:
+    files = folders.pictures(folder)
+    taken, names, said = folders.identities(files, by_file_name, splits_apart)
+    if not taken and each_its_own:
+        taken, names = list(range(len(files))), files.names
+    left_out = (*((said,) if said else ()), *files.left_out.sentences())
+    if not taken:
+        raise _nothing(folder, files, left_out)
+    return Items(names, lambda i: files.path(taken[i]), left_out=left_out)
 
 
-def _folder(folder: Path) -> Items:
-    # Text, not Path objects: a million of those take a gigabyte.
-    names: list[str] = []
-    files: list[str] = []
-    for suffixes in (images.SUFFIXES, {".npy"}):  # vectors where there is not a single picture
-        for name, file in () if files else _walk(str(folder), "", suffixes):
-            names.append(name)
-            files.append(file)
-    if not files:
-        images.listing(folder)  # raises when there is not a single picture
-        raise BadInput(
-            f"{folder}: no identities.", "All its pictures lie in the folder itself.", "Make a folder per identity."
-        )
-    return Items(names, lambda i: folder / names[i] / files[i])
-
-
-def _walk(folder: str, name: str, suffixes: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield (identity, file name) of all files below `folder` that end so, sorted."""
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):  # a link could lead in a circle
-            yield from _walk(entry.path, f"{name}/{entry.name}" if name else entry.name, suffixes)
-        elif name and os.path.splitext(entry.name)[1].lower() in suffixes and entry.is_file():  # noqa: PTH122
-            yield name, entry.name
-
-
-def _table(path: Path) -> Items:
-    if is_pairs(path):
-        raise BadInput(f"{path}: a table of pairs names no identities.", remedy="It can be learned from: sidx train")
-    names, files, tags = [], [], []
-    for _, row in _rows(path, ("path", "label")):
-        names.append(row["label"])
-        files.append(row["path"])
-        tags.append({k: v for k, v in row.items() if k not in ("path", "label") and isinstance(v, str) and v})
-    return Items(names, lambda i: path.parent / files[i], tags)
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line, row) of a table. Raises BadInput without one of the columns, or for an empty cell."""
-    import csv
-
-    number = 1
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            found = rows.fieldnames or []
-            missing = [c for c in columns if c not in found]
-            if missing:
-                raise BadInput(
-                    f"{path}: no column {missing[0]!r}.",
-                    f"Found: {', '.join(found) or 'none'}.",
-                    f"The first line names them: {','.join(columns)}",
-                )
-            for number, row in enumerate(rows, 2):
-                for column in columns:
-                    if not row[column]:
-                        raise BadInput(f"{path}: line {number} has no {column}.")
-                yield number, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path}: not a table of text.", str(error)) from None
-    if number == 1:
-        raise BadInput(f"{path}: the table has no rows.")
+def _nothing(folder: Path, files: folders.Files, left_out: tuple[str, ...]) -> BadInput:
+    """Return why a folder has no samples."""
+    why = " ".join(left_out)
+    if not len(files):
+        return BadInput(f"{folder}: no pictures in this folder.", why or f"Looked for {images.FORMATS}.")
+    return BadInput(
+        f"{folder}: no identities.",
+        "All its pictures lie in the folder itself.",
+        "Make a folder per identity, or take their names, without a number at the end: --by-file-name",
+    )
 
 
 def _keras(name: str) -> Items:
@@ -363,7 +225,7 @@ def _arrays(path: Path) -> Items:
                 )
             x, y = (arrays[key] for key in keys)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path}: not an .npz of plain arrays.", str(error)) from None
+        raise BadInput(f"{path}: not an .npz of plain arrays.", _why(error)) from None
     return _labelled(path, x, y)
 
 
@@ -377,14 +239,14 @@ def _vectors(path: Path, names: str | Path | None, each_its_own: bool) -> Items:
         raise BadInput(f"{path}: vectors without names.", remedy="Add --names FILE.csv, or save both in an .npz.")
     if len(whose) != len(rows):
         raise BadInput(f"{len(whose):,} names for {len(rows):,} vectors.", "Each vector needs its name.")
-    return Items(whose, lambda i: NamedSample(pack(rows[i]), f"row {i}"), vectors=rows)
+    return of_vectors(whose, rows)
 
 
 def _array(path: Path, each_its_own: bool) -> Items:
     try:
         x = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise BadInput(f"{path}: not an .npy of plain numbers.", str(error)) from None
+        raise BadInput(f"{path}: not an .npy of plain numbers.", _why(error)) from None
     if x.ndim < 3 and x.dtype.kind in "fiu":
         return _vectors(path, None, each_its_own)
     if x.ndim < 3 or (x.dtype == np.uint8 and x.ndim < 4):
@@ -410,7 +272,7 @@ def _labelled(path: Path, x: NDArray[np.generic], y: NDArray[np.generic]) -> Ite
         raise BadInput(f"{path}: {len(x)} samples, labels of shape {y.shape}.", "Each sample needs one label.")
     names = [str(label) for label in labels[:, 0].tolist()]
     if not pictures_:
-        return Items(names, lambda i: NamedSample(pack(x[i]), f"row {i}"), vectors=x)
+        return of_vectors(names, x)
     grey = x.ndim == 3
     return Items(
         names, lambda i: NamedSample(images.encode(np.asarray(x[i][..., None] if grey else x[i], np.uint8)), f"row {i}")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Verdict = Literal["match", "unknown", "ambiguous"]
+Verdict = Literal["match", "unknown", "ambiguous", "no_subject"]
 SAME = 1e-5  # a difference of distances that rounding makes
 
 
@@ -51,7 +51,7 @@ SET = Evidence("set", None, 0, 0.0, 0, None, 0)  # the caller's threshold: nothi
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer to one probe. `identity` is None unless the verdict is match."""
+    """The answer to one probe: true where it is a match. `identity` is None unless the verdict is match."""
 
     probe: str
     verdict: Verdict
@@ -68,6 +68,14 @@ class Decision:
     tower: str
     revision: int
     ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def matched(self) -> bool:
+        """Whether somebody is named."""
+        return self.verdict == "match"
+
+    def __bool__(self) -> bool:
+        return self.matched
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that `identify --json` prints."""

@@ -43,13 +43,15 @@ def local(embedder: Embedder) -> Embed:
 def prepared(
     embedder: Embedder, sample: bytes, floor: Mapping[str, float]
 ) -> tuple[bytes | None, Taken] | SiameseIndexError:
-    """Return a sample as it is kept, and as the tower takes it."""
+    """Return a sample as it is kept, and as the tower takes it; or why it is not fit to be enrolled."""
     try:
         kept = embedder.kept(sample)
         whole = sample if kept is None else kept  # of what is kept, so that embedding it again gives the same
         if floor:
             quality.refuse_below(floor, whole)
-        return kept, embedder.prepare(whole)
+        taken = embedder.prepare(whole)
+        embedder.refuse_blank(taken)
+        return kept, taken
     except SiameseIndexError as error:
         return error
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import BadInput, Damaged, Unreadable
-from siamese_index.samples import framing, images
+from siamese_index.errors import BadInput, Damaged, NoSubject, Unreadable
+from siamese_index.samples import framing, images, quality
 from siamese_index.vectors import Vectors, unpack
 
 from .card import Card
@@ -82,6 +82,13 @@ class Tower:
         if vector.shape != self.shape:
             raise Unreadable(f"The vector has {len(vector)} numbers; this tower takes {self.shape[0]}.")
         return vector
+
+    def refuse_blank(self, taken: Taken) -> None:
+        """Raise NoSubject for a prepared picture that shows nothing: its vector would be that of any other such."""
+        if not self.takes_numbers and quality.is_blank(np.asarray(taken, np.uint8)):
+            raise NoSubject(
+                "The picture shows nothing.", "It is of one grey, or nearly.", "Is the lens covered, or the file empty?"
+            )
 
     def embed_samples(self, samples: Iterable[bytes]) -> Vectors:
         """Return float32 (n, dimension) unit vectors of samples as they came in, a few decoded at a time."""

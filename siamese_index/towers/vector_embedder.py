@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,9 @@ class VectorEmbedder:
         except BadInput as error:  # of one sample among many
             raise Unreadable(error.what, error.why, error.remedy) from None
         return vector
+
+    def refuse_blank(self, taken: NDArray[Any]) -> None:
+        """A vector that can be prepared says something."""
 
     def embed(self, samples: Sequence[NDArray[np.float32]]) -> Vectors:
         """Return prepared samples as float32 (n, dimension)."""

@@ -12,7 +12,8 @@ from siamese_index.analysis.evaluation import Rate, evaluate
 from siamese_index.analysis.evaluation_page import evaluation_page
 from siamese_index.analysis.one_shot import evaluate_one_shot, is_one_shot
 from siamese_index.analysis.pairs_evaluation import evaluate_pairs
-from siamese_index.samples.sources import items, pairs
+from siamese_index.samples.sources import items
+from siamese_index.samples.tables import pairs
 from siamese_index.vectors import pack
 
 

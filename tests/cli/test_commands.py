@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -55,11 +56,35 @@ def test_ambiguous_has_an_exit_code_of_its_own(sidx, tmp_path, angles):
     assert sidx("identify", "probe.npy", "--threshold", "1", "-g", "v.gallery").returncode == 11
 
 
-def test_several_probes_exit_with_0_when_each_was_answered(sidx, people):
+def test_several_probes_exit_as_the_worst_of_them(sidx, people):
     done = sidx("identify", "known.png", "stranger.png", *G)
-    assert done.returncode == 0
+    assert done.returncode == 10
     assert [row["verdict"] for row in lines(done)] == ["match", "unknown"]
     assert sidx("identify", "known.png", "stranger.png", "--exit-worst", *G).returncode == 10
+    assert sidx("identify", "known.png", "stranger.png", "--exit-zero", *G).returncode == 0
+    assert sidx("identify", "stranger.png", "--exit-zero", *G).returncode == 0
+    assert sidx("identify", "known.png", "nope.png", "--exit-zero", *G).returncode == 3
+    assert sidx("identify", "known.png", "known.png", *G).returncode == 0
+
+
+@pytest.mark.parametrize("level", [0, 127, 255])
+def test_a_covered_lens_is_nobody(sidx, people, level):
+    shade = np.clip(level + np.random.default_rng(0).normal(0, 2, (64, 64)), 0, 255).astype(np.uint8)
+    cv2.imwrite(str(people / "covered.png"), shade)
+    refused = sidx("enroll", "dark", "covered.png", *G)
+    assert refused.returncode == 12 and "shows nothing" in refused.stderr
+    done = sidx("identify", "covered.png", *G)
+    assert done.returncode == 12
+    assert (lines(done)[0]["verdict"], lines(done)[0]["identity"], lines(done)[0]["candidates"]) == (
+        "no_subject",
+        None,
+        [],
+    )
+    assert "lens" in done.stderr
+    assert sidx("identify", "known.png", "covered.png", *G).returncode == 12
+    assert sidx("identify", "covered.png", "stranger.png", *G).returncode == 10
+    assert sidx("verify", "known.png", "covered.png", *G).returncode == 12
+    assert sidx("identify", "covered.png", "--explain", *G).returncode == 12
 
 
 def test_unreadable_probes_are_named_on_stderr_and_the_others_answered(sidx, people):
@@ -100,7 +125,7 @@ def test_the_gallery_may_come_from_the_environment(sidx, people):
         (["identify", "known.png", "--fpir", "0.1", "--threshold", "1", *G], 2, "exclude each other"),
         (["identify", "known.png", "-k", "0", *G], 2, "1 to 1000"),
         (["identify", "known.png", "--no-such-option", *G], 2, "No such option"),
-        (["identify", *G], 2, "Missing"),
+        (["identify", *G], 2, "There is no probe"),
         (["nonsense"], 2, "No such command"),
         (["enroll", "ada", *G], 2, "NAME and pictures"),
         (["enroll", "bob", "known.png", *G], 2, "already enrolled as 'person 0'"),
@@ -256,7 +281,7 @@ def test_at_a_terminal_answers_are_a_table(people):
     with contextlib.suppress(OSError):  # how a terminal says that its last user is gone
         while True:
             shown += os.read(leader, 65536).decode()
-    assert child.wait(60) == 0
+    assert child.wait(60) == 10
     assert "{" not in shown
     header = next(line for line in shown.splitlines() if line.startswith("probe"))
     match = next(line for line in shown.splitlines() if line.startswith("known.png"))

@@ -178,3 +178,48 @@ def test_samples_are_files_pictures_below_folders_and_rows_of_vectors(world, tmp
 def test_bytes_that_are_no_vector_are_refused(data):
     with pytest.raises(Unreadable):
         vectors.unpack(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [(b"path,label\n1.png,Smith, John\n2.png,Smith, Ada\n", "line 2 has 3 cells, the first line 2"),
+     (b"path,label,label\n1.png,ada,bob\n", "the column 'label' is there twice"),
+     ("path,label\n1.png,José\n".encode("latin-1"), "not a table of text in UTF-8: line 2"),
+     (b"path,label,x,y,w,h\n1.png,ada,1,2,3,4\n", "it has boxes"),
+     (b"label,v0,v1\nada,1,2\nbob,1,two\n", "line 3 is neither a path nor a vector")],
+)  # fmt: skip
+def test_tables_that_mean_something_else_are_refused_with_the_line(tmp_path, data, complaint):
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(BadInput, match=complaint):
+        sources.items(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_are_read_as_programs_write_them(tmp_path, separator, encoding):
+    text = f"path{separator}label\r\n1.png{separator}José \r\n2.png{separator}José\r\n\r\n"
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    assert list(sources.items(tmp_path / "t.csv")) == [("José", tmp_path / "1.png"), ("José", tmp_path / "2.png")]
+
+
+def test_vectors_come_in_tables_too(tmp_path):
+    (tmp_path / "v.csv").write_text("name,v0,v1,v2\nada,1,0,0\nbob,0,0.5,1e-3\n")
+    items = sources.items(tmp_path / "v.csv")
+    assert list(items.names) == ["ada", "bob"]
+    assert items.vectors.tolist() == [[1, 0, 0], [0, 0.5, 1e-3]]
+    assert vectors.unpack(items[1][1]).tolist() == [0, 0.5, 1e-3]
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    for columns in ({"v": [[1.0, 0.0], [0.0, 2.0]]}, {"a": [1.0, 0.0], "b": [0.0, 2.0]}):
+        pyarrow.parquet.write_table(arrow.table({"label": ["ada", "bob"], **columns}), tmp_path / "v.parquet")
+        items = sources.items(tmp_path / "v.parquet")
+        assert (list(items.names), items.vectors.tolist()) == (["ada", "bob"], [[1, 0], [0, 2]])
+
+
+def test_objects_in_arrays_are_never_read_nor_advised(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
+    for call in (sources.items, sources.vectors):
+        with pytest.raises(BadInput, match="never read") as told:
+            call(tmp_path / "x.npy")
+        assert "allow_pickle" not in str(told.value)

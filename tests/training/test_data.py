@@ -5,7 +5,7 @@ import pytest
 
 from siamese_index import BadInput, Gallery, Missing, Unreadable
 from siamese_index.samples import framing, images, sources
-from siamese_index.samples.sources import Items
+from siamese_index.samples.items import Items
 from siamese_index.training.data import Data, source
 from siamese_index.training.glyphs import glyph
 from siamese_index.training.split import split
@@ -58,16 +58,20 @@ def test_pictures_of_mixed_sizes_and_kinds_are_fitted(tmp_path):
     assert data.left_out == [] and data.take(range(len(data))).shape == (24, 24, 16, 3)
 
 
-def test_the_same_bytes_under_two_names_are_an_error_and_under_one_count_once():
+def test_the_same_bytes_under_two_names_are_left_out_and_under_one_count_once():
     pictures = [images.encode(glyph(0, 0)), images.encode(glyph(0, 1)), images.encode(glyph(1, 0))]
     once = Data(Items(["a", "a", "a", "b"], lambda i: pictures[[0, 0, 1, 2][i]]), (32, 32, 1), quiet)
     assert (once.whose >= 0).sum() == 3
-    with pytest.raises(BadInput, match="The same picture is 'a' and 'b'"):
-        Data(Items(["a", "a", "b"], lambda i: pictures[[0, 1, 0][i]]), (32, 32, 1), quiet)
+    double = Items(["a", "a", "b", "b"], lambda i: pictures[[0, 1, 0, 2][i]])
+    data = Data(double, (32, 32, 1), quiet)
+    assert data.whose.tolist() == [-1, 0, -1, 1]
+    assert data.left_out == ["the same picture under two names: a sample of 'a' and a sample of 'b'"]
+    with pytest.raises(BadInput, match="The same picture under two names"):
+        Data(double, (32, 32, 1), quiet, duplicates="refuse")
 
 
 def test_nothing_readable_is_an_error():
-    with pytest.raises(Unreadable, match="4 of 4 samples cannot be read"):
+    with pytest.raises(Unreadable, match="4 of 4 samples cannot be used"):
         Data(Items(["a", "b", "c", "d"], lambda i: b"no"), (32, 32, 1), quiet)
 
 

@@ -358,7 +358,7 @@ def test_what_is_resident_does_not_grow_with_the_pictures():
         import resource
         import numpy as np
         from siamese_index.samples import images
-        from siamese_index.samples.sources import Items
+        from siamese_index.samples.items import Items
         from siamese_index.training.data import Data
         from siamese_index.training.glyphs import glyph
 

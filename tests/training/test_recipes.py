@@ -7,7 +7,7 @@ import pytest
 
 from siamese_index import BadInput, Missing, Unreadable
 from siamese_index.samples import images
-from siamese_index.samples.sources import Items
+from siamese_index.samples.items import Items
 from siamese_index.training import look, recipe
 from siamese_index.training.glyphs import glyph
 from siamese_index.vectors import pack

@@ -1,0 +1,235 @@
+"""Tables of samples: paths with labels, pairs of paths, names, or vectors, as .csv and .parquet."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.errors import BadInput, Missing, NotInstalled
+
+from .items import Items, of_vectors
+
+_NAMES = ("label", "name", "identity")  # columns that say whose a vector is
+_BOX = {"x", "y", "w", "h"}
+_DELIMITERS = (",", ";", "\t")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Ready-made pairs of pictures (m, 2), as positions in `items`, and which are genuine (m,)."""
+
+    items: Items  # the identity is the name of the first picture of those joined by genuine pairs
+    positions: NDArray[np.int64]
+    genuine: NDArray[np.bool_]
+
+
+def is_pairs(data: str | Path) -> bool:
+    """Whether `data` is a table of ready-made pairs: path_a, path_b, label."""
+    path = Path(data)
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return False
+    try:
+        header, _ = _opened(path)
+    except (BadInput, Missing):
+        return False
+    return {"path_a", "path_b"} <= set(header)
+
+
+def read(path: Path) -> Items:
+    """Return the rows of a .csv with columns path and label, or label (or name) and numbers. Raises BadInput."""
+    header, lines = _opened(path)
+    if {"path_a", "path_b"} <= set(header):
+        raise BadInput(f"{path}: a table of pairs names no identities.", remedy="It can be learned from: sidx train")
+    whose = next((column for column in _NAMES if column in header), None)
+    if "path" not in header and whose is not None and len(header) > 2:
+        return _vectors(path, header, lines, whose)
+    if set(header) >= _BOX:
+        raise BadInput(
+            f"{path}: it has boxes, in the columns x, y, w and h.",
+            "Pictures are taken whole.",
+            "Cut them out first, and leave these columns out.",
+        )
+    whom, files, tags = [], [], []
+    for _, row in _rows(path, header, lines, ("path", "label")):
+        whom.append(row["label"])
+        files.append(row["path"])
+        tags.append({k: v for k, v in row.items() if k not in ("path", "label") and v})
+    return Items(whom, lambda i: path.parent / files[i], tags)
+
+
+def pairs(path: str | Path) -> Pairs:
+    """Return the pairs of a .csv with columns path_a, path_b and label: 1 for genuine, 0 for impostor.
+
+    Pictures joined by genuine pairs are one identity. Raises BadInput for an impostor pair within
+    one, naming the line.
+    """
+    path = Path(path)
+    index: dict[str, int] = {}
+    joined: list[int] = []  # a forest: each picture's parent
+
+    def root(i: int) -> int:
+        while joined[i] != i:
+            joined[i] = joined[joined[i]]
+            i = joined[i]
+        return i
+
+    listed = []
+    for number, row in _rows(path, *_opened(path), ("path_a", "path_b", "label")):
+        if row["label"] not in ("0", "1"):
+            raise BadInput(f"{path}: line {number} has the label {row['label']!r}.", "Expected 1 (same) or 0 (not).")
+        a, b = (index.setdefault(row[c], len(index)) for c in ("path_a", "path_b"))
+        joined += range(len(joined), len(index))
+        if a == b:
+            raise BadInput(f"{path}: line {number} pairs a picture with itself.", "Nothing can be learned from that.")
+        listed.append((a, b, row["label"] == "1", number))
+        if row["label"] == "1":
+            joined[max(root(a), root(b))] = min(root(a), root(b))
+    for a, b, genuine, number in listed:
+        if not genuine and root(a) == root(b):
+            raise BadInput(
+                f"{path}: line {number} says that two pictures differ.",
+                "Other lines join them, directly or through further pictures.",
+                "Correct one of these lines.",
+            )
+    files = list(index)
+    return Pairs(
+        Items([files[root(i)] for i in range(len(files))], lambda i: path.parent / files[i]),
+        np.array([(a, b) for a, b, _, _ in listed], np.int64),
+        np.array([genuine for _, _, genuine, _ in listed], np.bool_),
+    )
+
+
+def names(path: Path) -> list[str]:
+    """Return one name per line: of a .csv its column name, label or identity, else the lines of a text."""
+    if path.suffix.lower() != ".csv":
+        return _text(path).splitlines()
+    header, lines = _opened(path)
+    column = next((c for c in ("name", "label", "identity") if c in header), None)
+    if column is None:
+        raise BadInput(f"{path}: has no column name.", f"Found {', '.join(header) or 'nothing'}.")
+    return [row[column] for _, row in _rows(path, header, lines, ())]
+
+
+def parquet(path: Path) -> Items:
+    """Return the vectors of a .parquet (n, d) with whose they are.
+
+    It has a column label or name, and one of lists or many of numbers. Raises NotInstalled without pyarrow, BadInput,
+    or Missing.
+    """
+    try:
+        import pyarrow as arrow  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        import pyarrow.parquet  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError:
+        raise NotInstalled(f"{path}: .parquet needs pyarrow.", remedy="pip install pyarrow") from None
+    try:
+        table = arrow.parquet.read_table(path)
+    except OSError as error:
+        raise Missing(f"{path}: cannot be read.", f"{str(error).splitlines()[0]}.") from None
+    except arrow.ArrowException as error:
+        raise BadInput(f"{path}: not a .parquet.", str(error).splitlines()[0]) from None
+    whose = next((column for column in _NAMES if column in table.column_names), None)
+    if whose is None:
+        raise BadInput(f"{path}: no column label or name.", f"Found: {', '.join(table.column_names)}.")
+    columns = [column for column in table.column_names if column != whose]
+    values: list[Any] = [table[column].to_pylist() for column in columns]
+    try:
+        vectors = np.array(values[0] if len(columns) == 1 else list(zip(*values, strict=True)), np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{path}: the columns beside {whose} are not numbers.", str(error)) from None
+    if vectors.ndim != 2:
+        raise BadInput(f"{path}: the vectors have different lengths.")
+    return of_vectors([str(name) for name in table[whose].to_pylist()], vectors)
+
+
+def _vectors(path: Path, header: Sequence[str], lines: Iterator[list[str]], whose: str) -> Items:
+    found: list[str] = []
+    numbers: list[list[float]] = []
+    for number, row in _rows(path, header, lines, (whose,)):
+        found.append(row.pop(whose))
+        try:
+            numbers.append([float(value) for value in row.values()])
+        except ValueError as error:
+            raise BadInput(
+                f"{path}: line {number} is neither a path nor a vector: {error}.",
+                f"Found the columns {', '.join(header[:6])}{' …' if len(header) > 6 else ''}.",
+                "Expected path and label, or label and numbers.",
+            ) from None
+    return of_vectors(found, np.array(numbers, np.float64))
+
+
+def _opened(path: Path) -> tuple[list[str], Iterator[list[str]]]:
+    """Return the columns of a .csv, and its lines below them: separated by commas, semicolons or tabs."""
+    import csv
+
+    text = _text(path)
+    first = text.split("\n", 1)[0]
+    delimiter = max(_DELIMITERS, key=first.count)  # the first of equals: the comma
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [column.strip() for column in next(lines, [])]
+    except csv.Error as error:
+        raise BadInput(f"{path}: not a table of text.", str(error)) from None
+    twice = next((column for column in header if header.count(column) > 1), None)
+    if twice is not None:
+        raise BadInput(f"{path}: the column {twice!r} is there twice.", remedy="Keep one of the two.")
+    return header, lines
+
+
+def _text(path: Path) -> str:
+    """Return a file's text: UTF-8, or UTF-16 as its first bytes say. Raises Missing, BadInput."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadInput(
+            f"{path}: not a table of text in UTF-8: line {line}.",
+            "Perhaps it was saved as Latin-1 or Windows-1252.",
+            "Save it as CSV UTF-8, or: iconv -f latin1 -t utf-8 OLD.csv > NEW.csv",
+        ) from None
+
+
+def _rows(
+    path: Path, header: Sequence[str], lines: Iterator[list[str]], columns: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line, row) of a table. Raises BadInput without one of the columns, or for a cell too few or many."""
+    import csv
+
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise BadInput(
+            f"{path}: no column {missing[0]!r}.",
+            f"Found: {', '.join(header) or 'none'}.",
+            f"The first line names them: {','.join(columns)}",
+        )
+    number, any_row = 1, False
+    try:
+        for number, cells in enumerate(lines, 2):
+            if not cells or (len(cells) > 1 and not any(cell.strip() for cell in cells)):
+                continue
+            if len(cells) > len(header):
+                raise BadInput(
+                    f"{path}: line {number} has {len(cells)} cells, the first line {len(header)}.",
+                    f"Found: {cells[: len(header) + 1]}",
+                    'A comma within a cell wants quotes: "Smith, John"',
+                )
+            row = dict(zip(header, [*cells, *[""] * (len(header) - len(cells))], strict=True))
+            for column in columns:
+                if not row[column].strip():
+                    raise BadInput(f"{path}: line {number} has no {column}.")
+            any_row = True
+            yield number, row
+    except csv.Error as error:
+        raise BadInput(f"{path}: not a table of text: line {number + 1}.", str(error)) from None
+    if not any_row:
+        raise BadInput(f"{path}: the table has no rows.")
