@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -11,6 +12,9 @@ from typing import Annotated
 import typer
 
 from siamese_index import BadInput, SiameseIndexError, __version__
+from siamese_index.files import refused
+
+from .output import note
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,6 +50,7 @@ COMMANDS = (
     "backup",
     "restore",
 )
+PIPE = 141  # nobody reads the output any more: as of a program that the signal SIGPIPE ends
 ALIASES = {"enrol": "enroll"}
 
 
@@ -92,6 +97,9 @@ def _refuse_empty(words: list[str]) -> None:
 def run() -> None:
     """Be the program `sidx`. Exit codes: docs/exit-codes.md."""
     debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot say is escaped, not lost
+            stream.reconfigure(errors="backslashreplace")
     try:
         _refuse_empty(sys.argv[1:])
         register(next((word for word in sys.argv[1:] if word != "--debug"), None))
@@ -99,20 +107,26 @@ def run() -> None:
     except SiameseIndexError as error:
         if debug:
             raise
-        typer.echo(f"sidx: {error}", err=True)
+        note(f"sidx: {error}")
         sys.exit(error.exit_code)
+    except SystemExit as end:  # when nobody reads on, Typer puts a stream in place that is silent, and exits with 1
+        gone = end.code == 1 and type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        sys.exit(PIPE if gone else end.code)
     except KeyboardInterrupt:
         sys.exit(130)  # here while importing; later Typer does the same
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
-        sys.exit(1)
+        sys.exit(PIPE)
     except Exception as error:  # the last resort: a bug, told without a traceback
         if debug:
             raise
-        typer.echo(
+        if isinstance(error, OSError) and error.filename is not None:  # of a file that nobody looked at before
+            refusal = refused(os.fsdecode(error.filename), error, "used")
+            note(f"sidx: {refusal}")
+            sys.exit(refusal.exit_code)
+        note(
             f"sidx: this is a bug: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n"
             "Nothing that was acknowledged is lost.\n"
-            "Run it again with sidx --debug and report what that prints.",
-            err=True,
+            "Run it again with sidx --debug and report what that prints."
         )
         sys.exit(1)

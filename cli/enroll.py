@@ -76,7 +76,7 @@ def enroll(
         else:
             items = sources.items(data or "", names, by_file_name=by_file_name, splits_apart=splits_apart)
             left_out = items.left_out
-            with progress("enrolling", len(items)) as tick:
+            with progress("enrolling", len(items)) as tick, _told_when_interrupted(opened):
                 done = opened.enroll_many(
                     items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run, tags=told, dask=dask
                 )
@@ -99,6 +99,15 @@ def enroll(
     if done.refused:
         raise typer.Exit(3)
     note("Nothing was kept." if dry_run else f"Next:  sidx identify PROBE -g {gallery}")
+
+
+@contextlib.contextmanager
+def _told_when_interrupted(gallery: Gallery) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"\nInterrupted: {len(gallery.samples()):,} samples are enrolled. Repeat the command to go on.")
+        raise typer.Exit(130) from None
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from siamese_index import BadInput, Decision, Gallery, Missing, Refusal, describe
-from siamese_index.files import path_of
+from siamese_index import BadInput, Decision, Gallery, Refusal, describe
+from siamese_index.files import path_of, refused
 from siamese_index.identify import Asked
 from siamese_index.samples import sources
 
@@ -27,7 +27,7 @@ from .options import (
     ThresholdOption,
     tags,
 )
-from .output import emit, note, progress, tell_left_out
+from .output import emit, note, printable, progress, tell_left_out
 
 EXAMPLE = "sidx identify probe.png -g people.gallery"
 
@@ -74,7 +74,11 @@ def identify(
     answers: list[Decision] = []
     with Gallery.open(gallery) as opened, progress("identifying", len(pictures)) as tick:
         rows = _rows(opened.identify_many(pictures, **asked), codes, answers, tick, len(pictures) == 1)
-        emit(rows, as_json, ["probe", "verdict", "identity", "distance", "threshold"])
+        try:
+            emit(rows, as_json, ["probe", "verdict", "identity", "distance", "threshold"])
+        except KeyboardInterrupt:
+            note(f"\nInterrupted: {len(codes):,} of {len(pictures):,} were answered.")
+            raise typer.Exit(130) from None
     seen = next((answer for answer in answers if answer.verdict != "no_subject"), None)
     if seen is not None and (seen.candidates or not tag):
         note(describe.evidence(seen.evidence, enrolled=bool(seen.candidates)))
@@ -108,7 +112,7 @@ def _listed(paths_from: str | None) -> list[str]:
     try:
         data = sys.stdin.buffer.read() if paths_from == "-" else path_of(paths_from).read_bytes()
     except OSError as error:
-        raise Missing(f"{paths_from}: cannot be read.", f"{error.strerror or error}.") from None
+        raise refused(paths_from, error) from None
     found = [os.fsdecode(line) for line in data.splitlines() if line.strip()]
     if not found:
         raise BadInput(f"{paths_from}: there are no paths in it.", "Expected one a line.")
@@ -133,7 +137,7 @@ def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json
         emit([row], as_json)
     else:
         for line in found.words:
-            typer.echo(line)
+            typer.echo(printable(line))
     if found.strip is not None:
         replace_file(out, signed(images.encode(found.strip)), "explanation")
         note(f"Look at it:  {out}")

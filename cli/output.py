@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ def emit(rows: Iterable[Row], as_json: bool, columns: Sequence[str] | None = Non
     """Print result rows; a table of `columns` for a person, whole objects otherwise."""
     if as_json or not sys.stdout.isatty():
         for row in rows:
-            typer.echo(json.dumps(row, ensure_ascii=False))
+            typer.echo(as_line(row))
             sys.stdout.flush()
         return
     table([dict(row) for row in rows], columns)
@@ -34,17 +36,18 @@ def table(rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
         return
     names = list(columns or rows[0])
     cells = [[_text(row.get(name)) for name in names] for row in rows]
-    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    widths = [max(_width(name), *(_width(line[i]) for line in cells)) for i, name in enumerate(names)]
     right = [all(isinstance(row.get(name), (int, float, type(None))) for row in rows) for name in names]
     for line in [[name.replace("_", " ") for name in names], *cells]:
-        padded = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
+        spaces = [" " * (w - _width(c)) for c, w in zip(line, widths, strict=True)]
+        padded = [s + c if r else c + s for c, s, r in zip(line, spaces, right, strict=True)]
         typer.echo("  ".join(padded).rstrip())
 
 
 def facts(pairs: Row, as_json: bool) -> None:
     """Print one object: a fact a line for a person."""
     if as_json or not sys.stdout.isatty():
-        typer.echo(json.dumps(pairs, ensure_ascii=False))
+        typer.echo(as_line(pairs))
         return
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
@@ -53,7 +56,19 @@ def facts(pairs: Row, as_json: bool) -> None:
 
 def note(text: str) -> None:
     """Say something that is not a result."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
+
+
+def as_line(row: Row) -> str:
+    """Return one JSON object, in characters that standard output can carry."""
+    return json.dumps(row, ensure_ascii="utf" not in (sys.stdout.encoding or "").lower())
+
+
+def printable(text: str) -> str:
+    """Return text without what a terminal would obey: file names may hold escape sequences."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t\r" else ascii(c)[1:-1] for c in text)
 
 
 def tell_left_out(sentences: Sequence[str]) -> None:
@@ -90,11 +105,28 @@ def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
             told = now
             left = (now - began) / max(1, done) * (length - done)
             line = f"{label}: {done:,} of {length:,}, {left:.0f} s left"
-            typer.echo(f"\r\x1b[K{line}" if in_place else line, err=True, nl=not in_place)
+            typer.echo(f"\r\x1b[K{fitted(line)}" if in_place else line, err=True, nl=not in_place)
         if in_place and told > began and done >= length:
             typer.echo("\r\x1b[K", err=True, nl=False)
 
     yield tick
+
+
+def fitted(line: str) -> str:
+    """Return as much of a line as a terminal shows without a second one."""
+    room = shutil.get_terminal_size().columns - 1
+    if _width(line) <= room:
+        return line
+    while line and _width(line) >= room:
+        line = line[:-1]
+    return f"{line}…"
+
+
+def _width(text: str) -> int:
+    """Return how many columns a terminal takes for a text: two for each Chinese character."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def _text(value: Any) -> str:
@@ -108,4 +140,4 @@ def _text(value: Any) -> str:
         return ", ".join(_text(v) for v in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_text(v)}" for k, v in value.items())
-    return str(value)
+    return printable(str(value)).replace("\n", " ")

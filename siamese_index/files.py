@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +30,26 @@ def path_of(text: str | Path) -> Path:
     return Path(text)
 
 
+def refused(path: str | Path, error: OSError, verb: str = "read") -> Missing:
+    """Return what to tell of a file that the system does not let one read, write or make."""
+    why, how = f"{error.strerror or error}.", ""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        try:
+            owner = Path(path).owner()
+            mode = stat.filemode(Path(path).stat().st_mode)
+            how = f"It is {owner}'s ({mode}): ask for the right, or work on a copy of your own."
+        except (OSError, KeyError, ValueError):
+            how = "Ask whoever owns the folder for the right, or choose another place."
+    return Missing(f"{path}: cannot be {verb}.", why, how)
+
+
 def kind_of(path: Path) -> str:
-    """Return what a file holds, by its content: a Kind, "file of another kind", or "" for nothing."""
-    with path.open("rb") as file:
-        head = file.read(512)
+    """Return what a file holds, by its content: a Kind, "file of another kind", or "" for nothing. Raises Missing."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise refused(path, error) from None
     if not head:
         return ""
     if head[:16] == b"SQLite format 3\0" and head[68:72] == GALLERY_ID.to_bytes(4, "big"):
@@ -66,7 +84,7 @@ def refuse_to_replace(path: Path, kind: Kind) -> None:
             raise BadInput(f"{path}: this is a {what}.", f"A {kind} is written to a file.", "Choose another name.")
         found = kind_of(path)
     except OSError as error:
-        raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
+        raise refused(path, error) from None
     if found not in ("", kind):
         raise BadInput(
             f"{path}: there is a {found} already.",
@@ -110,7 +128,7 @@ def replacing(path: Path, exclusive: bool = False) -> Iterator[Path]:
                 temporary.replace(path)
             sync_folder(path.parent)
         except OSError as error:
-            raise Missing(f"{path}: cannot be written.", f"{error.strerror or error}.") from error
+            raise refused(path, error, "written") from error
     finally:
         for part in path.parent.glob(f"{temporary.name}*"):  # SQLite may have put a journal or lock beside it
             part.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from ._package import when_used
 from .errors import Refusal
 from .files import path_of
 from .identify import Asked, Question, Verification
-from .samples.images import Picture, Progress
+from .samples.images import Picture, Progress, several
 from .samples.names import Tags, clean_tags
 from .session import Session, State, share
 from .store.opening import connect
@@ -50,8 +50,8 @@ else:  # most commands need none of them
 class Gallery:
     """One gallery. `Gallery.open` and `Gallery.create` make it; close it, or use it with `with`.
 
-    Samples are pictures, as paths or as the bytes of a picture file; in a gallery of vectors .npy of one row. Every
-    method that changes something is one durable transaction, and returns when it is on disk.
+    Samples are pictures: paths, bytes of picture files, open files, uint8 pixels in RGB, PIL images; in a gallery of
+    vectors .npy of one row. Every method that changes something is one durable transaction.
     """
 
     def __init__(self, store: Store) -> None:
@@ -90,6 +90,9 @@ class Gallery:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"<Gallery {self.path}{', closed' if self._session.closed else ''}>"
 
     @property
     def path(self) -> Path | str:
@@ -132,7 +135,7 @@ class Gallery:
         what would become of it. The identity gets the `tags`, beside those it has.
         """
         given = enrollment.Terms.of({"conflicts": "refuse", **terms}, strict=True, kind=enrollment.SampleTerms)
-        return enrollment.enroll(self._session, [(name, picture) for picture in pictures], given)
+        return enrollment.enroll(self._session, [(name, picture) for picture in several(pictures)], given)
 
     def enroll_many(
         self,
@@ -146,8 +149,7 @@ class Gallery:
 
         Durable after every `enrollment.CHUNK` pictures, so an interrupted run can simply be repeated. Conflicts are
         refused when the threshold promises an FPIR of at most 2 %: a weaker one would refuse too many. A dry run is
-        one transaction. `dask` is the address of a Dask scheduler whose workers embed (docs/workers.md). Rows of
-        one array go into a gallery of vectors as by `enroll_many_vectors`. The rest is as for `enroll`.
+        one transaction. `dask` is the address of a Dask scheduler whose workers embed. The rest is as for `enroll`.
         """
         given = enrollment.Terms.of(terms, kind=enrollment.SampleTerms)
         return enrollment.enroll_many(self._session, items, given, progress, dask)
@@ -212,10 +214,9 @@ class Gallery:
 
         `k` candidates are listed. `fpir` is the share of strangers that may match, instead of the gallery's;
         `threshold` is a distance (0..2) instead of a learned one. Verdict and identity are always those of an
-        exact search; `exact` makes the candidates behind them so too, in a gallery so large that they are found
-        in a coarse image. Only identities with all of `tags` are searched, at the threshold of the whole
-        gallery: of fewer, fewer strangers are taken for somebody. `strict` makes a match unknown while too few
-        strangers support the threshold (`evidence.promised`). Raises Unreadable.
+        exact search; `exact` makes the candidates behind them so too, in a very large gallery. Only identities
+        with all of `tags` are searched, at the threshold of the whole gallery. `strict` makes a match unknown
+        while too few strangers support the threshold (`evidence.promised`). Raises Unreadable.
         """
         return identify.identify_one(
             self._session, picture, Question(k, fpir, threshold, exact, clean_tags(tags), strict)
@@ -233,10 +234,7 @@ class Gallery:
         return identify.identify_vectors(self._session, vectors, Question.of(asked), log)
 
     def log(self, on: bool | None = None, *, clear: bool = False) -> tuple[bool, int]:
-        """Switch the log of answers on or off, or empty it; return whether it is on, and how many it holds.
-
-        It keeps what `replay` asks again: vector, picture (if the gallery keeps any), answer. It is in the gallery.
-        """
+        """Switch the log of answers (with vectors and pictures) on or off, or empty it; return (is on, how many)."""
         return curate.log(self._session, on, clear)
 
     def verify(self, a: Picture, b: Picture, *, fmr: float | None = None) -> Verification:

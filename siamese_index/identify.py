@@ -75,6 +75,8 @@ class Question:
             raise BadInput("--fpir and --threshold exclude each other.", "One derives the distance, the other sets it.")
         if self.fpir is not None:
             share(self.fpir)
+        if self.threshold is not None:
+            object.__setattr__(self, "threshold", float(self.threshold))  # numpy's own cannot be written as JSON
         if self.threshold is not None and not 0 <= self.threshold <= 2:
             raise BadInput(f"{self.threshold} is not a distance between unit vectors.", "Expected 0 to 2.")
 

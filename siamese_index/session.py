@@ -190,7 +190,7 @@ class Session:
     """An open store with what is kept in memory for it, caught up whenever the gallery's revision has moved."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        self.store, self.closed = store, False
         self._state: State | None = None
         self._embedder: Embedder | None = None
         self._searcher: tuple[str, Searcher] | None = None  # of the tower by that id
@@ -198,9 +198,14 @@ class Session:
 
     def close(self) -> None:
         """Let go of what searches, and of the store."""
+        self.closed = True
         if self._searcher:
             self._searcher[1].index.close()
         self.store.close()
+
+    def _refuse_when_closed(self) -> None:
+        if self.closed:
+            raise BadInput("This gallery is closed.", remedy="Open it again: Gallery.open(PATH)")
 
     # -- what there is ------------------------------------------------------------------------
 
@@ -216,7 +221,8 @@ class Session:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[State]:
-        """One consistent state for everything that is asked inside."""
+        """One consistent state for everything that is asked inside. Raises BadInput once it is closed."""
+        self._refuse_when_closed()
         with self.store.reading():
             yield self.state()
 
@@ -293,6 +299,7 @@ class Session:
         `tower` is the tower that must still be active, since its vectors are about to be stored. Raises
         Locked when it is not, or when another process writes for too long.
         """
+        self._refuse_when_closed()
         with self.store.writing(verb):
             state = self.state()
             if tower is not None and state.settings.tower != tower:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from siamese_index import BadInput, Missing, SiameseIndexError, Unreadable
+from siamese_index.files import refused
 from siamese_index.samples import images
 from siamese_index.samples.framing import FRAMES
 from siamese_index.samples.items import Item, Items
@@ -86,7 +87,7 @@ def named(recipe: str) -> Recipe:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise Missing(f"{path}: cannot be read.", f"{error.strerror}.") from None
+        raise refused(path, error) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not a TOML file.", str(error)) from None
     return parse({"name": path.stem, **content}, str(path))

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from siamese_index import BadInput, Missing, TowerFile
-from siamese_index.files import path_of, refuse_to_replace
+from siamese_index import BadInput, TowerFile
+from siamese_index.files import path_of, refuse_to_replace, refused
 
 from .data import source
 from .loop import CHECKPOINT
@@ -41,7 +41,7 @@ def train(
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise Missing(f"{folder}: cannot be made.", f"{error.strerror}.") from None
+            raise refused(folder, error, "made") from None
     made = run({"data": str(data), "recipe": recipe, "settings": settings}, on_progress, folder).tower
     if out is not None and folder is not None:
         made.write(out)

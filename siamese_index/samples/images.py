@@ -8,14 +8,14 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput, Missing, NotInstalled, SiameseIndexError, Unreadable
-from siamese_index.files import path_of
+from siamese_index.files import path_of, refused
 
 MAX_PIXELS = 64_000_000  # a 64-megapixel photograph; beyond it a header is more likely a bomb
 MAX_BYTES = 256_000_000  # of a file: as many as 64 megapixels of four bytes
@@ -23,7 +23,8 @@ MIN_SIDE = 8
 KEPT_SIDE = 1024  # the longer side of a picture as a gallery keeps it
 KEPT_BYTES = 2_000_000
 SUFFIXES = frozenset(f".{s}" for s in "avif bmp gif jpeg jpg pbm pgm png pnm ppm tif tiff webp".split())  # noqa: SIM905
-Picture = str | Path | bytes  # a path, or the bytes of a picture file
+# A path, the bytes of a picture file, a file that is open, or pixels: uint8 (h, w[, 1, 3 or 4]), RGB. Or a PIL image.
+Picture = str | Path | bytes | bytearray | memoryview | BinaryIO | NDArray[np.uint8]
 Pixels = NDArray[np.uint8]  # (height, width, channels); channels 1 (grey) or 3 (RGB)
 Decoded = NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV gives it: (h, w[, 3 or 4]), BGR, any depth
 _PNM = re.compile(rb"P[1-6]\s+(\d{1,9})\s+(\d{1,9})\s")
@@ -43,9 +44,14 @@ _ROTATIONS = {  # EXIF orientation: (flip left-right first, clockwise quarter tu
 
 
 def read(picture: Picture) -> bytes:
-    """Return the bytes of a picture file. Raises Missing; Unreadable for an empty or huge one, a device or a pipe."""
+    """Return the bytes of a picture file. Raises Missing; Unreadable for an empty or huge one, a device or a pipe.
+
+    Pixels are encoded as PNG, which loses nothing. Raises BadInput for what is no Picture.
+    """
     if isinstance(picture, bytes):
         return picture
+    if not isinstance(picture, (str, os.PathLike)):
+        return _from_memory(picture)
     path_of(picture)
     try:
         about = os.stat(picture)  # noqa: PTH116
@@ -60,10 +66,56 @@ def read(picture: Picture) -> bytes:
     except FileNotFoundError:
         raise Missing(f"{picture}: no such file.") from None
     except OSError as error:
-        raise Missing(f"{picture}: cannot be read.", f"{error.strerror}.") from None
+        raise refused(picture, error) from None
     if not data:
         raise Unreadable(f"{picture}: the file is empty.")
     return data
+
+
+def several(pictures: Any) -> list[Picture]:
+    """Return a picture, or several of them, as a list. Raises BadInput for none, and for what is no sequence."""
+    if isinstance(pictures, (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray)) or hasattr(pictures, "read"):
+        return [pictures]
+    try:
+        found = list(pictures)
+    except TypeError:
+        return [pictures]  # whoever reads it says what it is not
+    if not found:
+        raise BadInput("There are no pictures.", "At least one is needed.")
+    return found
+
+
+def _from_memory(picture: Any) -> bytes:
+    if isinstance(picture, (bytearray, memoryview)):
+        return bytes(picture)
+    if hasattr(picture, "getexif") and hasattr(picture, "convert"):  # a PIL image: upright, as it would be in a file
+        from PIL import ImageOps
+
+        upright = ImageOps.exif_transpose(picture)
+        picture = np.asarray(upright.convert("L" if upright.mode in ("1", "L") else "RGBA"))
+    if isinstance(picture, np.ndarray):
+        if (
+            picture.dtype != np.uint8
+            or picture.ndim not in (2, 3)
+            or (picture.ndim == 3 and picture.shape[2] not in (1, 3, 4))
+        ):
+            raise BadInput(
+                f"These are no pixels: {picture.dtype} of shape {picture.shape}.",
+                "Expected uint8 of shape (height, width), or (height, width, 1, 3 or 4) in RGB order.",
+            )
+        swapped = picture[..., [2, 1, 0, *range(3, picture.shape[2])]] if picture.shape[2:] > (1,) else picture
+        if min(picture.shape[:2]) < 1 or not (done := cv2.imencode(".png", swapped))[0]:
+            raise BadInput("These pixels cannot be encoded as a picture.", f"Their shape is {picture.shape}.")
+        return bytes(done[1].tobytes())
+    if callable(getattr(picture, "read", None)):
+        data = picture.read(MAX_BYTES)
+        if isinstance(data, bytes):
+            return data
+        raise BadInput("The file was opened as text.", remedy='Open it with "rb".')
+    raise BadInput(
+        f"This is no picture: {type(picture).__name__}.",
+        "Expected a path, the bytes of a file, an open file, a numpy array of pixels, or a PIL image.",
+    )
 
 
 def kind_of_picture(path: str | Path) -> str:
@@ -298,4 +350,4 @@ def picture_name(picture: Picture, number: int) -> str:
     """Return what to call a sample in answers: its path, where it came from, or its number."""
     if isinstance(picture, NamedSample):
         return picture.source
-    return f"picture {number}" if isinstance(picture, bytes) else str(picture)
+    return str(picture) if isinstance(picture, (str, os.PathLike)) else f"picture {number}"

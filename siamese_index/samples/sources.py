@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput, Missing, SiameseIndexError, Unreadable
-from siamese_index.files import path_of
+from siamese_index.files import path_of, refused
 from siamese_index.samples.images import NamedSample
 from siamese_index.vectors import pack
 
@@ -146,7 +146,7 @@ def vectors(path: str | Path, names: str | Path | None = None) -> tuple[list[str
         with loaded:
             return given or [str(n) for n in loaded["names"].tolist()], loaded["vectors"]
     except OSError as error:
-        raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
+        raise refused(path, error) from None
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise BadInput(
             f"{path}: these are not vectors.", _why(error), "Expected .npy (n, d), or .npz with vectors and names."

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput, Missing, NotInstalled
+from siamese_index.files import refused
 
 from .items import Items, of_vectors
 
@@ -186,7 +187,7 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
+        raise refused(path, error) from None
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return data.decode(encoding)

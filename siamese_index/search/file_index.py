@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import Missing
-from siamese_index.files import cache_folder
+from siamese_index.files import cache_folder, refused
 from siamese_index.vectors import Vectors, distances
 
 from . import scan
@@ -140,7 +140,7 @@ class FileIndex:
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise Missing(f"{self.folder}: cannot be written.", f"{error.strerror or error}.") from None
+            raise refused(self.folder, error, "written") from None
         write_base(self._file, self._tower, revision, self._dimension, itertools.chain([first], chunks), progress)
         self._reopen()
 

@@ -49,7 +49,7 @@ class Evidence:
 SET = Evidence("set", None, 0, 0.0, 0, None, 0)  # the caller's threshold: nothing is known of its errors
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Decision:
     """The answer to one probe: true where it is a match. `identity` is None unless the verdict is match."""
 
@@ -76,6 +76,12 @@ class Decision:
 
     def __bool__(self) -> bool:
         return self.matched
+
+    def __repr__(self) -> str:
+        who = f" {self.identity!r}" if self.matched else ""
+        near = "" if self.distance is None else f", distance {self.distance:.4f}"
+        at = "" if self.threshold is None else f", threshold {self.threshold:.4f}"
+        return f"<Decision {self.probe!r}: {self.verdict}{who}{near}{at}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that `identify --json` prints."""

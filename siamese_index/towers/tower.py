@@ -44,6 +44,10 @@ class Tower:
             raise Damaged("The tower's network cannot be opened.", str(error).splitlines()[0]) from None
         self._input = self._session.get_inputs()[0].name
 
+    def __repr__(self) -> str:
+        takes = " x ".join(map(str, self.shape))
+        return f"<Tower {self.id[:12]}: {takes} to {self.dimension} numbers>"
+
     @classmethod
     def open(cls, path: str | Path) -> Tower:
         """Open a `.tower` file. Raises Missing or Damaged."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from siamese_index.errors import BadInput, Damaged, Missing
-from siamese_index.files import path_of, replace_file
+from siamese_index.files import path_of, refused, replace_file
 from siamese_index.vectors import Vectors, unit
 
 from .card import FORMAT, Card
@@ -84,7 +84,7 @@ class TowerFile:
         except FileNotFoundError:
             raise Missing(f"{path}: no such tower.", remedy="Make one: sidx train DATA -o faces.tower") from None
         except OSError as error:
-            raise Missing(f"{path}: cannot be read.", f"{error.strerror or error}.") from None
+            raise refused(path, error) from None
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, RecursionError) as error:
             raise Damaged(
                 f"{path}: this is not a tower file.",
