@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .images import SUFFIXES, kind_of_picture
+from .headers import SUFFIXES, kind_of_picture
 
 SPLITS = frozenset("train training val valid validation test testing".split())  # noqa: SIM905  # parents, not people
 _SYSTEM = frozenset(("@eadir", "#recycle", "__macosx", "lost+found", "$recycle.bin", "system volume information",

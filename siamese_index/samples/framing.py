@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.samples.images import Pixels, _channels, _is_jpeg, _jpeg, _refuse_from_header, decode, fit
+from siamese_index.samples.headers import is_jpeg, refuse_from_header
+from siamese_index.samples.images import Pixels, _channels, _jpeg, decode, fit
 
 
 def load(data: bytes, height: int, width: int, channels: int, frame: str = "whole") -> Pixels:
@@ -17,8 +18,8 @@ def load(data: bytes, height: int, width: int, channels: int, frame: str = "whol
     A JPEG is decoded at 1/2, 1/4 or 1/8 of its size when that leaves twice the pixels asked for.
     `frame` is one of FRAMES: the whole picture, or a window around its strokes.
     """
-    if _is_jpeg(data):
-        shorter, longer = min(_refuse_from_header(data)), max(height, width)
+    if is_jpeg(data):
+        shorter, longer = min(refuse_from_header(data)), max(height, width)
         part = next(part for part in (8, 4, 2, 1) if part == 1 or shorter >= 2 * longer * part)
         pixels = _channels(_jpeg(data, channels, part), channels)
     else:

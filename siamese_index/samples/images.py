@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
@@ -14,24 +13,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import BadInput, Missing, NotInstalled, SiameseIndexError, Unreadable
+from siamese_index.errors import BadInput, Missing, SiameseIndexError, Unreadable
 from siamese_index.files import path_of, refused
 
-MAX_PIXELS = 64_000_000  # a 64-megapixel photograph; beyond it a header is more likely a bomb
+from .headers import is_heic, is_jpeg, open_heic, quarter_turns, refuse_from_header
+
 MAX_BYTES = 256_000_000  # of a file: as many as 64 megapixels of four bytes
-MIN_SIDE = 8
 KEPT_SIDE = 1024  # the longer side of a picture as a gallery keeps it
 KEPT_BYTES = 2_000_000
-SUFFIXES = frozenset(f".{s}" for s in "avif bmp gif jpeg jpg pbm pgm png pnm ppm tif tiff webp".split())  # noqa: SIM905
 # A path, the bytes of a picture file, a file that is open, or pixels: uint8 (h, w[, 1, 3 or 4]), RGB. Or a PIL image.
 Picture = str | Path | bytes | bytearray | memoryview | BinaryIO | NDArray[np.uint8]
 Pixels = NDArray[np.uint8]  # (height, width, channels); channels 1 (grey) or 3 (RGB)
 Decoded = NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV gives it: (h, w[, 3 or 4]), BGR, any depth
-_PNM = re.compile(rb"P[1-6]\s+(\d{1,9})\s+(\d{1,9})\s")
+_GAP = rb"(?:\s+|\s*#[^\n]*\n\s*)"  # a comment may stand in it
+_MAXVAL = re.compile(rb"P[2356]" + _GAP + rb"\d+" + _GAP + rb"\d+" + _GAP + rb"(\d{1,5})\s")
 _EXIF = (b"eXIf", b"EXIF", b"Exif")
-FORMATS = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 or PGM/PPM"
-_HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")  # brands
-_PILLOW_HEIF = "pip install pillow-heif"
 _JPEG_FLAGS = {
     (1, 1): cv2.IMREAD_GRAYSCALE, (1, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2,
     (1, 4): cv2.IMREAD_REDUCED_GRAYSCALE_4, (1, 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
@@ -118,50 +114,6 @@ def _from_memory(picture: Any) -> bytes:
     )
 
 
-def kind_of_picture(path: str | Path) -> str:
-    """Return "picture" for a file that begins as one, else what it is instead, or "". Raises OSError."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-        head = file.read(32)
-    return _kind(head)
-
-
-def _kind(head: bytes) -> str:
-    if head[4:8] == b"ftyp":
-        if head[8:12] in (b"avif", b"avis"):
-            return "picture"
-        if head[8:12] in _HEIC:
-            return "picture" if _can_heic() else f"HEIC, which needs: {_PILLOW_HEIF}"
-        return "a video"
-    if head[:4] == b"\x1aE\xdf\xa3" or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
-        return "a video"
-    beginnings = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  \r\n")
-    bitmap = head[:2] == b"BM" and head[6:10] == b"\0\0\0\0"
-    known = head.startswith(beginnings) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or _PNM.match(head)
-    return "picture" if known or bitmap else ""
-
-
-def _is_heic(data: bytes) -> bool:
-    return data[4:8] == b"ftyp" and data[8:12] in _HEIC
-
-
-def _can_heic() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("pillow_heif") is not None
-
-
-def _heic(data: bytes) -> Any:
-    """Open a HEIC; its pixels are decoded when they are asked for. Raises NotInstalled, Unreadable."""
-    if not _can_heic():
-        raise NotInstalled("HEIC pictures need pillow-heif.", remedy=_PILLOW_HEIF)
-    import pillow_heif
-
-    try:
-        return pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
-    except Exception as error:  # noqa: BLE001  # its errors share no base class
-        raise Unreadable("The picture's header is damaged.", str(error)) from None
-
-
 def decode(data: bytes, channels: int) -> Pixels:
     """Return the picture as uint8 (height, width, channels).
 
@@ -169,8 +121,8 @@ def decode(data: bytes, channels: int) -> Pixels:
     of an animation is taken. Raises Unreadable; a picture of more than MAX_PIXELS is refused from
     its header, before memory is taken for it.
     """
-    _refuse_from_header(data)
-    return _channels(_jpeg(data, channels, 1) if _is_jpeg(data) else _oriented(data), channels)
+    refuse_from_header(data)
+    return _channels(_jpeg(data, channels, 1) if is_jpeg(data) else _oriented(data), channels)
 
 
 def _channels(picture: Decoded, channels: int) -> Pixels:
@@ -180,13 +132,23 @@ def _channels(picture: Decoded, channels: int) -> Pixels:
     elif picture.dtype != np.uint8:
         raise Unreadable(f"The picture has {picture.dtype} pixels.", remedy="Save it with 8 or 16 bits per channel.")
     if picture.ndim == 3 and picture.shape[2] == 4:
-        alpha = picture[:, :, 3:].astype(np.float32) / 255
-        picture = (picture[:, :, :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+        picture = _over_white(np.asarray(picture, np.uint8))
     if channels == 1:
         grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
         return np.asarray(grey, dtype=np.uint8)[:, :, None]
     code = cv2.COLOR_GRAY2RGB if picture.ndim == 2 else cv2.COLOR_BGR2RGB
     return np.asarray(cv2.cvtColor(picture, code), dtype=np.uint8)
+
+
+def _over_white(picture: Pixels) -> Pixels:
+    """Lay (h, w, 4) over white, some rows at a time: all at once would take ten times the memory."""
+    out = np.empty((*picture.shape[:2], 3), np.uint8)
+    step = max(1, 1_000_000 // picture.shape[1])
+    for first in range(0, len(picture), step):
+        rows = picture[first : first + step].astype(np.uint32)
+        alpha = rows[:, :, 3:]
+        out[first : first + step] = (rows[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return out
 
 
 def fit(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -203,7 +165,7 @@ def bounded(data: bytes) -> bytes:
 
     Raises Unreadable, as `decode`.
     """
-    width, height = _refuse_from_header(data)
+    width, height = refuse_from_header(data)
     if max(width, height) <= KEPT_SIDE and len(data) <= KEPT_BYTES:
         return data
     pixels = decode(data, 3)
@@ -228,52 +190,9 @@ def named(path: str | Path, error: SiameseIndexError) -> SiameseIndexError:
     return type(error)(f"{path}: {error.what[:1].lower()}{error.what[1:]}", error.why, error.remedy)
 
 
-def _refuse_from_header(data: bytes) -> tuple[int, int]:
-    """Return (width, height) as the header says. Raises Unreadable."""
-    width, height = _header_size(data)
-    if width < 0 or height < 0:
-        raise Unreadable("This is not a picture.", f"Expected {FORMATS}.")
-    if width * height > MAX_PIXELS:
-        raise Unreadable(
-            f"The picture says it is {width} x {height} pixels.",
-            f"More than {MAX_PIXELS:,} pixels are not decoded.",
-            "Scale it down first.",
-        )
-    if min(width, height) < MIN_SIDE:
-        raise Unreadable(f"The picture is {width} x {height} pixels.", f"At least {MIN_SIDE} x {MIN_SIDE} are needed.")
-    # Entropy-coded JPEG data hold no markers, so a whole picture ends after its last scan began.
-    # libjpeg would fill the missing part with grey and say nothing.
-    if _is_jpeg(data) and ((end := data.rfind(b"\xff\xd9")) < 0 or data.find(b"\xff\xda", end) >= 0):
-        raise Unreadable("The picture is cut short.", "The JPEG has no end.", "Copy it again from its source.")
-    return width, height
-
-
-def _is_jpeg(data: bytes) -> bool:
-    return data[:2] == b"\xff\xd8"
-
-
 def _jpeg(data: bytes, channels: int, part: int) -> Decoded:
     """Decode a JPEG at 1/part of its size, upright, to (h, w) or (h, w, 3). It has no alpha to lose."""
     return _decoded(lambda buffer: cv2.imdecode(buffer, _JPEG_FLAGS[channels, part]), data)
-
-
-def _header_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height), negative for what is no picture. Raises Unreadable."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
-        # The commonest of all need not wait for imagesize, whose import (of urllib) costs 20 ms.
-        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if found := _PNM.match(data):  # so does PGM, of which only those with a comment wait
-        return int(found[1]), int(found[2])
-    if _is_heic(data):
-        width, height = _heic(data).size
-        return width, height
-    import imagesize
-
-    try:
-        width, height = imagesize.get(io.BytesIO(data))
-    except Exception as error:  # noqa: BLE001  # a header parser fed with arbitrary bytes may raise anything
-        raise Unreadable("The picture's header is damaged.", str(error)) from None
-    return int(width), int(height)
 
 
 def _oriented(data: bytes) -> Decoded:
@@ -282,14 +201,17 @@ def _oriented(data: bytes) -> Decoded:
     OpenCV itself turns pictures by EXIF only when it drops their alpha.
     """
 
-    if _is_heic(data):
+    if is_heic(data):
         try:
-            picture = np.asarray(_heic(data))
+            picture = np.asarray(open_heic(data))
         except Exception as error:  # noqa: BLE001
             raise Unreadable("The picture cannot be decoded.", str(error)) from None
         return np.asarray(picture[..., [2, 1, 0, *range(3, picture.shape[2])]]) if picture.ndim == 3 else picture
 
     def upright(buffer: Pixels) -> Decoded | None:
+        if (turns := quarter_turns(data)) is not None:  # it counts in place of EXIF
+            picture = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+            return None if picture is None else np.ascontiguousarray(np.rot90(picture, turns))
         # Bitmaps and PGM hold no EXIF; of the others only the tags that they use are looked for.
         tags = () if data[:1] in (b"P", b"B", b"G") else (b"eXIf",) if data[:1] == b"\x89" else _EXIF
         if not any(tag in data for tag in tags):
@@ -301,7 +223,20 @@ def _oriented(data: bytes) -> Decoded:
         flip, turns = _ROTATIONS.get(_orientation(bytes(np.asarray(exif, np.uint8))), (False, 0))
         return np.ascontiguousarray(np.rot90(picture[:, ::-1] if flip else picture, -turns))
 
-    return _decoded(upright, data)
+    return _in_full_range(_decoded(upright, data), data)
+
+
+def _in_full_range(picture: Decoded, data: bytes) -> Decoded:
+    """Return a picture of which white is the largest number of its type; it may be that of fewer bits."""
+    most = 255 if picture.dtype == np.uint8 else 65535
+    white = most
+    if found := _MAXVAL.match(data):
+        white = int(found[1])
+    elif data[4:8] == b"ftyp" and (at := data.find(b"pixi")) >= 0:
+        white = (1 << max(8, data[at + 9])) - 1 if at + 9 < len(data) else most
+    if picture.dtype.kind != "u" or not 0 < white < most:
+        return picture
+    return np.asarray(np.minimum(picture.astype(np.float32) * (most / white) + 0.5, most), picture.dtype)
 
 
 def _decoded(decoder: Callable[[Pixels], Decoded | None], data: bytes) -> Decoded:

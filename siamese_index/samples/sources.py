@@ -16,7 +16,7 @@ from siamese_index.files import path_of, refused
 from siamese_index.samples.images import NamedSample
 from siamese_index.vectors import pack
 
-from . import folders, images, tables
+from . import folders, headers, images, tables
 from .items import Items, of_vectors
 
 
@@ -168,7 +168,7 @@ def _nothing(folder: Path, files: folders.Files, left_out: tuple[str, ...]) -> B
     """Return why a folder has no samples."""
     why = " ".join(left_out)
     if not len(files):
-        return BadInput(f"{folder}: no pictures in this folder.", why or f"Looked for {images.FORMATS}.")
+        return BadInput(f"{folder}: no pictures in this folder.", why or f"Looked for {headers.FORMATS}.")
     return BadInput(
         f"{folder}: no identities.",
         "All its pictures lie in the folder itself.",

@@ -1,9 +1,11 @@
 """Bytes to pixels: every kind of picture that people have, and every kind of damage."""
 
 import io
+import re
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -230,3 +232,72 @@ def test_a_frame_hardly_moves_when_the_drawing_does():
         for box in (np.s_[10:40, 20:60], np.s_[55:85, 30:70])
     )
     assert np.abs(one.astype(int) - other).mean() < 1
+
+
+@pytest.mark.parametrize("white", [1, 100, 255, 1000, 4095, 65535])
+def test_white_is_white_in_every_depth_of_pgm(white):
+    levels = np.linspace(0, white, 64 * 64).round().reshape(64, 64)
+    body = levels.astype(">u2" if white > 255 else np.uint8).tobytes()
+    for comment in (b"", b"# made by hand\n"):
+        seen = images.decode(b"P5\n" + comment + b"64 64\n%d\n" % white + body, 1)[..., 0]
+        assert np.abs(seen.astype(float) - levels / white * 255).max() <= 1
+
+
+def test_white_is_white_in_avif_of_ten_bits():
+    pixels = np.zeros((64, 48, 3), np.uint8)
+    pixels[:32] = (250, 200, 100)
+    encoded = cv2.imencode(
+        ".avif", (pixels.astype(np.uint16) << 2), [cv2.IMWRITE_AVIF_DEPTH, 10, cv2.IMWRITE_AVIF_QUALITY, 95]
+    )
+    seen = images.decode(encoded[1].tobytes(), 3)
+    assert np.abs(seen[..., ::-1].astype(int) - pixels).mean() < 6
+
+
+def test_a_jpeg_with_a_video_behind_it_is_a_picture_and_one_cut_short_is_not():
+    data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))[1].tobytes()
+    video = (
+        b"\0\0\0\x20ftypmp42" + np.random.default_rng(1).integers(0, 256, 5000, np.uint8).tobytes() + b"\xff\xda\xff"
+    )
+    assert np.array_equal(images.decode(data + video, 3), images.decode(data, 3))
+    for share in (0.3, 0.6, 0.99):
+        with pytest.raises(Unreadable, match="cut short"):
+            images.decode(data[: int(len(data) * share)], 3)
+
+
+def test_bombs_inside_a_small_file_are_refused_at_once():
+    jpeg = cv2.imencode(".jpg", np.zeros((64, 64), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    first = jpeg.index(b"\xff\xda")
+    scan = jpeg[first : re.compile(rb"\xff[\xc4\xda\xd9]").search(jpeg, first + 2).start()]
+    with pytest.raises(Unreadable, match="scans"):
+        images.decode(jpeg[:first] + scan * 200 + jpeg[first:], 1)
+    png = images.encode(np.zeros((32, 32, 1), np.uint8))
+    bomb = png[:33] + (0xFFFFFFF0).to_bytes(4, "big") + b"tEXt" + png[33:]
+    with pytest.raises(Unreadable, match="4,294,967,280 bytes"):
+        images.decode(bomb, 1)
+
+
+def test_transparency_of_a_large_picture_takes_little_memory():
+    import tracemalloc
+
+    large = np.full((2000, 3000, 4), 200, np.uint8)
+    large[:, :, 3] = np.arange(3000) % 256
+    tracemalloc.start()
+    seen = images._over_white(large)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 120_000_000  # 18 MB of result, and some rows
+    alpha = large[0, :, 3:] / 255
+    assert np.abs(seen[0] - (large[0, :, :3] * alpha + 255 * (1 - alpha))).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_an_avif_that_its_container_turns_is_upright(orientation):
+    pixels = np.zeros((96, 64, 3), np.uint8)
+    pixels[:40, :20] = (220, 40, 40)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "AVIF", quality=95, exif=exif)  # Pillow makes it the property irot
+    turns = {1: 0, 3: 2, 6: 3, 8: 1}[orientation]
+    seen = images.decode(file.getvalue(), 3).astype(int)
+    assert np.abs(seen - np.rot90(pixels, turns)).mean() < 3
