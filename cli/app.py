@@ -94,6 +94,15 @@ def _refuse_empty(words: list[str]) -> None:
         raise BadInput(what, "Most often a variable in a script is not set.", "Give it a value, or leave it out.")
 
 
+def _in_order(words: list[str]) -> list[str]:
+    """Return the words with a gallery that stands before the command, as some programs have it, behind it."""
+    first: list[str] = []
+    while words and (words[0] in ("-g", "--gallery") or words[0].startswith("--gallery=")):
+        taken = 1 if "=" in words[0] else 2
+        first, words = first + words[:taken], words[taken:]
+    return words + first
+
+
 def run() -> None:
     """Be the program `sidx`. Exit codes: docs/exit-codes.md."""
     debug = "--debug" in sys.argv
@@ -102,6 +111,7 @@ def run() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         _refuse_empty(sys.argv[1:])
+        sys.argv[1:] = _in_order(sys.argv[1:])
         register(next((word for word in sys.argv[1:] if word != "--debug"), None))
         app()
     except SiameseIndexError as error:

@@ -84,9 +84,18 @@ def enroll(
     verb = "would be enrolled" if dry_run else "enrolled"
     rows: list[dict[str, Any]] = [{"identity": n, "sample": s, "result": verb} for n, s in done.enrolled]
     rows += [{"identity": n, "sample": s, "result": "already enrolled"} for n, s in done.already]
-    rows += [{"identity": None, "sample": r.source, "result": str(r.error).replace("\n", " ")} for r in done.refused]
+    rows += [
+        {
+            "identity": r.name,
+            "sample": r.source,
+            "result": "refused",
+            "code": r.code,
+            "why": str(r.error).replace("\n", " "),
+        }
+        for r in done.refused
+    ]
     shown = rows if len(rows) <= LISTED or as_json or not sys.stdout.isatty() else rows[len(rows) - len(done.refused) :]
-    emit(shown, as_json)
+    emit(shown, as_json, ["identity", "sample", "result", *(["why"] if done.refused else [])])
     note(
         f"{len(done.enrolled)} {verb}, {len(done.already)} already enrolled, {len(done.refused)} refused;"
         f" {gallery} {'would hold' if dry_run else 'holds'} {after.identities} identities."

@@ -122,6 +122,8 @@ def _open_set(
         f" {result.stranger_identities} strangers, {result.unreadable} unreadable."
     )
     tell_left_out(items.left_out)
+    if result.known:
+        note(f"Left out: {describe.counted(result.known, 'probe')} that are enrolled themselves.")
     note(describe.evidence(result.evidence))
     for refusal in result.refused:
         note(f"sidx: {refusal.error}")

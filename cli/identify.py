@@ -80,10 +80,8 @@ def identify(
             note(f"\nInterrupted: {len(codes):,} of {len(pictures):,} were answered.")
             raise typer.Exit(130) from None
     seen = next((answer for answer in answers if answer.verdict != "no_subject"), None)
-    if seen is not None and (seen.candidates or not tag):
+    if seen is not None:
         note(describe.evidence(seen.evidence, enrolled=bool(seen.candidates)))
-    elif seen is not None:
-        note(f"Nobody who is enrolled is tagged {' '.join(tag or [])}.")
     tell_left_out(left_out)
     worst = min(codes, key=WORST_FIRST.index)
     raise typer.Exit(0 if exit_zero and worst in EXIT.values() else worst)

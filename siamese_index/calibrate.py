@@ -78,7 +78,7 @@ def _learned(sample: NewSample) -> Refusal:
         "To this tower it is no stranger: it would promise too much.",
         "Give others.",
     )
-    return Refusal(sample.source, error)
+    return Refusal(sample.source, error, sample.name)
 
 
 def calibrate_vectors(session: Session, chosen: Chosen, names: Sequence[str], vectors: Any) -> Calibration:

@@ -220,7 +220,7 @@ def read(items: Iterable[tuple[int, tuple[str, Picture]]], embedder: Embedder) -
             accepted, data = clean_name(name), images.read(picture)
             yield Reading(accepted, source, embedder.digest(data), data)
         except SiameseIndexError as error:
-            yield Refusal(source, images.named(source, error))
+            yield Refusal(source, images.named(source, error), name if isinstance(name, str) else None)
 
 
 def skip_known(readings: Iterable[Reading | Refusal], store: Store) -> Iterator[Reading | Refusal | Known]:
@@ -252,7 +252,7 @@ def embedded(
         while not isinstance(first := waiting.popleft(), Reading):
             yield first
         if isinstance(found, SiameseIndexError):
-            yield Refusal(first.source, images.named(first.source, found))
+            yield Refusal(first.source, images.named(first.source, found), first.name)
         else:
             yield NewSample(first.name, first.digest, first.source, found[0]), found[1]
     for each in waiting:
@@ -397,7 +397,7 @@ def _conflict(source: str, name: str, who: str, other: float, mine: float, rule:
         f"Another identity is within the threshold{own}.",
         f"Enroll it as {who!r}, or insist: --allow-conflict",
     )
-    return Refusal(source, error)
+    return Refusal(source, error, name)
 
 
 def _taken(source: str, name: str, holder: str) -> Refusal:
@@ -406,4 +406,4 @@ def _taken(source: str, name: str, holder: str) -> Refusal:
         "The same sample cannot be two identities.",
         f"Rename or remove {holder!r}, or leave this sample out.",
     )
-    return Refusal(source, error)
+    return Refusal(source, error, name)

@@ -13,6 +13,7 @@ SiameseIndexError        2  base; itself never raised
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -81,3 +82,9 @@ class Refusal:
 
     source: str
     error: SiameseIndexError
+    name: str | None = None  # of the identity that it was to be
+
+    @property
+    def code(self) -> str:
+        """The kind of error as one word: bad_input, conflict, unreadable, missing, no_subject."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self.error).__name__).lower()

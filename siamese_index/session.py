@@ -125,11 +125,18 @@ class State:
         )
 
     def only(self, tags: tuple[tuple[str, str], ...]) -> NDArray[np.int64] | None:
-        """Return the identities (ascending ids) that have all of these tags; None means everybody."""
+        """Return the identities (ascending ids) that have all of these tags; None means everybody.
+
+        Raises BadInput when nobody has them: most often a tag is misspelt.
+        """
         if not tags:
             return None
         if tags not in self.tagged:
-            self.tagged[tags] = self.store.tagged(tags)
+            found = self.store.tagged(tags)
+            if not len(found):
+                asked = " ".join(f"{key}={value}" for key, value in tags)
+                raise BadInput(f"Nobody who is enrolled is tagged {asked}.", remedy="See: sidx identities list")
+            self.tagged[tags] = found
         return self.tagged[tags]
 
     def threshold(self, fpir: float | None) -> Threshold:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.analysis.contract import OpenGallery
-from siamese_index.errors import BadInput, Refusal
+from siamese_index.errors import BadInput, Refusal, SiameseIndexError
+from siamese_index.samples import images
 from siamese_index.samples.images import Picture, Progress, picture_name
 from siamese_index.samples.names import cleaned
 from siamese_index.thresholds.decision import SET, Evidence, Rule
@@ -81,6 +82,7 @@ class Evaluation:
     strangers: int
     stranger_identities: int
     unreadable: int
+    known: int  # probes that are enrolled themselves: left out
     rank1: Rate  # of mated searches, regardless of the threshold
     cmc: tuple[float, ...]  # share of mated searches with their identity among the first 1, 2, … k
     fnir: Rate  # mated searches that did not return their identity
@@ -140,11 +142,17 @@ def evaluate(
 ) -> Evaluation:
     """Identify (identity, picture) probes and count. `fpir` or `given` (a distance) as in `identify`.
 
-    `tags` (one mapping per probe) break the figures down. Raises BadInput without probes.
+    `tags` (one mapping per probe) break the figures down. Probes that are enrolled themselves say nothing and are left
+    out. Raises BadInput without others.
     """
     items = list(probes)
     if not items:
         raise BadInput("There are no probes to evaluate with.")
+    fresh = _not_enrolled(gallery, [picture for _, picture in items])
+    known = len(items) - len(fresh)
+    if not fresh:
+        raise BadInput(f"All {known} probes are enrolled themselves.", "They would all be found.", "Give others.")
+    items, tags = [items[i] for i in fresh], None if tags is None else [tags[i] for i in fresh]
     enrolled = {row.name for row in gallery.identities()}
     names = cleaned([name for name, _ in items])
     items = list(zip(names, (picture for _, picture in items), strict=True))
@@ -154,7 +162,7 @@ def evaluate(
         vectors, refusals = gallery.embed(pictures)
         for i, refusal in refusals.items():
             read[start + i] = False
-            refused.append(Refusal(picture_name(pictures[i], start + i), refusal.error))
+            refused.append(Refusal(picture_name(pictures[i], start + i), refusal.error, names[start + i]))
         answers += gallery.identify_vectors(vectors, k=k, fpir=fpir, threshold=given, log=False) if len(vectors) else []
         parts.append(vectors)
         if progress:
@@ -193,6 +201,7 @@ def evaluate(
         strangers=int((~mated).sum()),
         stranger_identities=len({n for n, m in zip(names, mated.tolist(), strict=True) if not m}),
         unreadable=len(refused),
+        known=known,
         rank1=rate(ranks == 1, mated),
         cmc=tuple(float(np.mean((ranks[mated] > 0) & (ranks[mated] <= r))) for r in range(1, k + 1))
         if mated.any()
@@ -213,6 +222,22 @@ def evaluate(
         refused=tuple(refused),
         searches=found,
     )
+
+
+def _not_enrolled(gallery: OpenGallery, pictures: Sequence[Picture]) -> list[int]:
+    """Return the positions of the pictures of which not the very bytes are enrolled."""
+    embedder, fresh = gallery.embedder(), []
+    for start in range(0, len(pictures), BATCH):
+        digests: list[bytes] = []
+        for picture in pictures[start : start + BATCH]:
+            try:
+                digests.append(embedder.digest(images.read(picture)))
+            except SiameseIndexError:
+                digests.append(b"")  # whoever reads it says why it cannot be
+        with gallery.reading() as state:
+            holders = state.store.holders([digest for digest in digests if digest])
+        fresh += [start + i for i, digest in enumerate(digests) if digest not in holders]
+    return fresh
 
 
 def _distances(

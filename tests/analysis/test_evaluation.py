@@ -12,6 +12,7 @@ from siamese_index.analysis.evaluation import Rate, evaluate
 from siamese_index.analysis.evaluation_page import evaluation_page
 from siamese_index.analysis.one_shot import evaluate_one_shot, is_one_shot
 from siamese_index.analysis.pairs_evaluation import evaluate_pairs
+from siamese_index.samples import images
 from siamese_index.samples.sources import items
 from siamese_index.samples.tables import pairs
 from siamese_index.vectors import pack
@@ -20,7 +21,8 @@ from siamese_index.vectors import pack
 def test_mated_probes_and_strangers_are_counted_apart(gallery, person, world, tmp_path):
     gallery.enroll_many([(f"glyph-{100 + n}", person(n, 0)) for n in range(6)])
     (tmp_path / "bad.png").write_bytes(b"x")
-    mated = [(f"glyph-{100 + n}", person(n, 0)) for n in range(6)]  # the enrolled pictures themselves
+    again = [images.encode(images.decode(person(n, 0).read_bytes(), 3), ".bmp") for n in range(6)]
+    mated = [(f"glyph-{100 + n}", again[n]) for n in range(6)]  # the enrolled pictures, in other files
     strangers = [(p.parent.name, p) for p in sorted((world / "strangers").rglob("*.png"))]
     result = evaluate(gallery, [*mated, ("glyph-100", tmp_path / "bad.png"), *strangers], given=1e-3)
     assert (result.mated, result.strangers, result.stranger_identities, result.unreadable) == (7, 16, 8, 1)
@@ -31,6 +33,10 @@ def test_mated_probes_and_strangers_are_counted_apart(gallery, person, world, tm
     assert (everyone.fpir.count, everyone.fpir.share, everyone.rank1.share) == (16, 1.0, None)
     with pytest.raises(BadInput, match="no probes"):
         evaluate(gallery, [])
+    enrolled = [(f"glyph-{100 + n}", person(n, 0)) for n in range(6)]
+    assert evaluate(gallery, [*enrolled, *strangers], tags=[{}] * 22).known == 6
+    with pytest.raises(BadInput, match="All 6 probes are enrolled themselves"):
+        evaluate(gallery, enrolled)
 
 
 def test_rates_carry_counts_and_intervals():

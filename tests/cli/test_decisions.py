@@ -90,9 +90,9 @@ def test_an_evaluation_leaves_a_page_to_look_at(sidx, people, world):
     done = sidx("evaluate", str(world / "people"), *G, "--report", "answers.html")
     assert done.returncode == 0
     result = lines(done)[0]
-    assert (result["mated"], result["strangers"]) == (24, 24)
+    assert (result["mated"], result["strangers"]) == (24 - result["known"], 24)
     assert [o["fpir"] for o in result["operating"]] == [0.1, 0.01, 0.001]
-    assert result["operating"][0]["fnir"]["of"] == 24 and result["operating"][2]["fnir"] is None
+    assert result["operating"][0]["fnir"]["of"] == result["mated"] and result["operating"][2]["fnir"] is None
     page = (people / "answers.html").read_text()
     assert "<svg" in page and "The worst mistakes" in page
 
