@@ -2,7 +2,7 @@
 
     make bench-decisions                     (python -m benchmarks.decisions [PART …]; needs SIAMESE_INDEX_DATA)
 
-Parts: law, dlib, characters, faces, conflicts, normalisation, cost, few, wrong, proofs, shift. Each prints a line per
+Parts: law, dlib, characters, faces, conflicts, normalisation, cost, few, wrong, proofs, shift, coverage. Each prints a line per
 figure with what it was counted on.
 """
 
@@ -420,6 +420,7 @@ PARTS = {
     "normalisation": normalisation, "cost": cost,
     "few": lambda home: small_galleries.few(home, line), "wrong": lambda home: small_galleries.wrong(home, line),
     "proofs": lambda home: small_galleries.proofs(home, line), "shift": lambda home: small_galleries.shift(home, line),
+    "coverage": lambda home: small_galleries.coverage(home, line),
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -155,6 +155,35 @@ def shift(home: Path, line: Line, splits: int = 30) -> None:
                      gain=float(gain.mean()), gain_spread=float(1.96 * gain.std() / splits**0.5))  # fmt: skip
 
 
+def coverage(home: Path, line: Line, splits: int = 100) -> None:
+    """How often the 95 % interval of a counted threshold holds the share that is then let in: 100 enrolled, target 5 %.
+
+    By the gallery's own searches alone, and by 100 pictures of 50 strangers.
+    """
+    del home
+    for name, population in (("families", families()), ("bad pictures", bad_pictures())):
+        for given in (0, 50):
+            held, let_in = [], []
+            for split in range(splits):
+                order = np.random.default_rng(split).permutation(len(population))
+                known, strangers, asking = order[:100], order[100 : 100 + given], order[150:]
+                with (
+                    tempfile.TemporaryDirectory() as folder,
+                    Gallery.create(Path(folder) / "g.gallery", dimension=population.shape[2], fpir=0.05) as gallery,
+                ):
+                    gallery.enroll_vectors([f"p{i}" for i in known], population[known, 0], conflicts="allow")
+                    if given:
+                        vectors = population[strangers, :2].reshape(-1, population.shape[2])
+                        gallery.calibrate_vectors(names=[f"s{i}" for i in strangers for _ in range(2)], vectors=vectors)
+                    ends = gallery.threshold().interval()
+                    probes = population[asking].reshape(-1, population.shape[2])
+                    share = np.mean([a.verdict != "unknown" for a in gallery.identify_vectors(probes)])
+                held.append(ends[0] <= share <= ends[1])
+                let_in.append(share)
+            line("coverage", f"{name}, {given} strangers given x 2", f"{splits} splits, 100 enrolled, target 0.05",
+                 held=float(np.mean(held)), fpir=float(np.mean(let_in)))  # fmt: skip
+
+
 def wrong(home: Path, line: Line, splits: int = 30) -> None:
     """FNIR with wrong labels and with people under two names, beside the clean gallery: 20 enrolled, 5 of each."""
     for name, population in populations(home):
