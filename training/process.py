@@ -39,17 +39,22 @@ class Product:
     vectors: NDArray[np.float32]  # (n, dimension) by this tower
 
 
+def require(*names: str) -> None:
+    """Raise NotInstalled unless all of these modules of the training extra can be imported."""
+    if any(importlib.util.find_spec(name) is None for name in names):
+        raise NotInstalled(
+            "Training is not installed.",
+            "It needs Keras, TensorFlow and tf2onnx; an 8-bit tower needs ONNX, which comes with them.",
+            'In the folder of its source: pip install ".[train-cpu]"    (or ".[train]" for a GPU)',
+        )
+
+
 def run(job: dict[str, Any], on_progress: OnProgress | None = None, folder: Path | None = None) -> Product:
     """Run one job in a child and return what it made; its errors are raised here.
 
     `folder` is where the training keeps its checkpoint and its artifacts.
     """
-    if any(importlib.util.find_spec(name) is None for name in ("keras", "tensorflow", "tf2onnx")):
-        raise NotInstalled(
-            "Training is not installed.",
-            "It needs Keras, TensorFlow and tf2onnx.",
-            'In the folder of its source: pip install ".[train-cpu]"    (or ".[train]" for a GPU)',
-        )
+    require("keras", "tensorflow", "tf2onnx")
     with tempfile.TemporaryDirectory(prefix="sidx-") as out:
         child = subprocess.Popen(
             # -P: the folder that it is started in is not searched for modules.

@@ -20,6 +20,7 @@ from siamese_index.towers.tower import BATCH
 
 from .data import enrolled, source
 from .export import canonical
+from .process import require
 from .progress import OnProgress
 
 ENOUGH = 10  # identities with two samples, which the tower was not trained on
@@ -44,8 +45,9 @@ def optimize(
     As good: its rank-1 and its FNIR at the target FPIR lie within the 95 % intervals of the active tower's,
     on identities that this was not trained on: the gallery's and those of `data`. Strangers of the candidate are the
     identities of `data` that are not enrolled. Raises BadInput, with the numbers that are missing, when there are
-    too few.
+    too few, or NotInstalled.
     """
+    require("onnx")
     with Gallery.open(gallery) as opened:
         champion, file = opened.tower, opened.tower_file()
         if champion.takes_numbers:

@@ -19,7 +19,7 @@ from siamese_index.files import path_of, refused
 from .headers import is_heic, is_jpeg, open_heic, quarter_turns, refuse_from_header
 
 MAX_BYTES = 256_000_000  # of a file: as many as 64 megapixels of four bytes
-KEPT_SIDE = 1024  # the longer side of a picture as a gallery keeps it
+KEPT_PIXELS = 1024 * 768  # of a picture as a gallery keeps it, whatever its shape
 KEPT_BYTES = 2_000_000
 # A path, the bytes of a picture file, a file that is open, or pixels: uint8 (h, w[, 1, 3 or 4]), RGB. Or a PIL image.
 Picture = str | Path | bytes | bytearray | memoryview | BinaryIO | NDArray[np.uint8]
@@ -161,15 +161,15 @@ def fit(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def bounded(data: bytes) -> bytes:
-    """Return the picture as a gallery keeps it: as it came, or scaled down to KEPT_SIDE.
+    """Return the picture as a gallery keeps it: as it came, or scaled down to KEPT_PIXELS.
 
     Raises Unreadable, as `decode`.
     """
     width, height = refuse_from_header(data)
-    if max(width, height) <= KEPT_SIDE and len(data) <= KEPT_BYTES:
+    if width * height <= KEPT_PIXELS and len(data) <= KEPT_BYTES:
         return data
     pixels = decode(data, 3)
-    scale = min(1.0, KEPT_SIDE / max(pixels.shape[:2]))
+    scale = min(1.0, (KEPT_PIXELS / (pixels.shape[0] * pixels.shape[1])) ** 0.5)
     small = fit(pixels, max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale)))
     return encode(small, ".jpg")
 

@@ -261,6 +261,11 @@ def test_without_keras_training_says_what_to_install(people, world):
     )  # fmt: skip
     assert done.returncode == 7
     assert 'pip install ".[train-cpu]"' in done.stderr
+    script = script.replace("('keras', 'tensorflow')", "('onnx',)")
+    done = subprocess.run(
+        [sys.executable, "-c", script, "towers", "optimize", *G], cwd=people, capture_output=True, text=True
+    )
+    assert (done.returncode, 'pip install ".[train-cpu]"' in done.stderr) == (7, True), done.stderr
 
 
 def test_a_closed_pipe_ends_quietly(people):

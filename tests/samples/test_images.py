@@ -171,7 +171,9 @@ def test_large_pictures_are_kept_smaller_and_small_ones_as_they_are(scene):
     small = saved(scene, "PNG")
     assert images.bounded(small) is small
     kept = images.bounded(saved(scene.resize((3000, 2000)), "JPEG"))
-    assert images.decode(kept, 3).shape == (683, 1024, 3)
+    assert images.decode(kept, 3).shape == (724, 1086, 3)
+    slender = images.bounded(saved(scene.resize((20_000, 300)), "JPEG"))
+    assert images.decode(slender, 3).shape == (109, 7241, 3)  # by area: by its longer side nothing would be left
 
 
 def test_fitting_averages_areas():
