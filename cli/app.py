@@ -46,6 +46,7 @@ COMMANDS = (
     "index",
     "settings",
     "glossary",
+    "status",
     "doctor",
     "backup",
     "restore",

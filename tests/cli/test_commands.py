@@ -325,3 +325,12 @@ def test_settings_are_listed_with_how_to_change_them_also_without_a_gallery(sidx
 
 def test_the_words_of_results_are_explained_by_the_program(sidx):
     assert "false positive identification rate" in sidx("glossary").stdout
+
+
+def test_a_gallery_at_one_glance(sidx, people):
+    found = lines(sidx("status", *G))[0]
+    assert (found["identities"], found["samples"], found["takes"]) == (6, 6, "pictures")
+    with Gallery.open(people / "people.gallery") as gallery:
+        assert found["threshold"] == gallery.threshold().tau
+        assert found["revision"] == gallery.revision
+    assert "strangers" in sidx("status", *G).stderr

@@ -103,6 +103,6 @@ def test_every_command_of_the_design_is_there():
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "verify", "retrain", "towers list", "towers show",
         "towers promote", "towers optimize", "towers rollback", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
-        "identities tag", "identities remove", "settings list", "settings set", "index status", "index rebuild", "samples list", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
+        "identities tag", "identities remove", "settings list", "settings set", "index status", "index rebuild", "status", "samples list", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted

@@ -57,7 +57,7 @@ def test_a_gallery_that_one_may_not_read_is_told_by_every_command(colleague):
         "identify probe.png", "identify probe.png --explain", "verify probe.png probe.png", "enroll bob probe.png",
         "enroll --from folder", "calibrate", "calibrate --fpir 0.1", "capacity", "evaluate folder", "log", "log on", "replay",
         "retrain", "towers list", "identities list", "identities remove ada", "samples list", "strangers list",
-        "index status", "index rebuild", "settings list", "settings set fpir 0.1", "doctor", "doctor --content",
+        "index status", "index rebuild", "status", "settings list", "settings set fpir 0.1", "doctor", "doctor --content",
         "backup copy.gallery",
     ):  # fmt: skip
         done = colleague(*words.split(), *G)
