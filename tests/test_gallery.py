@@ -555,8 +555,10 @@ def test_while_a_gallery_is_replaced_nobody_else_writes(file_gallery, angles, tm
     assert [row.name for row in file_gallery.identities()] == ["ada", "carol"]
 
 
-def test_enrolling_nothing_is_an_answer(gallery, vector_gallery, tower_path):
-    assert gallery.enroll("ada", [], dry_run=True).outlook is not None
+def test_no_picture_is_refused_and_no_row_is_an_answer(gallery, vector_gallery):
+    with pytest.raises(BadInput, match="There are no pictures"):
+        gallery.enroll("ada", [])
+    assert gallery.enroll_many([], dry_run=True).outlook is not None
     assert vector_gallery.enroll_vectors([], np.zeros((0, 8))).revision == vector_gallery.revision
 
 
@@ -655,7 +657,8 @@ def test_only_identities_with_the_tags_are_searched(vector_gallery):
     assert sorted(found(vector_gallery, vectors[3])) == list("abcdef")
     assert sorted(found(vector_gallery, vectors[3], site="north")) == list("abc")
     assert found(vector_gallery, vectors[3], site="south", shift="night") == ["d", "e"]
-    assert found(vector_gallery, vectors[3], site="south", shift="day") == []
+    with pytest.raises(BadInput, match="Nobody who is enrolled is tagged shift=day site=south"):
+        found(vector_gallery, vectors[3], site="south", shift="day")
     assert vector_gallery.identify_vectors(vectors[3], threshold=0.5, tags={"site": "north"})[0].verdict == "unknown"
     assert vector_gallery.identify_vectors(vectors[3], threshold=0.5, tags={"site": "south"})[0].identity == "d"
 
