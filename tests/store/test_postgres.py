@@ -70,9 +70,12 @@ def test_the_same_gallery_gives_the_same_answers_everywhere(file_gallery, on_ser
         gallery.tag("p9", {"site": "south"})
     probes = np.concatenate([cloud(60, seed=2), vectors[:20]])
     assert decisions(file_gallery, probes) == decisions(on_servers, probes)
-    for site in ("north", "south", "nowhere"):
+    for site in ("north", "south"):
         asked = {"tags": {"site": site}, "threshold": 1.5}
         assert decisions(file_gallery, probes, **asked) == decisions(on_servers, probes, **asked)
+    for gallery in (file_gallery, on_servers):
+        with pytest.raises(BadInput, match="tagged site=nowhere"):
+            decisions(gallery, probes, tags={"site": "nowhere"})
     assert file_gallery.threshold() == on_servers.threshold()
     assert file_gallery.identities() == on_servers.identities()
     assert [f.what for f in examine(on_servers.path).findings] == []
