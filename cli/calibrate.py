@@ -62,8 +62,8 @@ def calibrate(
         raise BadInput("--splits-apart is about --strangers.", remedy="Leave it out, or give them.")
     with Gallery.open(gallery) as opened:
         rule: Any = None if fusion is None else fusion.value
-        found = sources.items(strangers, each_its_own=True, splits_apart=splits_apart) if strangers else None
-        items: Sequence[Item] = [] if found is None else found
+        given = sources.items(strangers, each_its_own=True, splits_apart=splits_apart) if strangers else None
+        items: Sequence[Item] = [] if given is None else given
         with progress("embedding strangers", len(items)) as tick:
             result, refused = opened.calibrate(
                 fpir=fpir, strangers_given=items, fusion=rule, confidence=confidence, shift=shift, progress=tick
@@ -108,7 +108,7 @@ def calibrate(
         typer.echo("\nWhat other targets would cost:")
         table(costs)
         typer.echo()
-    tell_left_out(() if found is None else found.left_out)
+    tell_left_out(() if given is None else given.left_out)
     tell_suspects(result.suspects)
     if strangers and result.enrolled_strangers:
         who = describe.counted(result.enrolled_strangers, "picture")

@@ -36,10 +36,10 @@ def table(rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
         return
     names = list(columns or rows[0])
     cells = [[_text(row.get(name)) for name in names] for row in rows]
-    widths = [max(_width(name), *(_width(line[i]) for line in cells)) for i, name in enumerate(names)]
+    widths = [max(_columns(name), *(_columns(line[i]) for line in cells)) for i, name in enumerate(names)]
     right = [all(isinstance(row.get(name), (int, float, type(None))) for row in rows) for name in names]
     for line in [[name.replace("_", " ") for name in names], *cells]:
-        spaces = [" " * (w - _width(c)) for c, w in zip(line, widths, strict=True)]
+        spaces = [" " * (w - _columns(c)) for c, w in zip(line, widths, strict=True)]
         padded = [s + c if r else c + s for c, s, r in zip(line, spaces, right, strict=True)]
         typer.echo("  ".join(padded).rstrip())
 
@@ -105,24 +105,24 @@ def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
             told = now
             left = (now - began) / max(1, done) * (length - done)
             line = f"{label}: {done:,} of {length:,}, {left:.0f} s left"
-            typer.echo(f"\r\x1b[K{fitted(line)}" if in_place else line, err=True, nl=not in_place)
+            typer.echo(f"\r\x1b[K{shortened(line)}" if in_place else line, err=True, nl=not in_place)
         if in_place and told > began and done >= length:
             typer.echo("\r\x1b[K", err=True, nl=False)
 
     yield tick
 
 
-def fitted(line: str) -> str:
-    """Return as much of a line as a terminal shows without a second one."""
-    room = shutil.get_terminal_size().columns - 1
-    if _width(line) <= room:
+def shortened(line: str) -> str:
+    """Return a line, cut where it is longer than one line of the terminal."""
+    limit = shutil.get_terminal_size().columns - 1
+    if _columns(line) <= limit:
         return line
-    while line and _width(line) >= room:
+    while line and _columns(line) >= limit:
         line = line[:-1]
     return f"{line}…"
 
 
-def _width(text: str) -> int:
+def _columns(text: str) -> int:
     """Return how many columns a terminal takes for a text: two for each Chinese character."""
     if text.isascii():
         return len(text)

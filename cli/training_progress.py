@@ -9,7 +9,7 @@ import typer
 
 from siamese_index.describe import counted
 
-from .output import fitted, note
+from .output import note, shortened
 
 
 class TrainingProgress:
@@ -55,7 +55,7 @@ class TrainingProgress:
     def _passing(self, line: str) -> None:
         """Show a line that the next one replaces."""
         if self._in_place:
-            typer.echo(f"\r\x1b[K{fitted(line)}", err=True, nl=False)
+            typer.echo(f"\r\x1b[K{shortened(line)}", err=True, nl=False)
 
     def _step(self, said: dict[str, Any]) -> None:
         left = said["seconds"] / said["step"] * (said["of"] - said["step"])
@@ -67,4 +67,4 @@ class TrainingProgress:
             if "rank1" in said or said["step"] == said["of"]:
                 typer.echo(("\r\x1b[K" if self._in_place else "") + line, err=True)
         else:
-            typer.echo(f"\r\x1b[K{fitted(line)}", err=True, nl=False)
+            typer.echo(f"\r\x1b[K{shortened(line)}", err=True, nl=False)

@@ -20,7 +20,7 @@ from .search.fusion import all_distances, fused_by_identity, to_identity
 from .session import Session, State, share
 from .thresholds.decision import SET, Candidate, Decision, Evidence, decide
 from .thresholds.learning import Threshold
-from .towers.embedding import Embedder, ahead
+from .towers.embedding import Embedder, ahead, shown
 from .towers.tower import BATCH, Taken
 from .vectors import Vectors, distances, unit
 
@@ -126,9 +126,7 @@ def _probe(embedder: Embedder, numbered: tuple[int, Picture]) -> _Probe | Refusa
     name, begin = picture_name(picture, number), time.perf_counter()
     try:
         data = images.read(picture)
-        taken = embedder.prepare(data)
-        embedder.refuse_blank(taken)
-        return _Probe(name, data, embedder.id, taken, (time.perf_counter() - begin) * 1000)
+        return _Probe(name, data, embedder.id, shown(embedder, data), (time.perf_counter() - begin) * 1000)
     except SiameseIndexError as error:
         return Refusal(name, images.named(name, error))
 
@@ -338,9 +336,7 @@ def _embedded(embedder: Embedder, pictures: Sequence[Picture]) -> Vectors:
     ready: list[Any] = []
     for number, picture in enumerate(pictures):
         try:
-            taken = embedder.prepare(images.read(picture))
-            embedder.refuse_blank(taken)
-            ready.append(taken)
+            ready.append(shown(embedder, images.read(picture)))
         except SiameseIndexError as error:
             raise images.named(picture_name(picture, number), error) from None
     return embedder.embed(ready)
@@ -355,9 +351,7 @@ def embed(session: Session, pictures: Sequence[Picture]) -> tuple[Vectors, dict[
     ready: list[Any] = []
     for i, picture in enumerate(pictures):
         try:
-            taken = embedder.prepare(images.read(picture))
-            embedder.refuse_blank(taken)
-            ready.append(taken)
+            ready.append(shown(embedder, images.read(picture)))
         except SiameseIndexError as error:
             name = picture_name(picture, i)
             refusals[i] = Refusal(name, images.named(name, error))

@@ -44,9 +44,8 @@ class LeaveOneOut:
         stranger_names: tuple[str, ...] = (),
         shift: MeanShift | None = None,
     ) -> LeaveOneOut:
-        order = np.argsort(identities, kind="stable")
-        vectors, identities, samples = vectors[order], identities[order], samples[order]
-        return cls(vectors, identities, samples, stranger_vectors, stranger_own, fusion, stranger_names, shift)
+        given = cls(vectors, identities, samples, stranger_vectors, stranger_own, fusion, stranger_names, shift)
+        return given._of(identities)
 
     def without(self, gone: NDArray[np.bool_]) -> LeaveOneOut:
         """Return the same without some templates."""
@@ -55,7 +54,10 @@ class LeaveOneOut:
 
     def merged(self, one: int, other: int) -> LeaveOneOut:
         """Return the same with the templates of `other` as those of `one`."""
-        identities = np.where(self.identities == other, one, self.identities)
+        return self._of(np.where(self.identities == other, one, self.identities))
+
+    def _of(self, identities: NDArray[np.int64]) -> LeaveOneOut:
+        """Return the same templates as those of these identities (n,), in their order."""
         order = np.argsort(identities, kind="stable")
         return replace(self, vectors=self.vectors[order], identities=identities[order], samples=self.samples[order])
 

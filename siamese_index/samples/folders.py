@@ -15,8 +15,18 @@ from pathlib import Path
 from .headers import SUFFIXES, kind_of_picture
 
 SPLITS = frozenset("train training val valid validation test testing".split())  # noqa: SIM905  # parents, not people
-_SYSTEM = frozenset(("@eadir", "#recycle", "__macosx", "lost+found", "$recycle.bin", "system volume information",
-                     "thumbs.db", "desktop.ini"))  # fmt: skip
+_SYSTEM = frozenset(
+    [
+        "@eadir",
+        "#recycle",
+        "__macosx",
+        "lost+found",
+        "$recycle.bin",
+        "system volume information",
+        "thumbs.db",
+        "desktop.ini",
+    ]
+)
 _NUMBERED = re.compile(r"(.*[^\W\d_].*?)[ ._-]*(?:\(\d+\)|(?<=[ ._-])\d+)")  # bob-1, bob_02, bob (3)
 _TOLD = 3  # files that are named of each kind
 

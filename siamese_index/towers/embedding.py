@@ -40,6 +40,13 @@ def local(embedder: Embedder) -> Embed:
     return embed
 
 
+def shown(embedder: Embedder, sample: bytes) -> Taken:
+    """Return a sample that comes in, as the tower takes it. Raises Unreadable, or NoSubject if it shows nothing."""
+    taken = embedder.prepare(sample)
+    embedder.refuse_blank(taken)
+    return taken
+
+
 def prepared(
     embedder: Embedder, sample: bytes, floor: Mapping[str, float]
 ) -> tuple[bytes | None, Taken] | SiameseIndexError:
@@ -49,9 +56,7 @@ def prepared(
         whole = sample if kept is None else kept  # of what is kept, so that embedding it again gives the same
         if floor:
             quality.refuse_below(floor, whole)
-        taken = embedder.prepare(whole)
-        embedder.refuse_blank(taken)
-        return kept, taken
+        return kept, shown(embedder, whole)
     except SiameseIndexError as error:
         return error
 

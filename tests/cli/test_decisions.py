@@ -152,6 +152,10 @@ def test_a_target_is_kept_with_a_confidence_and_strictly_when_the_gallery_is_tol
     assert "is now none" in sidx("settings", "set", "confidence", "none", *G).stderr
     assert lines(sidx("calibrate", *G))[0]["confidence"] is None
     assert sidx("calibrate", "--confidence", "1.5", *G).returncode == 2
+    few = sidx("calibrate", "--shift", *G)
+    assert few.returncode == 2 and "at least 10 identities" in few.stderr
+    assert sidx("calibrate", "--plan", "5", "--shift", *G).returncode == 2
+    assert sidx("settings", "set", "shift", "off", *G).returncode == 0
 
 
 def test_wrong_labels_and_doubles_are_told_at_once(sidx, tmp_path):

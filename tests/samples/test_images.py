@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from siamese_index.errors import Missing, Unreadable
-from siamese_index.samples import framing, images
+from siamese_index.samples import framing, images, quality
 
 
 def saved(image: Image.Image, kind: str, **options) -> bytes:
@@ -303,3 +303,12 @@ def test_an_avif_that_its_container_turns_is_upright(orientation):
     turns = {1: 0, 3: 2, 6: 3, 8: 1}[orientation]
     seen = images.decode(file.getvalue(), 3).astype(int)
     assert np.abs(seen - np.rot90(pixels, turns)).mean() < 3
+
+
+def test_noise_on_one_grey_is_blank_and_a_stroke_is_not():
+    for seed in range(50):
+        noise = np.random.default_rng(seed).normal(128, 3, (64, 64, 1))
+        assert quality.is_blank(noise.round().astype(np.uint8))
+    stroke = np.full((100, 100, 1), 255, np.uint8)
+    stroke[20:30, 50] = 0
+    assert not quality.is_blank(stroke)
