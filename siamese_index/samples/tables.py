@@ -124,8 +124,8 @@ def parquet(path: Path) -> Items:
     or Missing.
     """
     try:
-        import pyarrow as arrow  # type: ignore[import-not-found, import-untyped, unused-ignore]
-        import pyarrow.parquet  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        import pyarrow as arrow
+        import pyarrow.parquet
     except ImportError:
         raise NotInstalled(f"{path}: .parquet needs pyarrow.", remedy="pip install pyarrow") from None
     try:
