@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -14,11 +15,11 @@ import typer
 from siamese_index import BadInput, SiameseIndexError, __version__
 from siamese_index.files import refused
 
-from .output import note
+from . import completion, decoder_words
+from .output import complain
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -64,12 +65,15 @@ def _print_version(wanted: bool) -> None:
 @app.callback(epilog="Start here:  sidx demo      Words such as FPIR:  sidx glossary")
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print results and errors only; also behind the command.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Who or what is this? Enroll one picture per identity, then ask."""
-    del debug, version  # `run` looks for --debug: it must also work when parsing fails
+    del debug, quiet, version  # `run` and `output` look for them: they must also work when parsing fails
 
 
 def register(wanted: str | None) -> None:
@@ -96,7 +100,11 @@ def _refuse_empty(words: list[str]) -> None:
 
 
 def _in_order(words: list[str]) -> list[str]:
-    """Return the words with a gallery that stands before the command, as some programs have it, behind it."""
+    """Return the words with -q in front, and with a gallery that stands before the command behind it."""
+    end = words.index("--") if "--" in words else len(words)
+    if "-q" in words[:end] or "--quiet" in words[:end]:
+        words = [word for at, word in enumerate(words) if at >= end or word not in ("-q", "--quiet")]
+        return ["--quiet", *_in_order(words)]
     first: list[str] = []
     while words and (words[0] in ("-g", "--gallery") or words[0].startswith("--gallery=")):
         taken = 1 if "=" in words[0] else 2
@@ -107,18 +115,25 @@ def _in_order(words: list[str]) -> list[str]:
 def run() -> None:
     """Be the program `sidx`. Exit codes: docs/exit-codes.md."""
     debug = "--debug" in sys.argv
+    with contextlib.nullcontext() if debug else decoder_words.gathered():
+        _run(debug)
+
+
+def _run(debug: bool) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot say is escaped, not lost
             stream.reconfigure(errors="backslashreplace")
     try:
-        _refuse_empty(sys.argv[1:])
-        sys.argv[1:] = _in_order(sys.argv[1:])
-        register(next((word for word in sys.argv[1:] if word != "--debug"), None))
+        words = completion.asked()
+        if words is None:
+            _refuse_empty(sys.argv[1:])
+            words = sys.argv[1:] = _in_order(sys.argv[1:])
+        register(next((word for word in words if word not in ("--debug", "--quiet")), None))
         app()
     except SiameseIndexError as error:
         if debug:
             raise
-        note(f"sidx: {error}")
+        complain(f"sidx: {error}")
         sys.exit(error.exit_code)
     except SystemExit as end:  # when nobody reads on, Typer puts a stream in place that is silent, and exits with 1
         gone = end.code == 1 and type(sys.stdout).__name__ == "PacifyFlushWrapper"
@@ -133,9 +148,9 @@ def run() -> None:
             raise
         if isinstance(error, OSError) and error.filename is not None:  # of a file that nobody looked at before
             refusal = refused(os.fsdecode(error.filename), error, "used")
-            note(f"sidx: {refusal}")
+            complain(f"sidx: {refusal}")
             sys.exit(refusal.exit_code)
-        note(
+        complain(
             f"sidx: this is a bug: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n"
             "Nothing that was acknowledged is lost.\n"
             "Run it again with sidx --debug and report what that prints."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -15,7 +14,7 @@ from siamese_index.samples import sources
 from siamese_index.samples.items import Item
 
 from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, SplitsOption
-from .output import facts, note, progress, table, tell_left_out, tell_suspects
+from .output import AsJson, complain, facts, for_a_person, note, progress, table, tell_left_out, tell_suspects
 
 EXAMPLE = "sidx calibrate --fpir 0.02 -g people.gallery"
 
@@ -50,7 +49,7 @@ def calibrate(
         int | None, typer.Option(help="Only show threshold, FPIR and FNIR with so many identities.", min=1)
     ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Show the threshold with its evidence and its cost; set its target; add strangers; plan."""
     if plan is not None:
@@ -68,7 +67,7 @@ def calibrate(
             result, refused = opened.calibrate(
                 fpir=fpir, strangers_given=items, fusion=rule, confidence=confidence, shift=shift, progress=tick
             )
-    person = sys.stdout.isatty() and not as_json
+    person = for_a_person(as_json)
     listed = [[asdict(each) for each in found] for found in (result.suspects, result.nearest)]
     costs = [asdict(tradeoff) for tradeoff in result.tradeoffs]
     facts(
@@ -115,12 +114,12 @@ def calibrate(
         note(f"{who} of strangers are enrolled, by name or by the same bytes: searched among the others.")
     note(describe.state(result))
     for refusal in refused:
-        note(f"sidx: {refusal.error}")
+        complain(f"sidx: {refusal.error}")
     if refused:
         raise typer.Exit(3)
 
 
-def _show_plan(gallery: Place, identities: int, fpir: float | None, as_json: bool) -> None:
+def _show_plan(gallery: Place, identities: int, fpir: float | None, as_json: AsJson) -> None:
     with Gallery.open(gallery) as opened:
         planned = opened.plan(identities, fpir=fpir)
     facts(asdict(planned), as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from siamese_index import Gallery, describe
 from siamese_index.describe import percent
 
 from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption
-from .output import emit, facts, note
+from .output import emit, facts, for_a_person, note
 
 EXAMPLE = "sidx capacity --fnir 0.2 -g people.gallery"
 
@@ -21,12 +20,12 @@ def capacity(
     fnir: Annotated[float, typer.Option(help="The share of mated searches that may miss.")] = 0.1,
     fpir: FpirOption = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Show how many identities the tower can hold, from one picture each, before too many searches miss."""
     with Gallery.open(gallery) as opened:
         result = opened.capacity(fpir=fpir, fnir=fnir)
-    if as_json or not sys.stdout.isatty():
+    if not for_a_person(as_json):
         facts(asdict(result), as_json)
     else:
         emit(

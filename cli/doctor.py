@@ -12,7 +12,7 @@ from siamese_index import BadInput, Gallery
 from siamese_index.describe import percent
 
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
-from .output import emit, facts, note, progress
+from .output import AsJson, emit, facts, note, progress
 
 EXAMPLE = "sidx doctor -g people.gallery"
 
@@ -27,7 +27,7 @@ def doctor(
             help="Examine what is enrolled: wrong names, doubles, outliers, and who is often missed.",
         ),
     ] = False,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Check a gallery from its bytes to its threshold. Exit 6 when something is wrong.
 
@@ -56,7 +56,7 @@ def doctor(
     note("Nothing is wrong.")
 
 
-def _audit(gallery: Place, as_json: bool) -> None:
+def _audit(gallery: Place, as_json: AsJson) -> None:
     with Gallery.open(gallery) as opened, progress("weighing findings", 60) as tick:
         found = opened.audit(tick)
     emit(

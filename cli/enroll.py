@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from siamese_index.enrollment import Conflicts
 from siamese_index.files import drop_cache
 from siamese_index.samples import sources
 
+from . import completion
 from .options import (
     DEFAULT_GALLERY,
     ByFileNameOption,
@@ -26,14 +26,16 @@ from .options import (
     pairs,
     tags,
 )
-from .output import emit, note, progress, tell_left_out, tell_suspects
+from .output import emit, for_a_person, note, progress, tell_left_out, tell_suspects
 
 EXAMPLE = "sidx enroll ada ada.png -g people.gallery"
 LISTED = 24  # samples that a person may want to read about; of more only those that were refused
 
 
 def enroll(
-    name: Annotated[str | None, typer.Argument(help="The identity's name.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="The identity's name.", autocompletion=completion.identities)
+    ] = None,
     pictures: Annotated[list[Path] | None, typer.Argument(help="Its pictures, or folders of them.")] = None,
     data: Annotated[str | None, typer.Option("--from", help="Many at once: folder, .csv, .npz, .npy, keras:…")] = None,
     names: Annotated[
@@ -55,7 +57,7 @@ def enroll(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of it.")] = False,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Enroll an identity: NAME and its pictures, or everything in --from DATA."""
     if (data is None) == (name is None) or (name is not None and not pictures):
@@ -94,7 +96,7 @@ def enroll(
         }
         for r in done.refused
     ]
-    shown = rows if len(rows) <= LISTED or as_json or not sys.stdout.isatty() else rows[len(rows) - len(done.refused) :]
+    shown = rows if len(rows) <= LISTED or not for_a_person(as_json) else rows[len(rows) - len(done.refused) :]
     emit(shown, as_json, ["identity", "sample", "result", *(["why"] if done.refused else [])])
     note(
         f"{len(done.enrolled)} {verb}, {len(done.already)} already enrolled, {len(done.refused)} refused;"

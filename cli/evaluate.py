@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +24,7 @@ from .options import (
     ThresholdOption,
     is_given,
 )
-from .output import emit, facts, note, progress, tell_left_out
+from .output import AsJson, complain, emit, facts, for_a_person, note, progress, tell_left_out
 
 EXAMPLE = "sidx evaluate probes -g people.gallery --report answers.html"
 
@@ -49,7 +48,7 @@ def evaluate(
         Path | None, typer.Option(help="For one-shot runs: a tower file instead of the gallery's.")
     ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Measure how good the answers are, with counts and intervals.
 
@@ -88,7 +87,7 @@ def _open_set(
     threshold: float | None,
     gallery: Place,
     report: Path | None,
-    as_json: bool,
+    as_json: AsJson,
 ) -> None:
     from siamese_index.analysis import evaluation
 
@@ -103,7 +102,7 @@ def _open_set(
             state = opened.calibrate()[0]
             promise = describe.evidence(result.evidence) if given else describe.state(state)
             _write(report, evaluation_page(opened, result, about, promise, () if given else state.tradeoffs))
-    if as_json or not sys.stdout.isatty():
+    if not for_a_person(as_json):
         facts(result.to_dict(), as_json)
     else:
         rates = {
@@ -126,12 +125,12 @@ def _open_set(
         note(f"Left out: {describe.counted(result.known, 'probe')} that are enrolled themselves.")
     note(describe.evidence(result.evidence))
     for refusal in result.refused:
-        note(f"sidx: {refusal.error}")
+        complain(f"sidx: {refusal.error}")
     if result.refused:
         raise typer.Exit(3)
 
 
-def _pairs(probes: str, gallery: Place, report: Path | None, as_json: bool) -> None:
+def _pairs(probes: str, gallery: Place, report: Path | None, as_json: AsJson) -> None:
     from siamese_index.analysis.pairs_evaluation import evaluate_pairs
 
     listed = tables.pairs(probes)
@@ -141,14 +140,14 @@ def _pairs(probes: str, gallery: Place, report: Path | None, as_json: bool) -> N
         from siamese_index.analysis.evaluation_page import pairs_page
 
         _write(report, pairs_page(result, f"{probes}, compared by the tower of {gallery}."))
-    if as_json or not sys.stdout.isatty():
+    if not for_a_person(as_json):
         facts(result.to_dict(), as_json)
     else:
         emit([_rate("FMR", result.fmr), _rate("FNMR", result.fnmr)], as_json)
     note(f"{result.pairs} pairs, {result.genuine} genuine; EER {percent(result.eer)}.")
 
 
-def _one_shot(probes: str, tower: Path | None, gallery: Place, report: Path | None, as_json: bool) -> None:
+def _one_shot(probes: str, tower: Path | None, gallery: Place, report: Path | None, as_json: AsJson) -> None:
     from siamese_index.analysis.one_shot import evaluate_one_shot
 
     if tower is not None:
@@ -160,7 +159,7 @@ def _one_shot(probes: str, tower: Path | None, gallery: Place, report: Path | No
         from siamese_index.analysis.evaluation_page import one_shot_page
 
         _write(report, one_shot_page(result, f"{probes}, answered by {tower or gallery}."))
-    if as_json or not sys.stdout.isatty():
+    if not for_a_person(as_json):
         facts(asdict(result), as_json)
     else:
         emit([_rate("error", result.error)], as_json)

@@ -10,6 +10,6 @@ from .output import emit
 EXAMPLE = "sidx glossary"
 
 
-def glossary(as_json: JsonOption = False) -> None:
+def glossary(as_json: JsonOption = None) -> None:
     """Say what FPIR, FNIR and the other words of results mean."""
     emit([{"word": word, "meaning": meaning} for word, meaning in GLOSSARY.items()], as_json)

@@ -27,14 +27,15 @@ from .options import (
     ThresholdOption,
     tags,
 )
-from .output import emit, note, printable, progress, tell_left_out
+from .output import AsJson, complain, emit, for_a_person, note, printable, progress, tell_left_out
 
 EXAMPLE = "sidx identify probe.png -g people.gallery"
 
 
 def identify(
     probes: Annotated[
-        list[str] | None, typer.Argument(help="Pictures, folders of them, .npy of vectors, or - for one from stdin.")
+        list[str] | None,
+        typer.Argument(help="Pictures, folders of them, .npy of vectors, or - for what is piped."),
     ] = None,
     paths_from: Annotated[
         str | None, typer.Option(help="A file with a path a line, or - for standard input: further probes.")
@@ -57,7 +58,7 @@ def identify(
     ] = False,
     exit_worst: Annotated[bool, typer.Option("--exit-worst", help="As it is without.", hidden=True)] = False,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Say who or what each picture shows, or that it is unknown.
 
@@ -117,7 +118,7 @@ def _listed(paths_from: str | None) -> list[str]:
     return [f"./{path}" if path == "-" else path for path in found]
 
 
-def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json: bool, exit_zero: bool) -> None:
+def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json: AsJson, exit_zero: bool) -> None:
     """Say why one probe is answered as it is; the picture goes beside where the command is run."""
     from siamese_index.analysis.explain import explain
     from siamese_index.files import refuse_to_replace, replace_file, signed
@@ -131,7 +132,7 @@ def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json
     with Gallery.open(gallery) as opened:
         found = explain(opened, picture, **asked)
     row = found.decision.to_dict() | {"explanation": list(found.words)}
-    if as_json or not sys.stdout.isatty():
+    if not for_a_person(as_json):
         emit([row], as_json)
     else:
         for line in found.words:
@@ -149,7 +150,7 @@ def _rows(
         tick(1)
         if isinstance(answer, Refusal):
             codes.append(4 if single and answer.error.exit_code == 4 else 3)
-            note(f"sidx: {answer.error}")
+            complain(f"sidx: {answer.error}")
             continue
         if answer.verdict == "no_subject":
             note(f"{answer.probe}: {describe.decision(answer, None)[0]}")

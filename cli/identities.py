@@ -8,16 +8,17 @@ import typer
 
 from siamese_index import BadInput, Gallery, describe
 
+from . import completion
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
 from .output import emit, note
 from .samples import print_samples
 
 commands = typer.Typer(help="Who is enrolled: list, show, rename, tag, remove.", no_args_is_help=True)
-NameArgument = Annotated[str, typer.Argument(help="The identity's name.")]
+NameArgument = Annotated[str, typer.Argument(help="The identity's name.", autocompletion=completion.identities)]
 
 
 @commands.command("list", epilog="Example:  sidx identities list -g people.gallery")
-def list_identities(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+def list_identities(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None) -> None:
     """List who is enrolled, by name."""
     with Gallery.open(gallery) as opened:
         rows = [{"identity": row.name, "samples": row.samples, "tags": row.tags} for row in opened.identities()]
@@ -26,7 +27,7 @@ def list_identities(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOptio
 
 
 @commands.command("show", epilog="Example:  sidx identities show bob -g people.gallery")
-def show_identity(name: NameArgument, gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+def show_identity(name: NameArgument, gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None) -> None:
     """Show one identity's samples."""
     print_samples(gallery, name, as_json)
 

@@ -15,7 +15,7 @@ commands = typer.Typer(help="What finds the nearest templates: status, rebuild."
 
 
 @commands.command("status", epilog="Example:  sidx index status -g people.gallery")
-def status(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+def status(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None) -> None:
     """Show how the nearest are found and why so, what that takes, and how often it finds what an exact search does."""
     with Gallery.open(gallery) as opened:
         found = opened.index_status()

@@ -11,7 +11,7 @@ import typer
 from siamese_index import Gallery, describe
 
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
-from .output import facts, note
+from .output import AsJson, facts, note
 
 EXAMPLE = "sidx log on -g people.gallery"
 
@@ -26,7 +26,7 @@ class LogState(StrEnum):
 def log(
     state: Annotated[LogState | None, typer.Argument(help="on, off, clear, or check; default: say how it is.")] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Keep answers in the gallery, with each probe's vector and picture, so that they can be asked again.
 
@@ -43,7 +43,7 @@ def log(
         note(f"Ask them again of another tower:  sidx replay --tower ID -g {gallery}")
 
 
-def _check(gallery: Place, as_json: bool) -> None:
+def _check(gallery: Place, as_json: AsJson) -> None:
     from siamese_index.analysis.log_check import check_log
 
     with Gallery.open(gallery) as opened:

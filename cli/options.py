@@ -27,7 +27,10 @@ GalleryOption = Annotated[
         metavar="PLACE",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, also at a terminal.")]
+JsonOption = Annotated[
+    bool | None,  # AsJson
+    typer.Option("--json/--csv", help="Print JSON, one object a line, or CSV; also at a terminal.", show_default=False),
+]
 TagOption = Annotated[
     list[str] | None,
     typer.Option("--tag", help="Search only identities with this tag; repeatable.", metavar="KEY=VALUE"),

@@ -1,4 +1,4 @@
-"""Results to stdout, all else to stderr: tables for a person, one JSON object a line for a pipe."""
+"""Results to stdout, all else to stderr: tables for a person, JSON (an object a line) or CSV for a program."""
 
 from __future__ import annotations
 
@@ -17,17 +17,39 @@ if TYPE_CHECKING:
     from siamese_index.thresholds.suspects import Suspicion
 
 Row = Mapping[str, Any]
+AsJson = bool | None  # True: JSON. False: CSV. None: a table for a person, JSON for a pipe
 LISTED = 10  # pairs that a person may want to read about
 
 
-def emit(rows: Iterable[Row], as_json: bool, columns: Sequence[str] | None = None) -> None:
-    """Print result rows; a table of `columns` for a person, whole objects otherwise."""
-    if as_json or not sys.stdout.isatty():
+def for_a_person(as_json: AsJson) -> bool:
+    """Whether results are read by a person, at a terminal, who did not ask for JSON or CSV."""
+    return as_json is None and sys.stdout.isatty()
+
+
+def emit(rows: Iterable[Row], as_json: AsJson, columns: Sequence[str] | None = None) -> None:
+    """Print result rows as they come; a table of `columns` for a person, whole objects otherwise."""
+    if for_a_person(as_json):
+        table([dict(row) for row in rows], columns)
+    elif as_json is False:
+        _csv(rows)
+    else:
         for row in rows:
             typer.echo(as_line(row))
             sys.stdout.flush()
-        return
-    table([dict(row) for row in rows], columns)
+
+
+def _csv(rows: Iterable[Row]) -> None:
+    """Print comma-separated values: the keys of the first row, then each row; what is nested, as JSON."""
+    import csv
+
+    writer: csv.DictWriter[str] | None = None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(sys.stdout, list(row), extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+        nested = {key: as_line(value) for key, value in row.items() if isinstance(value, (Mapping, list, tuple))}
+        writer.writerow({**row, **nested})
+        sys.stdout.flush()
 
 
 def table(rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
@@ -44,10 +66,10 @@ def table(rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
         typer.echo("  ".join(padded).rstrip())
 
 
-def facts(pairs: Row, as_json: bool) -> None:
+def facts(pairs: Row, as_json: AsJson) -> None:
     """Print one object: a fact a line for a person."""
-    if as_json or not sys.stdout.isatty():
-        typer.echo(as_line(pairs))
+    if not for_a_person(as_json):
+        emit([pairs], as_json)
         return
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
@@ -55,12 +77,23 @@ def facts(pairs: Row, as_json: bool) -> None:
 
 
 def note(text: str) -> None:
-    """Say something that is not a result."""
+    """Say something that is neither a result nor an error, unless nothing but these was asked for."""
+    if not quiet():
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Say what went wrong, also with --quiet."""
     typer.echo(printable(text), err=True)
 
 
-def as_line(row: Row) -> str:
-    """Return one JSON object, in characters that standard output can carry."""
+def quiet() -> bool:
+    """Whether --quiet is among the words of the command line."""
+    return "--quiet" in sys.argv
+
+
+def as_line(row: Row | Sequence[Any]) -> str:
+    """Return JSON in one line, in characters that standard output can carry."""
     return json.dumps(row, ensure_ascii="utf" not in (sys.stdout.encoding or "").lower())
 
 
@@ -101,7 +134,7 @@ def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
         nonlocal done, told
         done += more
         now = time.monotonic()
-        if now - began > 2 and now - told > (0.2 if in_place else 10):
+        if now - began > 2 and not quiet() and now - told > (0.2 if in_place else 10):
             told = now
             left = (now - began) / max(1, done) * (length - done)
             line = f"{label}: {done:,} of {length:,}, {left:.0f} s left"

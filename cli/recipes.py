@@ -13,7 +13,7 @@ commands = typer.Typer(help="Ways to train: list, show.", no_args_is_help=True)
 
 
 @commands.command("list", epilog="Example:  sidx recipes list")
-def list_recipes(as_json: JsonOption = False) -> None:
+def list_recipes(as_json: JsonOption = None) -> None:
     """List the recipes that come with the program."""
     from siamese_index.training import recipe
 
@@ -26,13 +26,13 @@ def list_recipes(as_json: JsonOption = False) -> None:
 
 @commands.command("show", epilog="Example:  sidx recipes show photos")
 def show_recipe(
-    name: Annotated[str, typer.Argument(help="A recipe's name, or a .toml file.")], as_json: JsonOption = False
+    name: Annotated[str, typer.Argument(help="A recipe's name, or a .toml file.")], as_json: JsonOption = None
 ) -> None:
     """Print a recipe's file: copy it to make your own."""
     from siamese_index.training import recipe
 
     found = recipe.named(name)
-    if as_json:
+    if as_json is not None:
         facts(found.to_dict(), as_json)
     else:
         typer.echo(recipe.path_of(name).read_text(encoding="utf-8"), nl=False)

@@ -20,7 +20,7 @@ def replay(
         str | None, typer.Option(help="A candidate's id, or its beginning; default: the active one.")
     ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Ask every logged answer again, and list those that would differ. Nothing is changed."""
     with Gallery.open(gallery) as opened:

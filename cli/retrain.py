@@ -30,7 +30,7 @@ def retrain(
     steps: StepsOption = None,
     seed: SeedOption = 0,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Train a better tower from what is enrolled, and compare it with the active one."""
     from siamese_index.training import retrain as retrain_gallery

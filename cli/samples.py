@@ -9,23 +9,26 @@ import typer
 
 from siamese_index import Gallery
 
+from . import completion
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
-from .output import emit
+from .output import AsJson, emit
 
 commands = typer.Typer(help="The enrolled samples: list.", no_args_is_help=True)
 
 
 @commands.command("list", epilog="Example:  sidx samples list -g people.gallery")
 def list_samples(
-    identity: Annotated[str | None, typer.Option(help="Only this identity's.")] = None,
+    identity: Annotated[
+        str | None, typer.Option(help="Only this identity's.", autocompletion=completion.identities)
+    ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """List the enrolled samples in the order of their enrollment."""
     print_samples(gallery, identity, as_json)
 
 
-def print_samples(gallery: Place, name: str | None, as_json: bool) -> None:
+def print_samples(gallery: Place, name: str | None, as_json: AsJson) -> None:
     with Gallery.open(gallery) as opened:
         rows = [asdict(row) for row in opened.samples(name)]
     emit(rows, as_json, ["id", "identity", "source", "kept", "enrolled"])

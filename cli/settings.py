@@ -44,9 +44,7 @@ OF_THE_ENVIRONMENT = {  # of the program as installed; docs/settings.md names th
 
 
 @commands.command("list", epilog="Example:  sidx settings list -g people.gallery")
-def list_settings(
-    context: typer.Context, gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False
-) -> None:
+def list_settings(context: typer.Context, gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None) -> None:
     """List every setting with its value, where it lives, and how to change it."""
     rows = _of(gallery, is_given(context, "gallery"))
     rows += [

@@ -10,7 +10,7 @@ from .output import facts, note
 EXAMPLE = "sidx status -g people.gallery"
 
 
-def status(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+def status(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None) -> None:
     """Show at one glance who is enrolled, with which tower, and what the threshold promises."""
     with Gallery.open(gallery) as opened, opened.reading() as state:
         row, outlook, learned = state.active, state.outlook(), state.threshold(None)

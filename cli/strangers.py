@@ -19,7 +19,7 @@ StrangerArgument = Annotated[str, typer.Argument(help="A stranger's name, as `si
 
 
 @commands.command("list", epilog="Example:  sidx strangers list -g people.gallery")
-def list_strangers(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+def list_strangers(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None) -> None:
     """List the strangers, a line each, with whether they count and whom they are nearest to."""
     with Gallery.open(gallery) as opened:
         rows = opened.strangers()
@@ -40,9 +40,7 @@ def list_strangers(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption
 
 
 @commands.command("show", epilog="Example:  sidx strangers show STRANGER -g people.gallery")
-def show_stranger(
-    name: StrangerArgument, gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False
-) -> None:
+def show_stranger(name: StrangerArgument, gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None) -> None:
     """Show every sample of a stranger."""
     with Gallery.open(gallery) as opened:
         rows = [asdict(row) for row in opened.strangers() if row.name == name]

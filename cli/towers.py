@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -10,14 +9,14 @@ import typer
 from siamese_index import Gallery, describe
 
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
-from .output import emit, facts, note, progress, table
+from .output import AsJson, emit, facts, for_a_person, note, progress, table
 
 commands = typer.Typer(help="The gallery's towers: list, show, promote, rollback, optimize.", no_args_is_help=True)
 TowerArgument = Annotated[str, typer.Argument(help="A tower's id, or the beginning of it.")]
 
 
 @commands.command("list", epilog="Example:  sidx towers list -g people.gallery")
-def list_towers(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = False) -> None:
+def list_towers(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None) -> None:
     """List the gallery's towers in the order they came."""
     with Gallery.open(gallery) as opened:
         rows = [
@@ -41,13 +40,13 @@ def show_tower(
         str | None, typer.Argument(help="A tower's id, or its beginning; default: the active one.")
     ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Show a tower's card, and the figures it was judged by."""
     with Gallery.open(gallery) as opened:
         row, active = opened.tower_record(tower)
-    if as_json or not sys.stdout.isatty():
-        facts({"tower": row.sha256, "active": active, **row.card.to_dict(), "comparison": row.report}, as_json=True)
+    if not for_a_person(as_json):
+        facts({"tower": row.sha256, "active": active, **row.card.to_dict(), "comparison": row.report}, as_json)
         return
     training = row.card.training
     facts(
@@ -64,7 +63,7 @@ def show_tower(
             "parameters": training.parameters or None,
             "optimized": row.card.optimized,
         },
-        as_json=False,
+        as_json,
     )
     typer.echo(describe.held_out(row.card.held_out))
     if row.report and "challenger" in row.report:
@@ -90,7 +89,7 @@ def rollback(gallery: GalleryOption = DEFAULT_GALLERY) -> None:
 def optimize(
     data: Annotated[str | None, typer.Option(help="More pictures to measure it with, as for train.")] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Make an 8-bit candidate of the active tower. It is kept only if it is faster here, and as good."""
     from siamese_index.training.quantize import optimize as optimized
@@ -106,9 +105,9 @@ def optimize(
         raise typer.Exit(10)
 
 
-def print_comparison(tower: str, report: dict[str, Any], as_json: bool) -> None:
+def print_comparison(tower: str, report: dict[str, Any], as_json: AsJson) -> None:
     """Print a candidate's figures beside the active tower's."""
-    if as_json or not sys.stdout.isatty():
+    if not for_a_person(as_json):
         facts({"tower": tower, **report}, as_json)
     else:
         table(describe.comparison(report))

@@ -56,7 +56,7 @@ def train(
         Duplicates, typer.Option(help="The same picture under two names: leave both out, or refuse the data.")
     ] = Duplicates.leave_out,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard, too.")] = False,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Train a tower on your pictures. Needs Keras: pip install ".[train-cpu]" in the folder of the source.
 

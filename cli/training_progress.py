@@ -9,7 +9,7 @@ import typer
 
 from siamese_index.describe import counted
 
-from .output import note, shortened
+from .output import note, quiet, shortened
 
 
 class TrainingProgress:
@@ -19,6 +19,8 @@ class TrainingProgress:
         self._in_place = sys.stderr.isatty()
 
     def __call__(self, said: dict[str, Any]) -> None:
+        if quiet():
+            return
         if "step" in said and "of" in said:
             self._step(said)
         elif said["stage"] == "decode":

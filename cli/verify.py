@@ -10,6 +10,7 @@ import typer
 
 from siamese_index import BadInput, Gallery, describe
 
+from .completion import identities
 from .options import DEFAULT_GALLERY, EXIT, GalleryOption, JsonOption
 from .output import facts, note
 
@@ -19,10 +20,13 @@ EXAMPLE = "sidx verify ada.png probe.png -g people.gallery"
 def verify(
     a: Annotated[Path, typer.Argument(help="A picture.")],
     b: Annotated[Path | None, typer.Argument(help="Another one.")] = None,
-    name: Annotated[str | None, typer.Option("--as", help="Instead of another picture: an enrolled identity.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--as", help="Instead of another picture: an enrolled identity.", autocompletion=identities),
+    ] = None,
     fmr: Annotated[float | None, typer.Option(help="Share of comparisons between strangers that may match.")] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
-    as_json: JsonOption = False,
+    as_json: JsonOption = None,
 ) -> None:
     """Say whether two pictures, or a picture and an identity, are the same. Exit 0 match, 10 unknown."""
     if (b is None) == (name is None):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
 from siamese_index.errors import NotInstalled, Unreadable
 
 MAX_PIXELS = 64_000_000  # a 64-megapixel photograph; beyond it a header is more likely a bomb
+# Of a picture of 16 bits, or in a format whose decoder takes 15 to 20 bytes a pixel: 512 MB at most.
+MAX_COSTLY_PIXELS = 24_000_000
 MIN_SIDE = 8
 SUFFIXES = frozenset(f".{s}" for s in "avif bmp gif jpeg jpg pbm pgm png pnm ppm tif tiff webp".split())  # noqa: SIM905
+_GAP = rb"(?:\s+|\s*#[^\n]*\n\s*)"  # a comment may stand in it
+_MAXVAL = re.compile(rb"P[2356]" + _GAP + rb"\d+" + _GAP + rb"\d+" + _GAP + rb"(\d{1,5})\s")
 _PNM = re.compile(rb"P[1-6]\s+(\d{1,9})\s+(\d{1,9})\s")
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # of a JPEG, not what stands within its pixels
 MAX_SCANS = 64  # of a JPEG; a progressive one has about ten
@@ -69,31 +74,66 @@ def refuse_from_header(data: bytes) -> tuple[int, int]:
     width, height = _header_size(data)
     if width < 0 or height < 0:
         raise Unreadable("This is not a picture.", f"Expected {FORMATS}.")
-    if width * height > MAX_PIXELS:
+    most = MAX_COSTLY_PIXELS if width * height > MAX_COSTLY_PIXELS and _is_costly(data) else MAX_PIXELS
+    if width * height > most:
         raise Unreadable(
             f"The picture says it is {width} x {height} pixels.",
-            f"More than {MAX_PIXELS:,} pixels are not decoded.",
+            f"More than {most:,} pixels {'of this format ' if most < MAX_PIXELS else ''}are not decoded.",
             "Scale it down first.",
         )
     if min(width, height) < MIN_SIDE:
         raise Unreadable(f"The picture is {width} x {height} pixels.", f"At least {MIN_SIDE} x {MIN_SIDE} are needed.")
     if is_jpeg(data):
-        _refuse_jpeg(data)
+        _end_of_jpeg(data)
     elif data[:4] == b"\x89PNG":
-        _refuse_png(data)
+        _end_of_png(data)
     return width, height
 
 
-def _refuse_jpeg(data: bytes) -> None:
-    """Raise Unreadable for a JPEG without its end, which libjpeg would fill with grey, or with scans without end.
+def _is_costly(data: bytes) -> bool:
+    """Whether a picture takes more than eight bytes a pixel while it is decoded."""
+    if data[:4] == b"\x89PNG":
+        return data[24] > 8
+    if data[:1] == b"P":
+        return max_value(data) > 255
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return tiff_tag(data, 258) > 8  # BitsPerSample
+    return not is_jpeg(data) and data[:2] != b"BM" and data[:4] not in (b"RIFF", b"GIF8")
 
-    Its markers are followed to the first end: behind it there may be a video.
+
+def max_value(data: bytes) -> int:
+    """Return the number that stands for white in a PGM or PPM; 0 for any other file."""
+    found = _MAXVAL.match(data)
+    return int(found[1]) if found else 0
+
+
+def tiff_tag(data: bytes, tag: int) -> int:
+    """Return the first number of a tag in the first directory of a TIFF, or of EXIF; 0 when it is absent."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    try:
+        directory = struct.unpack_from(f"{order}I", data, 4)[0]
+        for entry in range(min(struct.unpack_from(f"{order}H", data, directory)[0], 512)):
+            found, kind, count, at = struct.unpack_from(f"{order}HHII", data, directory + 2 + 12 * entry)
+            if found == tag:
+                here = directory + 2 + 12 * entry + 8
+                return int(
+                    struct.unpack_from(f"{order}H" if kind == 3 else f"{order}I", data, here if count < 3 else at)[0]
+                )
+    except struct.error:  # cut short, or no TIFF at all
+        pass
+    return 0
+
+
+def _end_of_jpeg(data: bytes, start: int = 0) -> int:
+    """Return where a JPEG ends, by its markers: behind it there may be a video.
+
+    Raises Unreadable for one without its end, which libjpeg would fill with grey, or with scans without end.
     """
-    at, scans = 2, 0
+    at, scans = start + 2, 0
     while (found := _MARKER.search(data, at)) is not None:
         marker, at = data[found.end() - 1], found.end()
         if marker == 0xD9:
-            return
+            return at
         if marker == 0xDA:
             scans += 1
             if scans > MAX_SCANS:
@@ -105,19 +145,41 @@ def _refuse_jpeg(data: bytes) -> None:
     raise Unreadable("The picture is cut short.", "The JPEG has no end.", "Copy it again from its source.")
 
 
-def _refuse_png(data: bytes) -> None:
-    """Raise Unreadable for a PNG of which a chunk says that it is longer than the file."""
-    at = 8
+def _end_of_png(data: bytes, start: int = 0) -> int:
+    """Return where a PNG ends. Raises Unreadable for one of which a chunk says that it is longer than the file."""
+    at = start + 8
     while at + 8 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
         if at + 12 + length > len(data):
             raise Unreadable(
                 "The picture is cut short or damaged.", f"A part of it says that it is {length:,} bytes long."
             )
-        if data[at + 4 : at + 8] == b"IEND":
-            return
         at += 12 + length
+        if data[at - length - 8 : at - length - 4] == b"IEND":
+            return at
     raise Unreadable("The picture is cut short.", "The PNG has no end.", "Copy it again from its source.")
+
+
+def in_a_row(data: bytes) -> list[bytes]:
+    """Return the JPEG and PNG pictures that stand one behind another, as programs for video write them to a pipe.
+
+    What is not that is one picture. So is a JPEG with its own small versions behind it (Multi-Picture Format).
+    """
+    found: list[bytes] = []
+    start = 0
+    while start < len(data):
+        jpeg = data[start : start + 3] == b"\xff\xd8\xff"
+        if not jpeg and data[start : start + 8] != b"\x89PNG\r\n\x1a\n":
+            break
+        try:
+            end = _end_of_jpeg(data, start) if jpeg else _end_of_png(data, start)
+        except Unreadable:  # whoever decodes it says why
+            found.append(data[start:])
+            break
+        several = jpeg and b"MPF\0" in data[start:end]
+        found.append(data[start:] if several else data[start:end])
+        start = len(data) if several else end
+    return found if len(found) > 1 else [data]
 
 
 def is_jpeg(data: bytes) -> bool:
@@ -136,7 +198,7 @@ def _header_size(data: bytes) -> tuple[int, int]:
         return width, height
     if data[4:8] == b"ftyp" and (at := data.find(b"ispe")) >= 0:  # AVIF: imagesize does not know one that is turned
         width, height = int.from_bytes(data[at + 8 : at + 12], "big"), int.from_bytes(data[at + 12 : at + 16], "big")
-        return (height, width) if (quarter_turns(data) or 0) % 2 else (width, height)
+        return (height, width) if avif_turns(data)[0] % 2 else (width, height)
     import imagesize
 
     try:
@@ -146,7 +208,15 @@ def _header_size(data: bytes) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def quarter_turns(data: bytes) -> int | None:
-    """Return by how many quarter turns, to the left, an AVIF is to be turned (its property irot); None without one."""
-    at = data.find(b"irot") if data[4:8] == b"ftyp" else -1
-    return data[at + 4] & 3 if 0 <= at < len(data) - 4 else None
+def avif_turns(data: bytes) -> tuple[int, int | None]:
+    """Return by how many quarter turns, to the left, an AVIF is to be turned (its property irot), and then mirrored.
+
+    The latter (imir) is the axis whose ends change places: 0 top and bottom, 1 left and right; None for neither.
+    """
+
+    def value(name: bytes) -> int | None:
+        at = data.find(name) if data[4:8] == b"ftyp" else -1
+        return data[at + 4] if 0 <= at < len(data) - 4 else None
+
+    mirrored = value(b"imir")
+    return (value(b"irot") or 0) & 3, None if mirrored is None else mirrored & 1

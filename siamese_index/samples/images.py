@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from siamese_index.errors import BadInput, Missing, SiameseIndexError, Unreadable
 from siamese_index.files import path_of, refused
 
-from .headers import is_heic, is_jpeg, open_heic, quarter_turns, refuse_from_header
+from .headers import avif_turns, is_heic, is_jpeg, max_value, open_heic, refuse_from_header, tiff_tag
 
 MAX_BYTES = 256_000_000  # of a file: as many as 64 megapixels of four bytes
 KEPT_PIXELS = 1024 * 768  # of a picture as a gallery keeps it, whatever its shape
@@ -25,8 +24,6 @@ KEPT_BYTES = 2_000_000
 Picture = str | Path | bytes | bytearray | memoryview | BinaryIO | NDArray[np.uint8]
 Pixels = NDArray[np.uint8]  # (height, width, channels); channels 1 (grey) or 3 (RGB)
 Decoded = NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV gives it: (h, w[, 3 or 4]), BGR, any depth
-_GAP = rb"(?:\s+|\s*#[^\n]*\n\s*)"  # a comment may stand in it
-_MAXVAL = re.compile(rb"P[2356]" + _GAP + rb"\d+" + _GAP + rb"\d+" + _GAP + rb"(\d{1,5})\s")
 _EXIF = (b"eXIf", b"EXIF", b"Exif")
 _JPEG_FLAGS = {
     (1, 1): cv2.IMREAD_GRAYSCALE, (1, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -128,7 +125,7 @@ def decode(data: bytes, channels: int) -> Pixels:
 def _channels(picture: Decoded, channels: int) -> Pixels:
     """Return 8-bit grey or RGB of whatever OpenCV decoded."""
     if picture.dtype == np.uint16:
-        picture = (picture.astype(np.float32) / 257 + 0.5).astype(np.uint8)
+        picture = np.asarray(cv2.convertScaleAbs(picture, alpha=1 / 257), np.uint8)
     elif picture.dtype != np.uint8:
         raise Unreadable(f"The picture has {picture.dtype} pixels.", remedy="Save it with 8 or 16 bits per channel.")
     if picture.ndim == 3 and picture.shape[2] == 4:
@@ -141,14 +138,22 @@ def _channels(picture: Decoded, channels: int) -> Pixels:
 
 
 def _over_white(picture: Pixels) -> Pixels:
-    """Lay (h, w, 4) over white, some rows at a time: all at once would take ten times the memory."""
+    """Lay (h, w, 4) over white."""
+    if int(picture[:, :, 3].min()) == 255:
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGRA2BGR), np.uint8)
     out = np.empty((*picture.shape[:2], 3), np.uint8)
-    step = max(1, 1_000_000 // picture.shape[1])
-    for first in range(0, len(picture), step):
-        rows = picture[first : first + step].astype(np.uint32)
-        alpha = rows[:, :, 3:]
-        out[first : first + step] = (rows[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    for rows, into in _stripes(picture, out):
+        alpha = cv2.cvtColor(np.ascontiguousarray(rows[:, :, 3]), cv2.COLOR_GRAY2BGR)
+        ink = cv2.multiply(cv2.cvtColor(rows, cv2.COLOR_BGRA2BGR), alpha, scale=1 / 255)
+        into[:] = cv2.add(ink, cv2.bitwise_not(alpha))  # c * a / 255 + 255 - a, rounded
     return out
+
+
+def _stripes(picture: Decoded, out: Decoded) -> Iterator[tuple[Decoded, Decoded]]:
+    """Yield some rows of both at a time: arithmetic on all at once would take ten times the memory."""
+    step = max(1, 250_000 // picture.shape[1])
+    for first in range(0, len(picture), step):
+        yield picture[first : first + step], out[first : first + step]
 
 
 def fit(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -209,9 +214,11 @@ def _oriented(data: bytes) -> Decoded:
         return np.asarray(picture[..., [2, 1, 0, *range(3, picture.shape[2])]]) if picture.ndim == 3 else picture
 
     def upright(buffer: Pixels) -> Decoded | None:
-        if (turns := quarter_turns(data)) is not None:  # it counts in place of EXIF
+        turns, mirrored = avif_turns(data)
+        if turns or mirrored is not None:  # they count in place of EXIF
             picture = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-            return None if picture is None else np.ascontiguousarray(np.rot90(picture, turns))
+            turned = None if picture is None else np.rot90(picture, turns)
+            return turned if turned is None or mirrored is None else np.flip(turned, mirrored)
         # Bitmaps and PGM hold no EXIF; of the others only the tags that they use are looked for.
         tags = () if data[:1] in (b"P", b"B", b"G") else (b"eXIf",) if data[:1] == b"\x89" else _EXIF
         if not any(tag in data for tag in tags):
@@ -220,23 +227,31 @@ def _oriented(data: bytes) -> Decoded:
         exif = dict(zip(np.ravel(kinds).tolist(), chunks, strict=False)).get(cv2.IMAGE_METADATA_EXIF)
         if picture is None or exif is None:
             return picture
-        flip, turns = _ROTATIONS.get(_orientation(bytes(np.asarray(exif, np.uint8))), (False, 0))
-        return np.ascontiguousarray(np.rot90(picture[:, ::-1] if flip else picture, -turns))
+        flip, turns = _ROTATIONS.get(
+            tiff_tag(bytes(np.asarray(exif, np.uint8)).removeprefix(b"Exif\0\0"), 0x0112), (False, 0)
+        )
+        return np.rot90(picture[:, ::-1] if flip else picture, -turns)
 
-    return _in_full_range(_decoded(upright, data), data)
+    return np.ascontiguousarray(_in_full_range(_decoded(upright, data), data))
 
 
 def _in_full_range(picture: Decoded, data: bytes) -> Decoded:
     """Return a picture of which white is the largest number of its type; it may be that of fewer bits."""
     most = 255 if picture.dtype == np.uint8 else 65535
-    white = most
-    if found := _MAXVAL.match(data):
-        white = int(found[1])
-    elif data[4:8] == b"ftyp" and (at := data.find(b"pixi")) >= 0:
+    white = max_value(data) or most
+    if data[4:8] == b"ftyp" and (at := data.find(b"pixi")) >= 0:
         white = (1 << max(8, data[at + 9])) - 1 if at + 9 < len(data) else most
+    if picture.dtype == np.uint16 and white == most and int(picture.max()) < 4096:
+        raise Unreadable(
+            f"The picture uses {int(picture.max()):,} of the 65,535 levels that it has.",
+            "Most often it is of 10 or 12 bits, saved in 16 without scaling, and all but black.",
+            "Scale its levels to 16 bits first.",
+        )
     if picture.dtype.kind != "u" or not 0 < white < most:
         return picture
-    return np.asarray(np.minimum(picture.astype(np.float32) * (most / white) + 0.5, most), picture.dtype)
+    for rows, into in _stripes(picture, picture):
+        into[:] = np.minimum(rows.astype(np.float32) * (most / white) + 0.5, most)
+    return picture
 
 
 def _decoded(decoder: Callable[[Pixels], Decoded | None], data: bytes) -> Decoded:
@@ -247,24 +262,6 @@ def _decoded(decoder: Callable[[Pixels], Decoded | None], data: bytes) -> Decode
     if picture is None or picture.size == 0:
         raise Unreadable("The picture cannot be decoded.", "It is cut short or damaged.", "Copy it again.")
     return picture
-
-
-def _orientation(exif: bytes) -> int:
-    """Return tag 0x0112 of the first directory of a TIFF-format EXIF block, 1 (upright) when absent."""
-    exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "little", b"MM": "big"}.get(exif[:2])
-    if order is None:
-        return 1
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(exif[at : at + size], order)  # type: ignore[arg-type]
-
-    directory = number(4, 4)
-    for entry in range(min(number(directory, 2), 512)):
-        at = directory + 2 + 12 * entry
-        if number(at, 2) == 0x0112:
-            return number(at + 8, 2)
-    return 1
 
 
 Progress = Callable[[int], None]  # called with how many more items are done

@@ -104,12 +104,13 @@ def _are_rows(array: NDArray[np.generic]) -> bool:
 
 
 def piped(data: bytes) -> list[Path | bytes]:
-    """Return the samples in what came through a pipe: a picture, or the rows of an .npy. Raises Unreadable."""
+    """Return the samples in what came through a pipe: pictures, or the rows of an .npy. Raises Unreadable."""
     name = "standard input"
     if not data:
         raise Unreadable("Standard input is empty.", remedy="Send a picture: sidx identify - < picture.png")
     if data[:6] != b"\x93NUMPY":
-        return [NamedSample(data, name)]
+        pictures = headers.in_a_row(data)
+        return [NamedSample(p, name if len(pictures) == 1 else f"{name} {i}") for i, p in enumerate(pictures, 1)]
     try:
         array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
         return _each_row(array, name) if _are_rows(array) else [NamedSample(data, name)]

@@ -1,12 +1,15 @@
 """The program as its user meets it: streams, exit codes, NDJSON, errors; each run a process of its own."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -101,6 +104,68 @@ def test_a_picture_may_come_through_a_pipe(sidx, people):
     done = sidx("identify", "-", *G, stdin=(people / "known.png").read_bytes())
     assert (done.returncode, lines(done)[0]["identity"]) == (0, "person 0")
     assert sidx("identify", "-", *G, stdin=b"").returncode == 3
+
+
+def test_several_pictures_may_come_through_one_pipe(sidx, people):
+    known, other = (people / "known.png").read_bytes(), people / "other.jpg"
+    other.write_bytes(cv2.imencode(".jpg", cv2.imread(str(people / "known.png")))[1].tobytes())
+    done = sidx("identify", "-", *G, stdin=known + other.read_bytes() + known)
+    assert [line["probe"] for line in lines(done)] == [f"standard input {i}" for i in (1, 2, 3)]
+    assert {line["identity"] for line in lines(done)} == {"person 0"}
+    cut = sidx("identify", "-", *G, stdin=known + other.read_bytes()[:-20])
+    assert (cut.returncode, len(lines(cut))) == (3, 1)
+    assert "standard input 2: the picture is cut short" in cut.stderr
+
+
+def completed(people, words, shell="bash"):
+    environment = {**os.environ, "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    environment |= {
+        "_SIDX_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": words,
+        "SIDX_GALLERY": "people.gallery",
+    }
+    sidx = Path(sys.executable).with_name("sidx")
+    done = subprocess.run([sidx], cwd=people, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return [line for line in done.stdout.split("\n") if line]
+
+
+def test_a_shell_completes_commands_options_and_names(people):
+    assert completed(people, "sidx ident") == ["identify", "identities"]
+    assert completed(people, "sidx identify --exit") == ["--exit-zero"]
+    assert completed(people, "sidx identities show per") == [f"person\\ {n}" for n in range(6)]
+    assert completed(people, "sidx -g nowhere.gallery identities show per") == []
+    (people / "people.gallery").write_bytes(b"no gallery")
+    assert completed(people, "sidx verify known.png --as per") == []
+
+
+def test_results_as_comma_separated_values(sidx, people):
+    done = sidx("identify", "known.png", "stranger.png", "--csv", "-k", "1", *G)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["verdict"] for row in rows] == ["match", "unknown"]
+    assert float(rows[0]["distance"]) < float(rows[0]["threshold"])
+    assert json.loads(rows[0]["candidates"])[0]["identity"] == rows[0]["identity"] == "person 0"
+    (fact,) = csv.DictReader(io.StringIO(sidx("status", "--csv", *G).stdout))
+    assert fact["identities"] == "6"
+
+
+def test_quiet_leaves_results_and_errors(sidx, people):
+    for words in (("-q", "identify", "known.png", *G), ("identify", "known.png", *G, "--quiet")):
+        done = sidx(*words)
+        assert (done.returncode, len(lines(done)), done.stderr) == (0, 1, "")
+    wrong = sidx("identify", "nope.png", "-q", *G)
+    assert (wrong.returncode, wrong.stdout, wrong.stderr) == (4, "", "sidx: nope.png: no such file.\n")
+
+
+def test_words_of_decoders_are_counted_and_not_printed_among_ours(sidx, people):
+    rows = cv2.imread(str(people / "known.png"))
+    data = cv2.imencode(".jpg", cv2.resize(rows, (400, 400)))[1].tobytes()
+    (people / "holed.jpg").write_bytes(data[: len(data) // 2] + b"\xff\xd9")  # it has an end, and half of its pixels
+    done = sidx("identify", "holed.jpg", "--threshold", "2", "--exit-zero", *G)
+    assert done.stderr.count("Corrupt JPEG data") == 1
+    assert "1 time a picture was read though pixels were missing in it" in done.stderr
+    clean = sidx("identify", "known.png", *G)
+    assert "pixels were missing" not in clean.stderr
 
 
 def test_fpir_and_threshold_change_the_answer(sidx, people):

@@ -3,12 +3,14 @@
 import io
 import re
 import struct
+import subprocess
+import sys
 import zlib
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from siamese_index.errors import Missing, Unreadable
 from siamese_index.samples import framing, images, quality
@@ -292,17 +294,68 @@ def test_transparency_of_a_large_picture_takes_little_memory():
     assert np.abs(seen[0] - (large[0, :, :3] * alpha + 255 * (1 - alpha))).max() <= 1
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_an_avif_that_its_container_turns_is_upright(orientation):
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_avif_that_its_container_turns_or_mirrors_is_upright(orientation):
     pixels = np.zeros((96, 64, 3), np.uint8)
     pixels[:40, :20] = (220, 40, 40)
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "AVIF", quality=95, exif=exif)  # Pillow makes it the property irot
-    turns = {1: 0, 3: 2, 6: 3, 8: 1}[orientation]
+    Image.fromarray(pixels).save(file, "AVIF", quality=95, exif=exif)  # Pillow makes it properties irot and imir
+    with Image.open(file) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB")).astype(int)
     seen = images.decode(file.getvalue(), 3).astype(int)
-    assert np.abs(seen - np.rot90(pixels, turns)).mean() < 3
+    assert seen.shape == upright.shape
+    assert np.abs(seen - upright).mean() < 3
+
+
+def test_every_colour_and_transparency_over_white_is_rounded_right():
+    colour, alpha = np.meshgrid(np.arange(256), np.arange(256))
+    seen = images._over_white(np.stack([colour, colour[:, ::-1], colour, alpha], -1).astype(np.uint8))
+    wanted = (colour * alpha + 255 * (255 - alpha) + 127) // 255
+    assert np.array_equal(seen[..., 0], wanted)
+    assert np.array_equal(seen[..., 1], (colour[:, ::-1] * alpha + 255 * (255 - alpha) + 127) // 255)
+
+
+def test_sixteen_bits_become_eight_by_rounding():
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    seen = images.decode(cv2.imencode(".png", every)[1].tobytes(), 1)[..., 0]
+    assert np.array_equal(seen, np.round(every / 257))
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_ten_or_twelve_bits_in_sixteen_without_a_word_about_it_are_refused(bits, scene):
+    grey = np.asarray(scene.convert("L"), np.uint16) << (bits - 8)
+    for suffix in (".png", ".tif"):
+        with pytest.raises(Unreadable, match="of the 65,535 levels"):
+            images.decode(cv2.imencode(suffix, grey)[1].tobytes(), 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "suffix"),
+    [((5000, 5000, 3), np.uint16, ".png"), ((5000, 5000), np.uint16, ".tif"), ((5000, 5000), np.uint8, ".jp2")],
+)
+def test_a_picture_that_takes_much_memory_to_decode_may_have_fewer_pixels(shape, dtype, suffix):
+    data = cv2.imencode(suffix, np.zeros(shape, dtype))[1].tobytes()
+    with pytest.raises(Unreadable, match="24,000,000 pixels of this format"):
+        images.decode(data, 3)
+    assert images.decode(cv2.imencode(".png", np.zeros((5000, 5000), np.uint8))[1].tobytes(), 1).shape[0] == 5000
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "suffix"),
+    [((4890, 4900, 3), np.uint8, ".avif"), ((4890, 4900, 4), np.uint16, ".png"), ((8000, 8000, 4), np.uint8, ".png")],
+)
+def test_the_largest_that_are_decoded_take_half_a_gigabyte_at_most(shape, dtype, suffix, tmp_path):
+    path = tmp_path / f"large{suffix}"
+    path.write_bytes(cv2.imencode(suffix, np.full(shape, 200 if dtype == np.uint8 else 40000, dtype))[1].tobytes())
+    child = (
+        "import sys, resource; from siamese_index.samples import images\n"
+        "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "data = open(sys.argv[1], 'rb').read(); before = most(); images.decode(data, 3); print(most() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", child, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 512_000_000 + 10_000_000  # what the allocator keeps
 
 
 def test_noise_on_one_grey_is_blank_and_a_stroke_is_not():
