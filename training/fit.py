@@ -39,7 +39,7 @@ from .loop import (
 )
 from .progress import OnProgress
 from .recipe import Choice, Recipe, choose
-from .split import Split, split
+from .split import Split, richest, split
 
 if TYPE_CHECKING:
     import keras
@@ -221,10 +221,12 @@ def _on_cosines() -> set[str]:
 
 def _told(choice: Choice, data: Data, parts: Split) -> dict[str, Any]:
     counts = np.bincount(data.whose[parts.seen], minlength=len(data.names))
+    rich = richest(data)
+    alone = [] if rich is None else [f"{data.names[rich]} has most of the samples: it is learned from, not held out."]
     return {
         "stage": "data",
         "recipe": choice.recipe.name,
-        "why": list(choice.why),
+        "why": [*choice.why, *alone],
         "shape": list(choice.shape),
         "identities": int(np.sum(counts > 0)),
         "samples": len(parts.seen),

@@ -28,6 +28,7 @@ def split(data: Data, holdout: float, seed: int) -> Split:
     """Hold identities with two samples and more out, those whose hash of the name lies below `holdout`.
 
     So one that was learned from is never held out later, however the data grow. Below two the lowest two are taken.
+    An identity with more samples than these together is learned from (`richest`): without it little would be.
     Of many held-out samples the first of each identity are taken, about COHORT in all. A part of the held-out
     identities, by another hash, chooses the moment; the others measure. Of fewer than four all do both.
     """
@@ -37,7 +38,8 @@ def split(data: Data, holdout: float, seed: int) -> Split:
     def share(what: str, identity: int) -> float:
         return int.from_bytes(hashlib.sha256(f"{what}/{data.names[identity]}".encode()).digest()[:8], "big") / 2**64
 
-    ranked = sorted(np.flatnonzero(counts > 1).tolist(), key=lambda i: share(str(seed), i))
+    rich = richest(data)
+    ranked = sorted((i for i in np.flatnonzero(counts > 1).tolist() if i != rich), key=lambda i: share(str(seed), i))
     below = sum(share(str(seed), i) < holdout for i in ranked)
     held_out = ranked[: max(2, below)] if holdout > 0 else []
     mine = np.isin(data.whose[good], held_out)
@@ -51,3 +53,11 @@ def split(data: Data, holdout: float, seed: int) -> Split:
     if len(held_out) < FEW or not chosen or len(chosen) == len(held_out):
         chosen = held_out if len(held_out) < FEW else held_out[: len(held_out) // 2]
     return Split(good[~mine], unseen, unseen[np.isin(data.whose[unseen], chosen)])
+
+
+def richest(data: Data) -> int | None:
+    """Return the identity that has more samples than all others with two and more together, if there is one."""
+    counts = np.bincount(data.whose[data.whose >= 0], minlength=len(data.names))
+    counts[counts < 2] = 0
+    most = int(np.argmax(counts))
+    return most if 2 * counts[most] > counts.sum() else None

@@ -118,6 +118,17 @@ def test_identities_with_one_sample_are_never_held_out():
     assert learned == {"p00"} and len(held_out) == 9
 
 
+@pytest.mark.parametrize("others", [1, 2])
+def test_the_only_rich_identity_is_learned_from(others):
+    names = ["rich"] * 40 + [f"p{n:02}" for n in range(12) for _ in range(others)]
+    pictures = drawn(64, 1)
+    data = Data(Items(names, lambda i: pictures[i][1]), (16, 16, 1), quiet)
+    for seed in range(8):
+        held_out, learned, _, _ = split_names(data, seed=seed, holdout=0.9)
+        assert "rich" in learned and len(held_out) >= (0 if others == 1 else 2)
+        assert len(learned) + len(held_out) == 13
+
+
 def test_of_very_many_held_out_samples_some_of_each_identity_are_measured_with(monkeypatch):
     monkeypatch.setattr("siamese_index.training.split.COHORT", 12)
     data = Data(drawn(20, 6), (16, 16, 1), quiet)
