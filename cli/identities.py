@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +13,6 @@ from siamese_index import BadInput, Gallery, describe
 from . import completion
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
 from .output import emit, note
-from .samples import print_samples
 
 commands = typer.Typer(help="Who is enrolled: list, show, rename, tag, remove.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="The identity's name.", autocompletion=completion.identities)]
@@ -26,10 +27,25 @@ def list_identities(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOptio
     note(f"{len(rows)} identities.")
 
 
-@commands.command("show", epilog="Example:  sidx identities show bob -g people.gallery")
-def show_identity(name: NameArgument, gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None) -> None:
-    """Show one identity's samples."""
-    print_samples(gallery, name, as_json)
+@commands.command("show", epilog="Example:  sidx identities show bob --page bob.html -g people.gallery")
+def show_identity(
+    name: NameArgument,
+    page: Annotated[Path | None, typer.Option(help="Also write a page with its pictures to this file.")] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = None,
+) -> None:
+    """Show an identity's samples, how near they are to each other, and who else is near."""
+    from siamese_index.analysis import glance
+    from siamese_index.files import replace_file
+
+    with Gallery.open(gallery) as opened:
+        samples = glance.glance(opened, name)
+        if page is not None:
+            replace_file(page, glance.page(opened, samples).encode(), "report")
+    rows = [sample.to_dict() for sample in samples]
+    emit(rows, as_json, ["id", "source", "kept", "enrolled", "own", "other", "other_distance"])
+    again = f"sidx identities show {shlex.quote(name)} --page FILE.html -g {gallery}"
+    note(f"Look at it:  {page}" if page else f"With its pictures:  {again}")
 
 
 @commands.command("rename", epilog="Example:  sidx identities rename bob robert -g people.gallery")

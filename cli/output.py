@@ -53,12 +53,17 @@ def _csv(rows: Iterable[Row]) -> None:
 
 
 def table(rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
-    """Print aligned columns: text to the left, numbers to the right."""
+    """Print aligned columns, text to the left, numbers to the right; what is wider than the terminal as facts."""
     if not rows:
         return
     names = list(columns or rows[0])
     cells = [[_text(row.get(name)) for name in names] for row in rows]
     widths = [max(_columns(name), *(_columns(line[i]) for line in cells)) for i, name in enumerate(names)]
+    if sum(widths) + 2 * (len(widths) - 1) > shutil.get_terminal_size().columns:
+        for row in rows:
+            _facts({name: row.get(name) for name in names})
+            typer.echo()
+        return
     right = [all(isinstance(row.get(name), (int, float, type(None))) for row in rows) for name in names]
     for line in [[name.replace("_", " ") for name in names], *cells]:
         spaces = [" " * (w - _columns(c)) for c, w in zip(line, widths, strict=True)]
@@ -70,7 +75,11 @@ def facts(pairs: Row, as_json: AsJson) -> None:
     """Print one object: a fact a line for a person."""
     if not for_a_person(as_json):
         emit([pairs], as_json)
-        return
+    else:
+        _facts(pairs)
+
+
+def _facts(pairs: Row) -> None:
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
         typer.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")

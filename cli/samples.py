@@ -10,8 +10,8 @@ import typer
 from siamese_index import Gallery
 
 from . import completion
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
-from .output import AsJson, emit
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
+from .output import emit
 
 commands = typer.Typer(help="The enrolled samples: list.", no_args_is_help=True)
 
@@ -25,10 +25,6 @@ def list_samples(
     as_json: JsonOption = None,
 ) -> None:
     """List the enrolled samples in the order of their enrollment."""
-    print_samples(gallery, identity, as_json)
-
-
-def print_samples(gallery: Place, name: str | None, as_json: AsJson) -> None:
     with Gallery.open(gallery) as opened:
-        rows = [asdict(row) for row in opened.samples(name)]
+        rows = [asdict(row) for row in opened.samples(identity)]
     emit(rows, as_json, ["id", "identity", "source", "kept", "enrolled"])

@@ -14,7 +14,7 @@ from siamese_index.errors import Refusal
 from siamese_index.identify import Asked
 from siamese_index.samples.images import Picture
 from siamese_index.session import State
-from siamese_index.store.rows import IdentityRow, TowerRow
+from siamese_index.store.rows import IdentityRow, SampleRow, TowerRow
 from siamese_index.thresholds.decision import Decision
 from siamese_index.thresholds.learning import Threshold
 from siamese_index.towers.embedding import Embedder
@@ -30,6 +30,8 @@ class OpenGallery(Protocol):
     def reading(self) -> AbstractContextManager[State]: ...
 
     def identities(self) -> list[IdentityRow]: ...
+
+    def samples(self, name: str | None = None) -> list[SampleRow]: ...
 
     def embedder(self, tower: str | None = None) -> Embedder: ...
 

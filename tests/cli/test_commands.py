@@ -149,6 +149,22 @@ def test_results_as_comma_separated_values(sidx, people):
     assert fact["identities"] == "6"
 
 
+def test_an_identity_is_shown_with_who_else_is_near_and_as_a_page(sidx, people, person):
+    sidx("enroll", "person 0", str(person(0, 1)), "--allow-conflict", *G)
+    first, second = lines(sidx("identities", "show", "person 0", "--page", "p.html", *G))
+    with Gallery.open(people / "people.gallery") as gallery:
+        own = float(np.linalg.norm(gallery.template(first["id"]) - gallery.template(second["id"])))
+        others = [row.id for row in gallery.samples() if row.identity != "person 0"]
+        away = [float(np.linalg.norm(gallery.template(first["id"]) - gallery.template(i))) for i in others]
+    assert first["own"] == second["own"] == pytest.approx(own, abs=1e-5)
+    assert first["other_distance"] == pytest.approx(min(away), abs=1e-5)
+    assert first["other"] == f"person {1 + int(np.argmin(away))}"
+    text = (people / "p.html").read_text()
+    assert text.count('<img alt="" src="data:image/png') == 2 and "person 0" in text
+    (people / "mine.txt").write_text("dear diary")
+    assert sidx("identities", "show", "person 0", "--page", "mine.txt", *G).returncode == 2
+
+
 def test_quiet_leaves_results_and_errors(sidx, people):
     for words in (("-q", "identify", "known.png", *G), ("identify", "known.png", *G, "--quiet")):
         done = sidx(*words)
@@ -339,26 +355,38 @@ def test_a_closed_pipe_ends_quietly(people):
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
-def test_at_a_terminal_answers_are_a_table(people):
-    """A real pseudo-terminal: no JSON, aligned columns."""
+def at_a_terminal(folder, *words, columns=80):
+    """Run the program at a real pseudo-terminal; return its exit code and all that it shows."""
     import pty
 
     leader, follower = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-c", "from siamese_index.cli import run; run()", "identify", "known.png", "stranger.png", *G],
-        cwd=people, stdout=follower, stderr=follower,
+        [sys.executable, "-c", "from siamese_index.cli import run; run()", *words],
+        cwd=folder, stdout=follower, stderr=follower, env={**os.environ, "COLUMNS": str(columns)},
     )  # fmt: skip
     os.close(follower)
     shown = ""
     with contextlib.suppress(OSError):  # how a terminal says that its last user is gone
         while True:
             shown += os.read(leader, 65536).decode()
-    assert child.wait(60) == 10
+    os.close(leader)
+    return child.wait(60), shown
+
+
+def test_at_a_terminal_answers_are_a_table(people):
+    """No JSON, aligned columns."""
+    code, shown = at_a_terminal(people, "identify", "known.png", "stranger.png", *G)
+    assert code == 10
     assert "{" not in shown
     header = next(line for line in shown.splitlines() if line.startswith("probe"))
     match = next(line for line in shown.splitlines() if line.startswith("known.png"))
     assert match.index("match") == header.index("verdict")
-    os.close(leader)
+
+
+def test_a_table_that_is_wider_than_the_terminal_is_a_fact_a_line(people):
+    _, shown = at_a_terminal(people, "identify", "known.png", "stranger.png", "-q", *G, columns=40)
+    assert all(len(line) <= 40 for line in shown.splitlines())
+    assert [line.split()[-1] for line in shown.splitlines() if line.startswith("verdict")] == ["match", "unknown"]
 
 
 def test_the_program_says_its_version_and_without_a_command_what_it_can_do(sidx):
