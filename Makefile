@@ -49,6 +49,7 @@ bench-decisions: .venv/installed
 	$(BIN)/python -m benchmarks.decisions $(PART)
 
 torture: .venv/installed
+	$(BIN)/python -m tests.mutants --count 3000
 	$(BIN)/python -m tests.torture --all
 
 .venv/installed: pyproject.toml constraints.txt

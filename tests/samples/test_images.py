@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from siamese_index.errors import Missing, Unreadable
 from siamese_index.samples import framing, images, quality
+from tests import mutants
 
 
 def saved(image: Image.Image, kind: str, **options) -> bytes:
@@ -365,3 +366,10 @@ def test_noise_on_one_grey_is_blank_and_a_stroke_is_not():
     stroke = np.full((100, 100, 1), 255, np.uint8)
     stroke[20:30, 50] = 0
     assert not quality.is_blank(stroke)
+
+
+def test_damaged_files_of_every_format_are_decoded_or_refused_within_their_bounds():
+    found = mutants.run(360, seed=1)
+    assert found["wrong"] == []
+    assert found["picture"] + found["unreadable"] == 360
+    assert found["picture"] > 60 and found["unreadable"] > 60
