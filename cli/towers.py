@@ -1,17 +1,21 @@
-"""`sidx towers`: the towers of a gallery: list, show, promote, rollback, optimize."""
+"""`sidx towers`: the towers of a gallery, and those that come and go: import, add, export, promote, rollback."""
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from siamese_index import Gallery, describe
+from siamese_index import BadInput, Gallery, TowerFile, describe
 
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
-from .output import AsJson, emit, facts, for_a_person, note, progress, table
+from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place
+from .output import AsJson, complain, emit, facts, for_a_person, note, progress, table, tell_left_out
 
-commands = typer.Typer(help="The gallery's towers: list, show, promote, rollback, optimize.", no_args_is_help=True)
+commands = typer.Typer(
+    help="Towers: list, show, promote, rollback, optimize, add, export; import a network.", no_args_is_help=True
+)
 TowerArgument = Annotated[str, typer.Argument(help="A tower's id, or the beginning of it.")]
 
 
@@ -62,6 +66,7 @@ def show_tower(
             "steps": f"{training.steps:,}, kept from step {training.kept_from_step:,}. {training.ended}",
             "parameters": training.parameters or None,
             "optimized": row.card.optimized,
+            "imported": row.card.imported,
         },
         as_json,
     )
@@ -69,6 +74,144 @@ def show_tower(
     if row.report and "challenger" in row.report:
         typer.echo(describe.compared(row.report))
     note("All that is known of it:  sidx towers show --json")
+
+
+@commands.command("import", epilog="Example:  sidx towers import net.onnx -o faces.tower --preset pm1 --data probes")
+def import_network(
+    network: Annotated[Path, typer.Argument(help="A network for pictures, as .onnx.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The tower file to write.")],
+    preset: Annotated[
+        str | None, typer.Option(help="What it expects: raw 0..255, unit 0..1, pm1 -1..1, or imagenet.  [default: raw]")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="It gets (pixel - mean) / std: one number, or A,B,C.")] = None,
+    std: Annotated[str | None, typer.Option(help="One number, or A,B,C, in the order of its own channels.")] = None,
+    order: Annotated[str, typer.Option(help="Of its colour channels: rgb or bgr.")] = "rgb",
+    frame: Annotated[str, typer.Option(help="What it sees of a picture: whole, or strokes.")] = "whole",
+    output: Annotated[
+        str | None, typer.Option(help="The value that is the vector, by its name in the network.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="For a network that takes any: 112, or 160x120 (width x height).")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Measure all presets with these identities, as for train.")] = None,
+    fpir: FpirOption = None,
+    as_json: JsonOption = None,
+) -> None:
+    """Make a tower of a network that somebody else trained. It is held against the original."""
+    from siamese_index.files import refuse_to_replace
+    from siamese_index.towers import foreign
+
+    refuse_to_replace(out, "tower")
+    if preset is not None and (mean is not None or std is not None):
+        raise BadInput("--preset says mean and std itself.", "Give it, or --mean and --std.")
+    if preset not in (None, *foreign.PRESETS):
+        raise BadInput(f"There is no preset {preset!r}.", f"There are {', '.join(foreign.PRESETS)}.")
+    if data is None and fpir is not None:
+        raise BadInput("--fpir is for measuring.", "It needs --data DATA.")
+    told = _numbers("--mean", mean, (0.0,)), _numbers("--std", std, (1.0,))
+    chosen = foreign.PRESETS[preset] if preset else told
+    made = foreign.import_network(
+        network, foreign.Preparation(order, *chosen), frame=frame, output=output, size=_size(size)
+    )
+    for word in made.words:
+        note(word)
+    file = made.file
+    if data is not None:
+        others = {
+            name: p for name, p in foreign.PRESETS.items() if p != chosen and len(p[0]) in (1, file.card.input.shape[2])
+        }
+        towers = {preset or ("raw" if chosen == foreign.PRESETS["raw"] else "as told"): file}
+        for name, numbers in others.items():
+            with contextlib.suppress(BadInput):  # a network may give nothing for some
+                towers[name] = foreign.import_network(
+                    network, foreign.Preparation(order, *numbers), frame=frame, output=output, size=_size(size)
+                ).file
+        file = _measured(towers, data, 0.01 if fpir is None else fpir, as_json)
+    file.write(out)
+    if data is None:
+        facts({"tower": file.id, "file": str(out), "input": file.card.input.to_dict(), "dimension": file.card.dimension,
+               "largest_difference": made.largest_difference}, as_json)  # fmt: skip
+    note(f"Next:  sidx init --tower {out} -g people.gallery")
+
+
+def _measured(towers: dict[str, TowerFile], data: str, target: float, as_json: AsJson) -> TowerFile:
+    """Print the figures of towers beside each other; return the first with its own."""
+    from siamese_index.analysis import tower_trial
+    from siamese_index.samples import sources
+
+    items = sources.items(data)
+    rows: list[dict[str, Any]] = []
+    found: list[TowerFile] = []
+    for name, tower in towers.items():
+        with progress(f"measuring {name}", len(items)) as tick:
+            with_figures, refused = tower_trial.measured(tower, items, target, tick)
+        if not found:
+            for refusal in refused:
+                complain(f"sidx: {refusal.error}")
+        found.append(with_figures)
+        figures = with_figures.card.held_out
+        keys = ("rank1", "eer", "fnir", "fnir_interval", "target_fpir", "searches", "identities")
+        rows.append({"preset": name, "written": not rows, **{key: figures[key] for key in keys}})
+    emit(rows, as_json, ["preset", "rank1", "eer", "fnir", "searches", "identities"])
+    tell_left_out(items.left_out)
+    best = min(rows, key=lambda row: (row["fnir"], row["eer"], -row["rank1"]))
+    if best is not rows[0]:
+        note(
+            f"With {best['preset']} the same network misses fewer."
+            f" If that is what it was trained with: --preset {best['preset']}"
+        )
+    return found[0]
+
+
+def _numbers(option: str, text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:
+    if text is None:
+        return default
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"{option} {text!r} is no number.", "Such as 127.5, or 123.7,116.3,103.5.") from None
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) of 112 or WIDTHxHEIGHT."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and 1 <= int(part) <= 4096 for part in parts):
+        raise BadInput(f"--size {text!r} is no size.", "Such as 112, or 160x120 (width x height).")
+    return int(parts[-1]), int(parts[0])
+
+
+@commands.command("add", epilog="Example:  sidx towers add second.tower -g people.gallery")
+def add_tower(
+    file: Annotated[Path, typer.Argument(help="A tower file.")], gallery: GalleryOption = DEFAULT_GALLERY
+) -> None:
+    """Store a tower that was made elsewhere as a candidate. The active one goes on answering."""
+    with Gallery.open(gallery) as opened:
+        tower = opened.add_tower(file)
+    note(f"Tower {tower[:12]} is a candidate. Swap it in:  sidx towers promote {tower[:12]} -g {gallery}")
+
+
+@commands.command("export", epilog="Example:  sidx towers export -o faces.tower -g people.gallery")
+def export_tower(
+    tower: Annotated[str | None, typer.Argument(help="A tower's id, or its beginning; else the active one.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write.")] = None,
+    to: Annotated[str, typer.Option("--to", help="tower, or its network alone: onnx.")] = "tower",
+    gallery: GalleryOption = DEFAULT_GALLERY,
+) -> None:
+    """Write a tower of the gallery to a file: whole, without its strangers, or its network alone."""
+    from siamese_index.files import replace_file
+
+    if to not in ("tower", "onnx"):
+        raise BadInput(f"A tower cannot be exported to {to!r}.", "There are tower and onnx.")
+    with Gallery.open(gallery) as opened:
+        file = opened.tower_file(tower)
+    target = out or Path(f"{file.id[:12]}.{to}")
+    if to == "tower":
+        file.write(target)
+    else:
+        replace_file(target, file.onnx, "network")
+    note(f"Wrote {target}.")
 
 
 @commands.command("promote", epilog="Example:  sidx towers promote CANDIDATE -g people.gallery")

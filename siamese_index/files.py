@@ -16,7 +16,7 @@ from typing import Literal
 from .errors import BadInput, Missing
 
 _LEFTOVER = re.compile(r"\..+\.(\d+)\.partial")
-Kind = Literal["gallery", "tower", "report", "explanation"]
+Kind = Literal["gallery", "tower", "report", "explanation", "network"]
 _OF_A_GALLERY = ("-journal", "-wal", "-shm", ".lock", ".cache")  # endings of what lies beside one
 GENERATOR = '<meta name="generator" content="siamese-index">'  # in every report
 SOFTWARE = b"Software\0siamese-index"  # a text in every picture of an explanation

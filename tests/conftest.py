@@ -123,6 +123,21 @@ def sidx(tmp_path: Path) -> Run:
 
 
 @pytest.fixture(scope="session")
+def real_models() -> Callable[[str], Path]:
+    """Find a network of others."""
+
+    def find(name: str) -> Path:
+        home = os.environ.get("SIAMESE_INDEX_MODELS")
+        if not home:
+            pytest.skip("SIAMESE_INDEX_MODELS is not set: it names the folder with networks of others")
+        if not (Path(home) / name).exists():
+            pytest.skip(f"{name} is not in SIAMESE_INDEX_MODELS")
+        return Path(home) / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def real_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Find a file of the real data; zips come as the folder of their content."""
 

@@ -25,6 +25,7 @@ class TowerInput:
     shape: tuple[int, ...]  # (height, width, channels) of uint8 pixels, or (d,) of float32 numbers
     frame: str = "whole"  # one of `framing.FRAMES`; of pictures alone
     views: int = 1  # of each sample (test-time augmentation): so many less samples fit into a run
+    at_once: int | None = None  # how many samples a run takes at most; None: any number
 
     @classmethod
     def parse(cls, content: Any) -> TowerInput:
@@ -39,14 +40,17 @@ class TowerInput:
         frame = content.get("frame", "whole")
         if frame not in FRAMES:
             raise ValueError(f"its card asks for the frame {frame!r}, which this version does not know")
-        return cls((height, width, content["channels"]), frame, _count({"looks": 1, **content}, "looks", _VIEWS))
+        views = _count({"looks": 1, **content}, "looks", _VIEWS)
+        at_once = _count(content, "at_once", _VIEWS) if "at_once" in content else None
+        return cls((height, width, content["channels"]), frame, views, at_once)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that `parse` takes."""
         if len(self.shape) == 1:
             return {"numbers": self.shape[0]}
         named = dict(zip(("height", "width", "channels"), self.shape, strict=True))
-        return {**named, "frame": self.frame} | ({"looks": self.views} if self.views > 1 else {})
+        further = {"looks": self.views if self.views > 1 else None, "at_once": self.at_once}
+        return {**named, "frame": self.frame, **{key: value for key, value in further.items() if value is not None}}
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Card:
     held_out: dict[str, Any] = field(default_factory=dict)  # `comparison.tower_figures` on identities it never saw
     versions: dict[str, str] = field(default_factory=dict)
     optimized: dict[str, str] | None = None  # of which tower this is a smaller one, and in which numbers
+    imported: dict[str, Any] | None = None  # of a network made elsewhere: its file, and what was put before it
     format: int = FORMAT
     further: dict[str, Any] = field(default_factory=dict)  # keys that this version does not know
 
@@ -120,7 +125,14 @@ class Card:
         """Return the card in a JSON object. Raises ValueError for one that contradicts itself."""
         if not isinstance(content, dict):
             raise ValueError("its card is not an object")
-        wanted = {"held_out": dict, "versions": dict, "optimized": (dict, type(None)), "made": str, "format": int}
+        wanted = {
+            "held_out": dict,
+            "versions": dict,
+            "optimized": (dict, type(None)),
+            "imported": (dict, type(None)),
+            "made": str,
+            "format": int,
+        }
         _refuse_other_types(content, wanted, "card")
         training = {} if content.get("training") is None else content["training"]
         if not isinstance(training, dict):
@@ -162,6 +174,7 @@ class Card:
             "held_out": self.held_out,
             "versions": self.versions,
             **({"optimized": self.optimized} if self.optimized else {}),
+            **({"imported": self.imported} if self.imported else {}),
             **self.further,
         }
 

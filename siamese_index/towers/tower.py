@@ -31,7 +31,7 @@ class Tower:
         """Raises Damaged for a network that cannot be opened."""
         self.id, self.card = tower_id, card
         self.shape, self.frame, self.dimension = card.input.shape, card.input.frame, card.dimension
-        self._at_once = max(1, BATCH // card.input.views)
+        self._at_once = card.input.at_once or max(1, BATCH // card.input.views)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

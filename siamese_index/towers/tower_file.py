@@ -86,11 +86,10 @@ class TowerFile:
         except OSError as error:
             raise refused(path, error) from None
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, RecursionError) as error:
-            raise Damaged(
-                f"{path}: this is not a tower file.",
-                f"{error}".strip("'\""),
-                "Make one: sidx train DATA -o faces.tower",
-            ) from None
+            remedy = "Make one: sidx train DATA -o faces.tower"
+            if Path(path).suffix.lower() == ".onnx":
+                remedy = f"Make one of this network: sidx towers import {path} -o {Path(path).with_suffix('.tower')}"
+            raise Damaged(f"{path}: this is not a tower file.", f"{error}".strip("'\""), remedy) from None
 
 
 def _read_cohort(data: bytes) -> Cohort:

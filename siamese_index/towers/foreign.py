@@ -1,0 +1,383 @@
+"""A network of somebody else as a tower: an ONNX graph with nodes before and behind it, held against the original."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamese_index.errors import BadInput, Damaged, NotInstalled
+from siamese_index.files import path_of, refused
+from siamese_index.samples.framing import FRAMES
+from siamese_index.vectors import Vectors
+
+from .card import Card, TowerInput
+from .tower import Tower
+from .tower_file import TowerFile
+
+Numbers = tuple[float, ...]
+# What a network was given while it was trained: (pixel - mean) / std, per channel in its own order; pixels are 0..255.
+PRESETS: Mapping[str, tuple[Numbers, Numbers]] = {
+    "raw": ((0.0,), (1.0,)),
+    "unit": ((0.0,), (255.0,)),
+    "pm1": ((127.5,), (127.5,)),
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+LARGEST_DIFFERENCE = 1e-5  # between a number of the tower's vector and of the original's
+_FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}  # by ONNX' number of the type
+_UINT8 = 2
+_LEAST_OPSET = 7
+_OUR = "siamese_index/"  # begins the names of what is added
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to pixels (0..255, RGB) before the network: channels reordered, then (pixel - mean) / std."""
+
+    order: str = "rgb"  # or bgr: how the network takes colours
+    mean: Numbers = (0.0,)  # one, or one a channel, in the network's order
+    std: Numbers = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.order not in ("rgb", "bgr"):
+            raise BadInput(f"There is no order {self.order!r}.", "There are rgb and bgr.")
+        if not all(np.isfinite(self.mean)) or not all(np.isfinite(self.std)) or not all(self.std):
+            raise BadInput("A mean and a standard deviation are finite numbers, and the latter is not 0.")
+
+    def applied(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return pixels (n, h, w, channels) as the network takes them, channels last."""
+        ordered = pixels[..., ::-1] if self.order == "bgr" else pixels
+        prepared: NDArray[np.float64] = (ordered.astype(np.float64) - np.asarray(self.mean)) / np.asarray(self.std)
+        return prepared
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A tower of somebody's network, and what its owner should know of it, in sentences."""
+
+    file: TowerFile
+    words: tuple[str, ...]
+    largest_difference: float  # to the original's vectors
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a graph's picture input is."""
+
+    name: str
+    type: int
+    channels_first: bool
+    height: int
+    width: int
+    channels: int
+
+    def arranged(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values (n, h, w, channels) in the layout and type of the input."""
+        laid = np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self.channels_first else values
+        return laid.astype(np.uint8 if self.type == _UINT8 else _FLOATS[self.type])
+
+
+def import_network(
+    path: str | Path,
+    preparation: Preparation | None = None,
+    *,
+    frame: str = "whole",
+    output: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> Imported:
+    """Return the network in an .onnx file as a tower: pixels in, unit vectors out.
+
+    `output` is the value that is the vector, by name; else the first output of floats. `size` is (height, width)
+    for a network that takes any. Raises Missing; NotInstalled without onnx; BadInput with the reason for a
+    network that cannot serve: several inputs, labels instead of vectors, vectors without length, unknown operators.
+    """
+    preparation = preparation or Preparation()
+    if frame not in FRAMES:
+        raise BadInput(f"There is no frame {frame!r}.", f"There are {', '.join(FRAMES)}.")
+    model = _loaded(path_of(path))
+    shape = _shape(model.graph, size)
+    for numbers, what in ((preparation.mean, "mean"), (preparation.std, "standard deviation")):
+        if len(numbers) not in (1, shape.channels):
+            raise BadInput(f"{len(numbers)} numbers of {what}, but {shape.channels} channels.", "Give one, or each.")
+    value = _chosen(model.graph, output)
+    words = _warnings(model.graph, value, output is not None)
+    pictures = _examples(shape)
+    expected = _original(model, shape, value, preparation, pictures)
+    made: Tower | None = None
+    for free in (True, False):
+        graph = _composed(model, shape, value, preparation, expected.shape[1], free)
+        at_once = None if free else 1
+        card = Card(
+            input=TowerInput((shape.height, shape.width, shape.channels), frame, at_once=at_once),
+            dimension=expected.shape[1],
+            made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            imported={
+                "file": Path(path).name,
+                "output": value,
+                "order": preparation.order,
+                "mean": list(preparation.mean),
+                "std": list(preparation.std),
+            },
+        )
+        file = TowerFile(graph, None, card)
+        try:
+            made = Tower(graph, card, file.id)
+            difference = float(np.abs(made.embed(pictures) - expected).max())
+        except Damaged:
+            difference = np.inf
+        except Exception as error:  # noqa: BLE001  # of ONNX Runtime: a fixed batch met another
+            del error
+            difference = np.inf
+        if difference <= LARGEST_DIFFERENCE:
+            break
+    else:
+        raise BadInput(
+            f"{path}: as a tower the network does not answer as it does by itself.",
+            f"Its vectors differ by up to {difference:.2g}; {LARGEST_DIFFERENCE} is allowed.",
+        )
+    if at_once:
+        words.append("It takes one picture at a time: its answer depends on what is in a batch, or its batch is fixed.")
+    return Imported(file, tuple(words), difference)
+
+
+def _loaded(path: Path) -> Any:
+    """Return the model in a file, with the weights that lie beside it. Raises Missing, BadInput, NotInstalled."""
+    try:
+        import onnx
+    except ImportError:
+        raise NotInstalled("Importing a network needs onnx.", remedy="pip install onnx") from None
+    try:
+        if path.stat().st_size > 2 << 30:
+            raise BadInput(f"{path}: more than 2 GB are not read.")
+        model = onnx.load(path)
+    except OSError as error:
+        raise refused(path, error) from None
+    except BadInput:
+        raise
+    except Exception as error:  # noqa: BLE001  # protobuf's and onnx' errors share no base class
+        raise BadInput(f"{path}: this is not an ONNX network.", str(error).splitlines()[0][:200]) from None
+    if not model.graph.node or not model.graph.output:
+        raise BadInput(f"{path}: this is not an ONNX network.", "It has no nodes.")
+    opset = _opset(model)
+    if opset < _LEAST_OPSET:
+        raise BadInput(
+            f"{path}: its operators are of opset {opset}.",
+            f"At least {_LEAST_OPSET} is needed.",
+            "Convert it with onnx.version_converter, or export it again.",
+        )
+    return model
+
+
+def _opset(model: Any) -> int:
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+def _shape(graph: Any, size: tuple[int, int] | None) -> _Shape:
+    """Return what the graph's one picture input is. Raises BadInput."""
+    stored = {tensor.name for tensor in (*graph.initializer, *graph.sparse_initializer)}
+    inputs = [value for value in graph.input if value.name not in stored]  # old graphs list weights as inputs
+    if len(inputs) != 1:
+        named = ", ".join(value.name for value in inputs) or "none"
+        raise BadInput("The network has to take one picture.", f"Its inputs: {named}.")
+    value = inputs[0].type.tensor_type
+    dims = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in value.shape.dim]
+    if value.elem_type not in (*_FLOATS, _UINT8):
+        raise BadInput("The network takes no pictures.", f"Its input {inputs[0].name} is neither floats nor uint8.")
+    if len(dims) != 4:
+        raise BadInput(
+            "The network takes no pictures.", f"Its input {inputs[0].name} has {len(dims)} axes; a picture's has 4."
+        )
+    first, last = dims[1] in (1, 3), dims[3] in (1, 3)
+    if not first and not last:
+        raise BadInput("The network takes no pictures.", f"None of its axes is of 1 or 3 channels: {dims}.")
+    height, width = (dims[2], dims[3]) if first else (dims[1], dims[2])
+    if (height is None or width is None) and size is None:
+        raise BadInput("The network takes pictures of any size.", remedy="Say which: --size 112, or --size 160x120")
+    if size is not None and (height not in (None, size[0]) or width not in (None, size[1])):
+        raise BadInput(f"The network takes pictures of {width} x {height}, no others.", remedy="Leave --size out.")
+    height, width = size or (height, width)
+    channels = dims[1] if first else dims[3]
+    return _Shape(inputs[0].name, value.elem_type, first, int(height or 0), int(width or 0), int(channels or 0))
+
+
+def _chosen(graph: Any, output: str | None) -> str:
+    """Return the name of the value that is the vector. Raises BadInput."""
+    values = {name for node in graph.node for name in node.output if name}
+    if output is not None:
+        if output not in values:
+            raise BadInput(f"The network has no value {output!r}.", f"Its outputs: {_names(graph.output)}.")
+        return output
+    floats = [v for v in graph.output if v.type.tensor_type.elem_type in _FLOATS]
+    if not floats:
+        raise BadInput(
+            "The network gives no vectors.",
+            f"Its outputs are labels or text: {_names(graph.output)}.",
+            "Name the value before them: --output NAME",
+        )
+    flat = [v for v in floats if len(v.type.tensor_type.shape.dim) == 2]
+    return str((flat or floats)[0].name)
+
+
+def _names(values: Sequence[Any]) -> str:
+    return ", ".join(value.name for value in values)
+
+
+_PASSING = {"Identity", "Flatten", "Reshape", "Squeeze", "Cast", "Dropout"}
+
+
+def _warnings(graph: Any, value: str, named: bool) -> list[str]:
+    """Say what is doubtful about a value as a vector."""
+    by = {name: node for node in graph.node for name in node.output}
+    words = []
+    others = [v.name for v in graph.output if v.name != value]
+    if others and not named:
+        words.append(f"Of its outputs {value} is taken; the others: {', '.join(others)}. Choose with --output.")
+    node = by.get(value)
+    while node is not None and node.op_type in _PASSING:
+        node = by.get(node.input[0])
+    if node is not None and node.op_type in ("Softmax", "LogSoftmax"):
+        before = by.get(node.input[0])
+        while before is not None and before.op_type in _PASSING:
+            before = by.get(before.input[0])
+        deeper = before.input[0] if before is not None and before.op_type in ("Gemm", "MatMul") else node.input[0]
+        words.append(
+            f"{value} is the probabilities of classes (a softmax), which tell strangers apart badly."
+            f" Take a value before it: --output {deeper}"
+        )
+    return words
+
+
+def _examples(shape: _Shape) -> NDArray[np.uint8]:
+    """Return (7, h, w, channels): coarse and fine noise, and drawn shapes."""
+    import cv2
+
+    rng = np.random.default_rng(0)
+    size = (shape.height, shape.width)
+    made = [rng.integers(0, 256, (*size, shape.channels), np.uint8) for _ in range(2)]
+    for cells in (4, 9):
+        coarse = rng.integers(0, 256, (cells, cells, shape.channels), np.uint8)
+        made.append(cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC).reshape(*size, shape.channels))
+    for _ in range(3):
+        drawn = np.full((*size, 3), rng.integers(0, 256, 3), np.uint8)
+        for _ in range(5):
+            centre = (int(rng.integers(shape.width)), int(rng.integers(shape.height)))
+            colour = [int(c) for c in rng.integers(0, 256, 3)]
+            cv2.circle(drawn, centre, max(2, int(rng.integers(2, max(3, min(size) // 3)))), colour, -1)
+        made.append(drawn[..., : shape.channels])
+    return np.stack(made)
+
+
+def _original(model: Any, shape: _Shape, value: str, preparation: Preparation, pictures: NDArray[np.uint8]) -> Vectors:
+    """Return the unit vectors (n, d) of the network by itself, each picture alone. Raises BadInput."""
+    import onnxruntime
+    from onnx import ValueInfoProto
+
+    if value not in {v.name for v in model.graph.output}:
+        copy = type(model)()
+        copy.CopyFrom(model)
+        copy.graph.output.append(ValueInfoProto(name=value))
+        model = copy
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        prepared = shape.arranged(preparation.applied(pictures))
+        rows = [session.run([value], {shape.name: one[None]})[0] for one in prepared]
+    except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no public base class
+        raise BadInput("The network cannot be run.", str(error).splitlines()[0][:300]) from None
+    if not isinstance(rows[0], np.ndarray) or rows[0].dtype.kind != "f":
+        raise BadInput(
+            f"{value} is no vector of floats.", "Labels cannot be compared.", "Choose another: --output NAME"
+        )
+    flat = np.stack([np.asarray(row, np.float64).reshape(-1) for row in rows])
+    if flat.shape[1] > 65536:
+        raise BadInput(f"{value} has {flat.shape[1]:,} numbers a picture.", "65,536 are possible.", "See --output.")
+    lengths = np.linalg.norm(flat, axis=1)
+    if not np.isfinite(flat).all() or lengths.min() < 1e-6:
+        raise BadInput(
+            f"{value} has vectors that are not finite, or of no length.",
+            "They have no direction to compare.",
+            "Look at --mean, --std and --output.",
+        )
+    unit: Vectors = (flat / lengths[:, None]).astype(np.float32)
+    if float(np.linalg.norm(unit - unit[0], axis=1).max()) < 1e-4:
+        raise BadInput(f"{value} is the same for every picture.", "Nothing can be told apart by it.", "See --output.")
+    return unit
+
+
+def _composed(model: Any, shape: _Shape, value: str, preparation: Preparation, dimension: int, free: bool) -> bytes:
+    """Return the graph from float32 pixels (n, h, w, channels), RGB, to unit vectors (n, dimension)."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    made = type(model)()
+    made.CopyFrom(model)
+    graph = made.graph
+    nodes = list(graph.node)
+    batch = "n" if free else 1
+    pixels = helper.make_tensor_value_info(
+        f"{_OUR}pixels", TensorProto.FLOAT, [batch, shape.height, shape.width, shape.channels]
+    )
+    before: list[Any] = []
+    last = pixels.name
+
+    def add(kind: str, constant: NDArray[Any] | None = None, **options: Any) -> None:
+        nonlocal last
+        inputs = [last]
+        if constant is not None:
+            inputs.append(f"{_OUR}{len(before)}")
+            graph.initializer.append(numpy_helper.from_array(constant, inputs[1]))
+        last = f"{_OUR}before{len(before)}"
+        before.append(helper.make_node(kind, inputs, [last], **options))
+
+    if preparation.order == "bgr" and shape.channels == 3:
+        add("Gather", np.array([2, 1, 0], np.int64), axis=3)
+    if any(preparation.mean):
+        add("Sub", np.asarray(preparation.mean, np.float32))
+    if any(s != 1 for s in preparation.std):
+        add("Div", np.asarray(preparation.std, np.float32))
+    if shape.channels_first:
+        add("Transpose", perm=[0, 3, 1, 2])
+    if shape.type != TensorProto.FLOAT:
+        add("Cast", to=shape.type)
+    before.append(helper.make_node("Identity", [last], [shape.name]))
+    behind = [
+        helper.make_node("Cast", [value], [f"{_OUR}floats"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", [f"{_OUR}floats"], [f"{_OUR}flat"], axis=1),
+        helper.make_node("LpNormalization", [f"{_OUR}flat"], [f"{_OUR}template"], axis=1, p=2),
+    ]
+    if free:
+        _free_batch(graph, nodes)
+    del graph.node[:]
+    graph.node.extend([*before, *nodes, *behind])
+    del graph.input[:]
+    graph.input.append(pixels)
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(f"{_OUR}template", TensorProto.FLOAT, [batch, dimension]))
+    del graph.value_info[:]
+    made.ir_version = max(made.ir_version, 4)  # since then weights need not be listed as inputs
+    return bytes(made.SerializeToString(deterministic=True))
+
+
+def _free_batch(graph: Any, nodes: list[Any]) -> None:
+    """Let constant shapes that begin with a batch of 1 keep whatever batch comes in."""
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in nodes:
+        if node.op_type == "Constant":
+            constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
+    for number, node in enumerate(nodes):
+        if node.op_type != "Reshape" or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        wanted = numpy_helper.to_array(constants[node.input[1]]).copy()
+        if wanted.ndim != 1 or not len(wanted) or wanted[0] != 1:
+            continue
+        wanted[0] = -1 if not (wanted == -1).any() and not (wanted == 0).any() else 0
+        name = f"{_OUR}shape{number}"
+        graph.initializer.append(numpy_helper.from_array(wanted, name))
+        node.input[1] = name
