@@ -194,7 +194,7 @@ def trained(data: Path) -> TowerFile:
 def opened_tower(made: TowerFile) -> object:
     from siamese_index import Tower
 
-    return Tower(made.onnx, made.card, made.id)
+    return Tower.of(made)
 
 
 def _promises(

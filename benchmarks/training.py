@@ -70,7 +70,7 @@ def learn(data: object, **options: object) -> Tower:
     made = train(str(data), **options)
     training = made.card.training
     note(f"  {training['recipe']['name']}: {training['steps']} steps, {training['seconds']:.0f} s")
-    return Tower(made.onnx, made.card, made.id)
+    return Tower.of(made)
 
 
 def embedded(tower: Tower, pixels: np.ndarray) -> np.ndarray:

@@ -52,6 +52,10 @@ def enroll(
         list[str] | None,
         typer.Option(help="The least quality, such as sharpness=0.3; also size, brightness, contrast. Repeatable."),
     ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(help="Only this part of the picture: X,Y,WIDTH,HEIGHT. Of several faces, the one there."),
+    ] = None,
     dask: Annotated[
         str | None, typer.Option(help="Embed on the workers of this Dask scheduler, such as tcp://host:8786.")
     ] = None,
@@ -67,6 +71,8 @@ def enroll(
     in_bulk: Conflicts = "allow" if allow_conflict else "refuse when sure"
     of_many = {"--dask": dask, "--names": names, "--by-file-name": by_file_name, "--splits-apart": splits_apart}
     option = next((option for option, value in of_many.items() if value), None)
+    if box is not None and (data is not None or len(pictures or []) != 1):
+        raise BadInput("--box is for one picture.", "Enroll each by itself.")
     if data is None and option is not None:
         raise BadInput(f"{option} is for many at once.", "It needs --from DATA.")
     with _opened(gallery, tower, dry_run) as opened:
@@ -74,7 +80,7 @@ def enroll(
         if name is not None:
             found = sources.samples(pictures or [])
             left_out = found.left_out
-            done = opened.enroll(name, found, conflicts=by_hand, floor=least, dry_run=dry_run, tags=told)
+            done = opened.enroll(name, found, conflicts=by_hand, floor=least, dry_run=dry_run, tags=told, box=_box(box))
         else:
             items = sources.items(data or "", names, by_file_name=by_file_name, splits_apart=splits_apart)
             left_out = items.left_out
@@ -153,6 +159,17 @@ def _refuse_other_tower(gallery: Place, opened: Gallery, tower: Path) -> None:
             "--tower only makes a gallery.",
             "Leave it out to enroll with the gallery's own tower, or choose another gallery.",
         )
+
+
+def _box(text: str | None) -> tuple[int, int, int, int] | None:
+    """Return x, y, width and height. Raises BadInput."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
+        raise BadInput(f"--box {text!r} is no box.", "Expected X,Y,WIDTH,HEIGHT in pixels, such as 120,80,64,64.")
+    x, y, width, height = map(int, parts)
+    return x, y, width, height
 
 
 def _floor(given: list[str] | None) -> dict[str, float]:

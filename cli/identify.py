@@ -12,8 +12,8 @@ import typer
 
 from siamese_index import BadInput, Decision, Gallery, Refusal, describe
 from siamese_index.files import path_of, refused
-from siamese_index.identify import Asked
 from siamese_index.samples import sources
+from siamese_index.thresholds.question import Asked
 
 from .options import (
     DEFAULT_GALLERY,
@@ -50,6 +50,9 @@ def identify(
     strict: Annotated[
         bool, typer.Option("--strict", help="Unknown instead of a match while too few strangers support the threshold.")
     ] = False,
+    largest: Annotated[
+        bool, typer.Option("--largest", help="Of several faces in a picture answer for the largest only.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why, and draw it: probe, what drove the distance, the nearest two.")
     ] = False,
@@ -66,7 +69,15 @@ def identify(
     when one is missing or cannot be read, else as the worst answer: 11, 10, 12, and 0 only when all matched.
     """
     del exit_worst
-    asked: Asked = {"k": k, "fpir": fpir, "threshold": threshold, "exact": exact, "strict": strict, "tags": tags(tag)}
+    asked: Asked = {
+        "k": k,
+        "fpir": fpir,
+        "threshold": threshold,
+        "exact": exact,
+        "strict": strict,
+        "largest": largest,
+        "tags": tags(tag),
+    }
     pictures, left_out = _samples([*(probes or []), *_listed(paths_from)])
     if explain:
         _explain(gallery, pictures, asked, as_json, exit_zero)

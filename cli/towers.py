@@ -86,7 +86,8 @@ def import_network(
     mean: Annotated[str | None, typer.Option(help="It gets (pixel - mean) / std: one number, or A,B,C.")] = None,
     std: Annotated[str | None, typer.Option(help="One number, or A,B,C, in the order of its own channels.")] = None,
     order: Annotated[str, typer.Option(help="Of its colour channels: rgb or bgr.")] = "rgb",
-    frame: Annotated[str, typer.Option(help="What it sees of a picture: whole, or strokes.")] = "whole",
+    frame: Annotated[str, typer.Option(help="What it sees of a picture: whole, strokes, or face.")] = "whole",
+    face_model: Annotated[Path | None, typer.Option(help="For --frame face: the detector, a YuNet as .onnx.")] = None,
     output: Annotated[
         str | None, typer.Option(help="The value that is the vector, by its name in the network.")
     ] = None,
@@ -99,6 +100,7 @@ def import_network(
 ) -> None:
     """Make a tower of a network that somebody else trained. It is held against the original."""
     from siamese_index.files import refuse_to_replace
+    from siamese_index.samples import images
     from siamese_index.towers import foreign
 
     refuse_to_replace(out, "tower")
@@ -110,9 +112,15 @@ def import_network(
         raise BadInput("--fpir is for measuring.", "It needs --data DATA.")
     told = _numbers("--mean", mean, (0.0,)), _numbers("--std", std, (1.0,))
     chosen = foreign.PRESETS[preset] if preset else told
-    made = foreign.import_network(
-        network, foreign.Preparation(order, *chosen), frame=frame, output=output, size=_size(size)
-    )
+    detector = images.read(face_model) if face_model is not None else None
+
+    def as_tower(numbers: tuple[foreign.Numbers, foreign.Numbers]) -> foreign.Imported:
+        preparation = foreign.Preparation(order, *numbers)
+        return foreign.import_network(
+            network, preparation, frame=frame, output=output, size=_size(size), detector=detector
+        )
+
+    made = as_tower(chosen)
     for word in made.words:
         note(word)
     file = made.file
@@ -123,9 +131,7 @@ def import_network(
         towers = {preset or ("raw" if chosen == foreign.PRESETS["raw"] else "as told"): file}
         for name, numbers in others.items():
             with contextlib.suppress(BadInput):  # a network may give nothing for some
-                towers[name] = foreign.import_network(
-                    network, foreign.Preparation(order, *numbers), frame=frame, output=output, size=_size(size)
-                ).file
+                towers[name] = as_tower(numbers).file
         file = _measured(towers, data, 0.01 if fpir is None else fpir, as_json)
     file.write(out)
     if data is None:

@@ -15,12 +15,13 @@ from .errors import BadInput, Refusal
 from .samples.images import Picture, Progress
 from .samples.names import clean_name
 from .search.fusion import RULES
-from .session import Change, Session, State, share
+from .session import Change, Session, State
 from .store.impostors import StrangerRows
 from .store.rows import Fusion, NewSample, TowerRow
 from .thresholds import learning, statistics, strangers
 from .thresholds.calibration import Calibration, Near, Tradeoff
 from .thresholds.mean_shift import LEAST, MeanShift
+from .thresholds.question import share
 from .thresholds.suspects import probably_mated
 from .vectors import Vectors, unit
 

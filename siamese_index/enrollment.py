@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .errors import BadInput, Conflict, Refusal, SiameseIndexError
 from .samples import images, quality
+from .samples.faces import Box
 from .samples.images import Picture, Progress, picture_name
 from .samples.items import Items
 from .samples.names import Tags, clean_name, clean_tags
@@ -29,7 +30,7 @@ from .store.rows import NewSample, TowerRow
 from .store.store import Store
 from .thresholds.decision import Rule
 from .thresholds.learning import Outlook, Threshold
-from .towers.embedding import Embed, Embedder, local
+from .towers.embedding import Embed, Embedder, local, within
 from .towers.tower import BATCH
 from .towers.tower_file import TowerFile
 from .vectors import Vectors, unit, with_lengths
@@ -54,6 +55,7 @@ class SampleTerms(VectorTerms, total=False):
 
     floor: Floor
     dry_run: bool
+    box: Box | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Terms:
     dry_run: bool = False
     tags: tuple[tuple[str, str], ...] = ()  # for the identities of what is enrolled
     strict: bool = False  # all or nothing: the first refusal is raised
+    box: Box | None = None  # of each picture only what is here: x, y, width, height
 
     @classmethod
     def of(cls, given: SampleTerms | VectorTerms, strict: bool = False, kind: type[Any] = VectorTerms) -> Terms:
@@ -138,7 +141,7 @@ def enroll(
         embedder = session.embedder(row)
         if terms.floor and embedder.takes_numbers:
             raise BadInput("Vectors have no quality to be measured.", remedy="Leave the floor out.")
-        readings = skip_known(read(chunk, embedder), session.store)
+        readings = skip_known(read(chunk, embedder, terms.box), session.store)
         arrivals = embedded(readings, embed or local(embedder), terms.floor)
         counted = len(total.already)
         samples, vectors = _collected(arrivals, embedder, total, terms.strict, progress)
@@ -161,7 +164,8 @@ def enroll_many(
     from .towers.workers import Workers
 
     tower = session.network(row)
-    file = TowerFile(session.store.towers.onnx(row.id), None, row.card)
+    onnx, detector = session.store.towers.served(row.id)
+    file = TowerFile(onnx, None, row.card, detector=detector)
     with Workers(dask, file, tower) as workers:
         return enroll(session, items, terms, progress, workers.embed)
 
@@ -212,12 +216,15 @@ def taken(
 # -- the steps ------------------------------------------------------------------------------------
 
 
-def read(items: Iterable[tuple[int, tuple[str, Picture]]], embedder: Embedder) -> Iterator[Reading | Refusal]:
-    """Yield numbered (name, picture) items as they are in their files."""
+def read(
+    items: Iterable[tuple[int, tuple[str, Picture]]], embedder: Embedder, box: Box | None = None
+) -> Iterator[Reading | Refusal]:
+    """Yield numbered (name, picture) items as they are in their files, or what of them is in the box."""
     for number, (name, picture) in items:
         source = picture_name(picture, number)
         try:
             accepted, data = clean_name(name), images.read(picture)
+            data = data if box is None else within(embedder, data, box)
             yield Reading(accepted, source, embedder.digest(data), data)
         except SiameseIndexError as error:
             yield Refusal(source, images.named(source, error), name if isinstance(name, str) else None)

@@ -4,6 +4,7 @@ SiameseIndexError        2  base; itself never raised
 ├─ BadInput              2  a name, option, vector or table that cannot be accepted
 │  └─ Conflict           2  a sample that looks like another identity than the one it is said to show
 ├─ Unreadable            3  a picture or vector file that cannot be read
+│  └─ SeveralSubjects    3  a picture with several faces, where one is needed
 ├─ Missing               4  no such gallery, tower, identity or file, or no right to use it
 ├─ Locked                5  another process is writing
 ├─ Damaged               6  a gallery or tower whose content contradicts itself
@@ -46,6 +47,10 @@ class Unreadable(SiameseIndexError):
     exit_code = 3
 
 
+class SeveralSubjects(Unreadable):
+    """A picture in which there are several, where one is needed."""
+
+
 class Missing(SiameseIndexError):
     """Something that the request names is not there, or may not be read or written."""
 
@@ -86,5 +91,5 @@ class Refusal:
 
     @property
     def code(self) -> str:
-        """The kind of error as one word: bad_input, conflict, unreadable, missing, no_subject."""
+        """The kind of error as one word: bad_input, conflict, unreadable, several_subjects, missing, no_subject."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self.error).__name__).lower()

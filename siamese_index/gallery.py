@@ -15,15 +15,16 @@ from . import identify
 from ._package import when_used
 from .errors import Refusal
 from .files import path_of
-from .identify import Asked, Question, Verification
+from .identify import Verification
 from .samples.images import Picture, Progress, several
 from .samples.names import Tags, clean_tags
-from .session import Session, State, share
+from .session import Session, State
 from .store.opening import connect
 from .store.rows import IdentityRow, SampleRow, StrangerRow, TowerRow
 from .store.store import Store
 from .thresholds.decision import Decision
 from .thresholds.learning import DEFAULT_FPIR, Outlook, Threshold
+from .thresholds.question import Asked, Question, share
 from .towers.embedding import Embedder
 from .towers.tower import Tower
 from .vectors import Vectors
@@ -126,7 +127,8 @@ class Gallery:
     def enroll(self, name: str, pictures: Sequence[Picture], **terms: Unpack[SampleTerms]) -> Enrollment:
         """Enroll pictures under `name`, all of them or none: any refusal is raised as an error.
 
-        Options are `conflicts` ("refuse", "refuse when sure", "allow"), `floor`, `dry_run` and `tags`.
+        Options are `conflicts` ("refuse", "refuse when sure", "allow"), `floor`, `dry_run`, `tags` and `box` (x, y,
+        width, height): only this part of each picture, or the face that is there.
 
         The same picture under the same name again changes nothing and is reported in `already`; under another
         name it raises BadInput. A picture that looks like another enrolled identity, by a threshold that
@@ -209,18 +211,18 @@ class Gallery:
         exact: bool = False,
         tags: Tags = None,
         strict: bool = False,
+        largest: bool = False,
     ) -> Decision:
         """Return who the picture shows, or that it is unknown.
 
         `k` candidates are listed. `fpir` is the share of strangers that may match, instead of the gallery's;
         `threshold` is a distance (0..2) instead of a learned one. Verdict and identity are always those of an
         exact search; `exact` makes the candidates behind them so too, in a very large gallery. Only identities
-        with all of `tags` are searched, at the threshold of the whole gallery. `strict` makes a match unknown
-        while too few strangers support the threshold (`evidence.promised`). Raises Unreadable.
+        with all of `tags` are searched, at the threshold of the whole gallery. `strict` makes a match unknown while
+        too few strangers support it (`evidence.promised`). Raises Unreadable; SeveralSubjects unless `largest`.
         """
-        return identify.identify_one(
-            self._session, picture, Question(k, fpir, threshold, exact, clean_tags(tags), strict)
-        )
+        asked = Question(k, fpir, threshold, exact, clean_tags(tags), strict, largest)
+        return identify.identify_one(self._session, picture, asked)
 
     def identify_many(self, pictures: Iterable[Picture], **asked: Unpack[Asked]) -> Iterator[Decision | Refusal]:
         """Yield an answer per picture, in order; a Refusal for one that cannot be read. As `identify`."""
@@ -325,7 +327,7 @@ class Gallery:
         return curate.set_stranger(self._session, name, counts)
 
     def set_strict(self, strict: bool) -> None:
-        """Make every answer as `identify` with `strict`, or only those that ask for it."""
+        """Make every answer as `identify` with `strict`, or only those that ask."""
         curate.set_strict(self._session, strict)
 
     def planner(self) -> Planner:

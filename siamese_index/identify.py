@@ -7,20 +7,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BadInput, NoSubject, Refusal, SiameseIndexError
+from .errors import NoSubject, Refusal, SeveralSubjects, SiameseIndexError
 from .samples import images
+from .samples.faces import Box
+from .samples.framing import around
 from .samples.images import Picture, picture_name
-from .samples.names import Tags, clean_tags
 from .search.fusion import all_distances, fused_by_identity, to_identity
-from .session import Session, State, share
+from .session import Session, State
 from .thresholds.decision import SET, Candidate, Decision, Evidence, decide
 from .thresholds.learning import Threshold
-from .towers.embedding import Embedder, ahead, shown
+from .thresholds.question import Question, share
+from .towers.embedding import Embedder, ahead, one, subjects
 from .towers.tower import BATCH, Taken
 from .vectors import Vectors, distances, unit
 
@@ -40,47 +42,6 @@ class Verification:
     evidence: Evidence  # its shares are of comparisons: FMR, not FPIR
 
 
-class Asked(TypedDict, total=False):
-    """The options of a question, as keyword arguments: `Question` says what they mean."""
-
-    k: int
-    fpir: float | None
-    threshold: float | None
-    exact: bool
-    tags: Tags
-    strict: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of each probe. Raises BadInput for a question that has no answer."""
-
-    k: int = 5  # candidates to list
-    fpir: float | None = None  # share of strangers that may match, instead of the gallery's
-    threshold: float | None = None  # a distance (0..2) instead of a learned one
-    exact: bool = False  # also candidates on which the verdict does not depend
-    tags: tuple[tuple[str, str], ...] = ()  # only identities that have all of these
-    strict: bool = False  # a match that its evidence does not support is unknown
-
-    @classmethod
-    def of(cls, asked: Asked) -> Question:
-        """Return the question with these options."""
-        options: dict[str, Any] = {**asked, "tags": clean_tags(asked.get("tags"))}
-        return cls(**options)
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.k <= 1000:
-            raise BadInput(f"{self.k} candidates cannot be listed.", "Expected 1 to 1000.")
-        if self.fpir is not None and self.threshold is not None:
-            raise BadInput("--fpir and --threshold exclude each other.", "One derives the distance, the other sets it.")
-        if self.fpir is not None:
-            share(self.fpir)
-        if self.threshold is not None:
-            object.__setattr__(self, "threshold", float(self.threshold))  # numpy's own cannot be written as JSON
-        if self.threshold is not None and not 0 <= self.threshold <= 2:
-            raise BadInput(f"{self.threshold} is not a distance between unit vectors.", "Expected 0 to 2.")
-
-
 @dataclass(frozen=True, slots=True)
 class _Probe:
     """A sample on its way to an answer."""
@@ -90,22 +51,34 @@ class _Probe:
     tower: str  # the id of the tower that it was prepared for
     taken: Taken
     ms: float  # that reading and decoding took
+    box: Box | None = None  # where in the picture it is
 
 
 def identify(session: Session, pictures: Iterable[Picture], question: Question) -> Iterator[Decision | Refusal]:
     """Yield an answer per picture, in order; a Refusal for one that cannot be read."""
     embedder = session.last_embedder()  # if another one is active by now, `_decided` sees it
-    probes = ahead(partial(_probe, embedder), enumerate(pictures))
+    found = ahead(partial(_probes, embedder, question.largest), enumerate(pictures))
+    probes = itertools.chain.from_iterable(found)
     while batch := list(itertools.islice(probes, BATCH)):
         yield from _answered(session, batch, question)
 
 
 def identify_one(session: Session, picture: Picture, question: Question) -> Decision:
-    """Return the answer for one picture. Raises Unreadable, or Missing for one that is not there."""
-    answer = next(identify(session, [picture], question))
-    if isinstance(answer, Refusal):
-        raise answer.error
-    return answer
+    """Return the answer for one picture.
+
+    Raises Unreadable, SeveralSubjects where there are several in it, or Missing for one that is not there.
+    """
+    answers = list(identify(session, [picture], question))
+    if len(answers) > 1:
+        boxes = "; ".join(",".join(map(str, answer.box or ())) for answer in answers if isinstance(answer, Decision))
+        raise SeveralSubjects(
+            f"There are {len(answers)} faces in the picture, and one answer is asked for.",
+            f"Their boxes: {boxes}.",
+            "Ask identify_many, or for the largest: largest=True",
+        )
+    if isinstance(answers[0], Refusal):
+        raise answers[0].error
+    return answers[0]
 
 
 def identify_vectors(session: Session, vectors: Any, question: Question, log: bool) -> list[Decision]:
@@ -113,7 +86,7 @@ def identify_vectors(session: Session, vectors: Any, question: Question, log: bo
     row, found = (session.last.tower if session.last else None) or session.active(), None
     while found is None:
         rows = unit(vectors, row.dimension)
-        names = [f"row {i}" for i in range(len(rows))]
+        names = [(f"row {i}", None) for i in range(len(rows))]
         found = _decided(session, row.sha256, names, rows, question, {"decode": 0.0, "embed": 0.0})
         row = session.active() if found is None else row
     if log and _is_logging(session):
@@ -121,14 +94,18 @@ def identify_vectors(session: Session, vectors: Any, question: Question, log: bo
     return found
 
 
-def _probe(embedder: Embedder, numbered: tuple[int, Picture]) -> _Probe | Refusal:
+def _probes(embedder: Embedder, largest: bool, numbered: tuple[int, Picture]) -> list[_Probe | Refusal]:
     number, picture = numbered
     name, begin = picture_name(picture, number), time.perf_counter()
     try:
         data = images.read(picture)
-        return _Probe(name, data, embedder.id, shown(embedder, data), (time.perf_counter() - begin) * 1000)
+        found = subjects(embedder, data)[: 1 if largest else None]
+        ms = (time.perf_counter() - begin) * 1000 / len(found)
+        # Where there are several, each goes on with its part of the picture.
+        parts = [around(data, s.box) if s.box and len(found) > 1 else data for s in found]
+        return [_Probe(name, part, embedder.id, s.taken, ms, s.box) for s, part in zip(found, parts, strict=True)]
     except SiameseIndexError as error:
-        return Refusal(name, images.named(name, error))
+        return [Refusal(name, images.named(name, error))]
 
 
 def _answered(session: Session, batch: Sequence[_Probe | Refusal], question: Question) -> Iterator[Decision | Refusal]:
@@ -141,17 +118,19 @@ def _answered(session: Session, batch: Sequence[_Probe | Refusal], question: Que
         vectors = embedder.embed(ready)
         each = 1000 / max(1, len(probes))
         ms = {"decode": sum(p.ms for p in probes) * each / 1000, "embed": (time.perf_counter() - begin) * each}
-        found = _decided(session, embedder.id, [p.name for p in probes], vectors, question, ms)
+        found = _decided(session, embedder.id, [(p.name, p.box) for p in probes], vectors, question, ms)
         if found is None:
             session.forget_embedder()
     if _is_logging(session):
         _log(session, found, vectors, [embedder.kept(probe.data) for probe in probes])
     answers = iter(found)
-    for one in batch:
-        if not isinstance(one, Refusal):
+    for each_one in batch:
+        if not isinstance(each_one, Refusal):
             yield next(answers)
+        elif isinstance(each_one.error, NoSubject):
+            yield _nobody(session, each_one.source, question)
         else:
-            yield _nobody(session, one.source, question) if isinstance(one.error, NoSubject) else one
+            yield each_one
 
 
 def _nobody(session: Session, name: str, question: Question) -> Decision:
@@ -175,10 +154,15 @@ def _nobody(session: Session, name: str, question: Question) -> Decision:
 
 
 def _decided(
-    session: Session, tower: str, names: Sequence[str], vectors: Vectors, question: Question, ms: dict[str, float]
+    session: Session,
+    tower: str,
+    probes: Sequence[tuple[str, Box | None]],
+    vectors: Vectors,
+    question: Question,
+    ms: dict[str, float],
 ) -> list[Decision] | None:
     """Answer for vectors of `tower`, or return None when another tower is active by now."""
-    if not names:
+    if not probes:
         return []
     begin = time.perf_counter()
     with session.reading() as state:
@@ -195,10 +179,10 @@ def _decided(
         if new:
             state.labels.update(state.store.templates.owners(new))
         among = state.settings.identities if only is None else len(only)
-        each = {**ms, "search": (time.perf_counter() - begin) * 1000 / len(names)}
+        each = {**ms, "search": (time.perf_counter() - begin) * 1000 / len(probes)}
         decided = [
-            _decision(state, name, hits, question, learned, by, among, each)
-            for name, hits, by in zip(names, found, moves.tolist(), strict=True)
+            _decision(state, probe, hits, question, learned, by, among, each)
+            for probe, hits, by in zip(probes, found, moves.tolist(), strict=True)
         ]
         searcher.index.rebuild_if_stale()  # now that nobody waits for it
         return decided
@@ -206,7 +190,7 @@ def _decided(
 
 def _decision(
     state: State,
-    name: str,
+    probe: tuple[str, Box | None],
     hits: Sequence[Hit],
     question: Question,
     learned: Threshold,
@@ -230,7 +214,8 @@ def _decision(
         if learned.evidence.searches:
             probability = state.probability(first.distance - by, learned.evidence.source)
     return Decision(
-        probe=name,
+        probe=probe[0],
+        box=probe[1],
         verdict=verdict,
         identity=first.identity if first and verdict == "match" else None,
         distance=first.distance if first else None,
@@ -336,7 +321,7 @@ def _embedded(embedder: Embedder, pictures: Sequence[Picture]) -> Vectors:
     ready: list[Any] = []
     for number, picture in enumerate(pictures):
         try:
-            ready.append(shown(embedder, images.read(picture)))
+            ready.append(one(embedder, images.read(picture)))
         except SiameseIndexError as error:
             raise images.named(picture_name(picture, number), error) from None
     return embedder.embed(ready)
@@ -351,7 +336,7 @@ def embed(session: Session, pictures: Sequence[Picture]) -> tuple[Vectors, dict[
     ready: list[Any] = []
     for i, picture in enumerate(pictures):
         try:
-            ready.append(shown(embedder, images.read(picture)))
+            ready.append(one(embedder, images.read(picture)))
         except SiameseIndexError as error:
             name = picture_name(picture, i)
             refusals[i] = Refusal(name, images.named(name, error))

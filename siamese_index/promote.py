@@ -8,12 +8,13 @@ from typing import Any
 
 from .errors import BadInput, Missing
 from .samples.images import Progress
-from .session import Session, share
+from .session import Session
 from .store.opening import creating
 from .store.rows import NewSample, TowerRow
 from .store.store import Store
 from .store.tower_rows import NewTower
 from .thresholds import statistics, strangers
+from .thresholds.question import share
 from .towers.card import Card
 from .towers.embedding import Embedder
 from .towers.tower import Tower
@@ -49,7 +50,7 @@ def new_gallery(
 def _served(tower: TowerFile | str | Path) -> TowerFile:
     """Return a tower file, having opened its network: what cannot serve is not taken in."""
     content = TowerFile.read(tower) if isinstance(tower, (str, Path)) else tower
-    Tower(content.onnx, content.card, content.id)
+    Tower.of(content)
     return content
 
 
@@ -68,15 +69,17 @@ def tower_file(session: Session, row: TowerRow) -> TowerFile:
     """Return a stored tower as a tower file, without its strangers. Raises BadInput for one without a network."""
     if not row.has_network:
         raise BadInput(f"{session.store.path}: this gallery holds vectors; there is no tower to take out.")
-    onnx, keras = session.store.towers.network(row.id)
-    return TowerFile(onnx, keras, row.card)
+    onnx, detector, keras = session.store.towers.network(row.id)
+    return TowerFile(onnx, keras, row.card, detector=detector)
 
 
 def insert_tower(store: Store, event: int, content: TowerFile, report: dict[str, Any] | None = None) -> int:
     """Store a tower with its strangers; return its row id. Call it inside a transaction."""
     cohort = content.cohort
     table, doubt = statistics.false_match_table(cohort.vectors, cohort.names)
-    row = store.towers.add(event, NewTower(content.id, content.card, table, content.onnx, content.keras, report))
+    row = store.towers.add(
+        event, NewTower(content.id, content.card, table, content.onnx, content.keras, content.detector, report)
+    )
     store.towers.set_comparisons(row, doubt, statistics.mated_distances(cohort.vectors, cohort.names))
     held_out = zip(cohort.names, cohort.digests, strict=True)
     samples = [NewSample(name, bytes.fromhex(digest), "", None) for name, digest in held_out]

@@ -17,6 +17,7 @@ from .store.rows import GallerySettings, TowerRow
 from .store.store import Store
 from .thresholds import learning, statistics
 from .thresholds.learning import Outlook, Threshold
+from .thresholds.question import share
 from .towers.embedding import Embedder
 from .towers.tower import Tower
 from .towers.vector_embedder import VectorEmbedder
@@ -266,7 +267,8 @@ class Session:
     def opened(self, row: TowerRow) -> Embedder:
         """Open what embeds as a stored tower does."""
         if row.has_network:
-            return Tower(self.store.towers.onnx(row.id), row.card, row.sha256)
+            onnx, detector = self.store.towers.served(row.id)
+            return Tower(onnx, row.card, row.sha256, detector)
         return VectorEmbedder(row.sha256, row.dimension)
 
     def network(self, row: TowerRow) -> Tower:
@@ -317,10 +319,3 @@ class Session:
             change.impostors.catch_up(state.revision)
             yield change
             change.impostors.seen()
-
-
-def share(value: float) -> float:
-    """Return `value` if it lies strictly between 0 and 1. Raises BadInput."""
-    if not 0 < value < 1:
-        raise BadInput(f"{value} is not a share.", "Expected a number between 0 and 1, such as 0.01.")
-    return float(value)

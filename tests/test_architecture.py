@@ -142,7 +142,10 @@ def test_arrows_run_one_way():
         ("sqlite3", {"siamese_index.store.sqlite", "siamese_index.store.schema"}),
         ("sqlite_utils", {"siamese_index.store.schema"}),
         ("psycopg", {"siamese_index.store.postgres", "siamese_index.store.postgres_layout"}),
-        ("onnxruntime", {"siamese_index.towers.tower", "siamese_index.training.quantize"}),
+        (
+            "onnxruntime",
+            {"siamese_index.towers.tower", "siamese_index.towers.foreign", "siamese_index.training.quantize"},
+        ),
         ("tensorflow", {"siamese_index.training.fit"}),
     ],
 )

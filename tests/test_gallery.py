@@ -42,7 +42,7 @@ def test_an_answer_says_everything_that_it_rests_on(gallery, person):
     assert set(answer.ms) == {"decode", "embed", "search", "decide"}
     assert list(answer.to_dict()) == [
         "probe", "verdict", "identity", "distance", "threshold", "margin", "expected_false_alarms", "probability",
-        "candidates", "evidence", "tower", "revision", "ms",
+        "candidates", "evidence", "tower", "revision", "box", "ms",
     ]  # fmt: skip
 
 

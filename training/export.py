@@ -37,7 +37,7 @@ def export(tower: keras.Model, trained: keras.Model, card: Card, cohort: Cohort,
             tower.export(graph, format="onnx", verbose=False)
         trained.save(model)
         content = TowerFile(canonical(graph.read_bytes()), model.read_bytes(), card, cohort)
-    served = Tower(content.onnx, card, content.id).embed(samples)
+    served = Tower.of(content).embed(samples)
     difference, cosine = float(np.abs(served - expected).max()), float(np.sum(served * expected, axis=1).min())
     if not (difference <= LARGEST_DIFFERENCE and cosine >= LEAST_COSINE):
         raise Damaged(

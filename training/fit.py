@@ -75,7 +75,7 @@ class Trained:
 
     def embedded(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors (k, dimension) of samples by position, as the tower that serves gives them."""
-        tower = Tower(self.file.onnx, self.file.card, self.file.id)
+        tower = Tower.of(self.file)
         rows = [tower.embed(self.data.take(positions[i : i + 256])) for i in range(0, len(positions), 256)]
         return np.concatenate(rows) if rows else np.zeros((0, tower.dimension), np.float32)
 

@@ -71,7 +71,7 @@ def optimize(
         taken = [champion.prepare(sample) for sample in samples]
         onnx = quantized(file.onnx, taken)
         challenger = TowerFile(onnx, file.keras, replace(file.card, optimized={"from": file.id, "numbers": "int8"}))
-        fast = Tower(challenger.onnx, challenger.card, challenger.id)
+        fast = Tower.of(challenger)
         vectors = [tower.embed(taken) for tower in (champion, fast)]
         judged = compare(vectors[0], vectors[1], names, unseen, target)
         judged["champion_has_seen"] = 0

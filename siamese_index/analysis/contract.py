@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import Refusal
-from siamese_index.identify import Asked
 from siamese_index.samples.images import Picture
 from siamese_index.session import State
 from siamese_index.store.rows import IdentityRow, SampleRow, TowerRow
 from siamese_index.thresholds.decision import Decision
 from siamese_index.thresholds.learning import Threshold
+from siamese_index.thresholds.question import Asked
 from siamese_index.towers.embedding import Embedder
 from siamese_index.vectors import Vectors
 

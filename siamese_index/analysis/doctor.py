@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from siamese_index.session import Session
 from siamese_index.store.address import place_of
 from siamese_index.store.opening import connect
 from siamese_index.store.store import Store
+from siamese_index.towers.tower_file import tower_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ def _towers(store: Store) -> list[Finding]:
         return [Finding("there is no active tower", False)]
     found = []
     for row in store.towers.all():
-        if row.has_network and hashlib.sha256(store.towers.onnx(row.id)).hexdigest() != row.sha256:
+        onnx, detector = store.towers.served(row.id)
+        if row.has_network and tower_id(onnx, row.card, detector) != row.sha256:
             found.append(Finding(f"tower {row.sha256[:12]} is not what was stored", False))
     return found
 

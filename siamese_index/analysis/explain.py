@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from siamese_index import describe
 from siamese_index.analysis.contract import OpenGallery
-from siamese_index.identify import Asked, Question
 from siamese_index.samples import images
 from siamese_index.samples.images import Picture, Pixels
 from siamese_index.thresholds.decision import Decision
+from siamese_index.thresholds.question import Asked, Question
 from siamese_index.towers.tower import Tower
 from siamese_index.towers.vector_embedder import VectorEmbedder
 from siamese_index.vectors import distances

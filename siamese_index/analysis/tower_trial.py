@@ -25,7 +25,7 @@ def measured(
 
     Figures are `comparison.tower_figures` at `target` FPIR. Raises BadInput when no identity has two samples.
     """
-    tower = Tower(file.onnx, file.card, file.id)
+    tower = Tower.of(file)
     names, digests, vectors, refused = [], [], [], []
     taken: list[tuple[str, str, bytes]] = []
 

@@ -1,15 +1,65 @@
-"""What of a picture a tower sees: the whole of it, or a window around its strokes; fitted to the tower's input."""
+"""What of a picture a tower sees: the whole of it, a window around its strokes, or each face; fitted to its input."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.samples.headers import is_jpeg, refuse_from_header
-from siamese_index.samples.images import Pixels, _channels, _jpeg, decode, fit
+from siamese_index.errors import BadInput
+from siamese_index.samples.faces import Box, FaceFinder, Points, aligned
+from siamese_index.samples.headers import MIN_SIDE, is_jpeg, refuse_from_header
+from siamese_index.samples.images import Pixels, _channels, _jpeg, decode, encode, fit
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a tower takes of a picture, and where it is."""
+
+    taken: NDArray[np.uint8] | NDArray[np.float32]
+    box: Box | None = None  # None: the whole of the picture
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How pictures are cut for a tower's input."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    finder: FaceFinder | None = None  # of the frame "face"
+    points: Points = ()  # where it puts a face's points
+
+    def subjects(self, data: bytes) -> list[Subject]:
+        """Return what is in a picture, the largest first; nothing when nobody is. Raises Unreadable."""
+        if self.finder is None:
+            return [Subject(load(data, self.height, self.width, self.channels, self.name))]
+        pixels = decode(data, self.channels)
+        return [
+            Subject(aligned(pixels, face, self.points, self.height, self.width), face.box)
+            for face in self.finder.find(pixels)
+        ]
+
+
+def around(data: bytes, box: Box, margin: float = 0.5) -> bytes:
+    """Return a part of a picture as a picture file: the box, and `margin` of its size more on each side.
+
+    Raises Unreadable, or BadInput for a box that is not in the picture.
+    """
+    pixels = decode(data, 3)
+    x, y, w, h = box
+    more_x, more_y = round(margin * w), round(margin * h)
+    part = pixels[max(0, y - more_y) : y + h + more_y, max(0, x - more_x) : x + w + more_x]
+    if min(w, h) < MIN_SIDE or x < 0 or y < 0 or min(part.shape[:2]) < MIN_SIDE:
+        raise BadInput(
+            f"The box {x},{y},{w},{h} is not in the picture, which is {pixels.shape[1]} x {pixels.shape[0]}.",
+            f"Expected x, y of its upper left corner, width and height, at least {MIN_SIDE} each.",
+        )
+    return encode(np.ascontiguousarray(part))
 
 
 def load(data: bytes, height: int, width: int, channels: int, frame: str = "whole") -> Pixels:
@@ -27,7 +77,8 @@ def load(data: bytes, height: int, width: int, channels: int, frame: str = "whol
     return fit(around_strokes(pixels) if frame == "strokes" else pixels, height, width)
 
 
-FRAMES = ("whole", "strokes")
+FRAMES = ("whole", "strokes")  # those that need nothing else
+ALL_FRAMES = (*FRAMES, "face")  # "face" needs a detector
 _FILLED = 0.7  # share of the window that strokes are to take, in the direction in which they take more
 _NEARER, _FARTHER = 1 / 1.5, 1 / 0.7  # how small and how large a window may be, beside the picture
 _STRETCHED = 1.4  # how much more the lesser direction is enlarged, at most: hands differ in how wide they write

@@ -165,13 +165,18 @@ def fit(pixels: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(resized, dtype=np.uint8).reshape(height, width, pixels.shape[2])
 
 
+def is_large(data: bytes) -> bool:
+    """Whether a gallery keeps a picture only scaled down. Raises Unreadable."""
+    width, height = refuse_from_header(data)
+    return width * height > KEPT_PIXELS or len(data) > KEPT_BYTES
+
+
 def bounded(data: bytes) -> bytes:
     """Return the picture as a gallery keeps it: as it came, or scaled down to KEPT_PIXELS.
 
     Raises Unreadable, as `decode`.
     """
-    width, height = refuse_from_header(data)
-    if width * height <= KEPT_PIXELS and len(data) <= KEPT_BYTES:
+    if not is_large(data):
         return data
     pixels = decode(data, 3)
     scale = min(1.0, (KEPT_PIXELS / (pixels.shape[0] * pixels.shape[1])) ** 0.5)

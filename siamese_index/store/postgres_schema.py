@@ -25,7 +25,7 @@ SCHEMA = (
     "CREATE INDEX sample_digest ON sample(digest)",
     """CREATE TABLE tower (id BIGINT PRIMARY KEY DEFAULT nextval('tower_ids'), sha256 TEXT NOT NULL UNIQUE,
         dimension INTEGER NOT NULL, added BIGINT NOT NULL REFERENCES event(id), report TEXT, card TEXT NOT NULL,
-        false_matches BYTEA NOT NULL, onnx BYTEA, keras BYTEA)""",
+        false_matches BYTEA NOT NULL, onnx BYTEA, keras BYTEA, detector BYTEA)""",
     """CREATE TABLE tally (tower_id BIGINT PRIMARY KEY REFERENCES tower(id), templates BIGINT NOT NULL,
         mated BYTEA, doubt BYTEA)""",
     f"CREATE TABLE template {TEMPLATE} PARTITION BY HASH (identity_id)",
@@ -75,4 +75,5 @@ MIGRATIONS = {  # the first schema on servers was the third
         "ALTER TABLE tally ADD COLUMN mated BYTEA",
         "ALTER TABLE tally ADD COLUMN doubt BYTEA",
     ),
+    6: ("ALTER TABLE tower ADD COLUMN detector BYTEA",),
 }

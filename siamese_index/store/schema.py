@@ -22,7 +22,7 @@ TABLES = (
     "answer",
     "tag",
 )
-VERSION = 5  # the newest migration, kept in PRAGMA user_version
+VERSION = 6  # the newest migration, kept in PRAGMA user_version
 _FIRST = (
     # Every mutation is one row here; its id is the gallery's revision. The token tells apart two
     # histories of the same length: a restored backup that was enrolled into again.
@@ -146,6 +146,11 @@ _FIFTH = (
     "ALTER TABLE tally ADD COLUMN doubt BLOB",
 )
 
+_SIXTH = (
+    # A tower that finds faces carries its detector.
+    "ALTER TABLE tower ADD COLUMN detector BLOB",
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the gallery to VERSION, each migration in a transaction of its own."""
@@ -185,5 +190,11 @@ def migrate(connection: sqlite3.Connection) -> None:
         for statement in _FIFTH:
             db.execute(statement)
         db.execute("PRAGMA user_version = 5")
+
+    @migrations(name="6")
+    def sixth(db: Database) -> None:
+        for statement in _SIXTH:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 6")
 
     migrations.apply(Database(connection))

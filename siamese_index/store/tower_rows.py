@@ -25,6 +25,7 @@ class NewTower:
     false_matches: NDArray[np.float32] = field(default_factory=lambda: np.zeros((2, 0), np.float32))
     onnx: bytes | None = None
     keras: bytes | None = None
+    detector: bytes | None = None
     report: dict[str, Any] | None = None  # the comparison with the tower that was active when this one was made
 
 
@@ -55,22 +56,25 @@ class Towers:
             raise Damaged(f"{self._db.path}: the card of a tower is damaged.", f"{error}.") from None
         return TowerRow(row[0], row[1], row[2], card, report, bool(row[5]))
 
-    def network(self, tower: int) -> tuple[bytes, bytes | None]:
-        """Return (ONNX graph, Keras model) of a tower."""
-        row: tuple[bytes, bytes | None] = self._db.execute(
-            "SELECT onnx, keras FROM tower WHERE id = ?", (tower,)
+    def network(self, tower: int) -> tuple[bytes, bytes | None, bytes | None]:
+        """Return (ONNX graph, detector, Keras model) of a tower."""
+        row: tuple[bytes, bytes | None, bytes | None] = self._db.execute(
+            "SELECT onnx, detector, keras FROM tower WHERE id = ?", (tower,)
         ).fetchone()
         return row
 
-    def onnx(self, tower: int) -> bytes:
-        graph: bytes = self._db.execute("SELECT onnx FROM tower WHERE id = ?", (tower,)).fetchone()[0]
-        return graph
+    def served(self, tower: int) -> tuple[bytes, bytes | None]:
+        """Return (ONNX graph, detector) of a tower: what it answers with."""
+        row: tuple[bytes, bytes | None] = self._db.execute(
+            "SELECT onnx, detector FROM tower WHERE id = ?", (tower,)
+        ).fetchone()
+        return row
 
     def add(self, event: int, tower: NewTower) -> int:
         """Store a tower; return its row id."""
         row = self._db.execute(
-            "INSERT INTO tower (sha256, dimension, added, report, card, false_matches, onnx, keras)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            "INSERT INTO tower (sha256, dimension, added, report, card, false_matches, onnx, keras, detector)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
             (
                 tower.sha256,
                 tower.card.dimension,
@@ -80,6 +84,7 @@ class Towers:
                 tower.false_matches.tobytes(),
                 tower.onnx,
                 tower.keras,
+                tower.detector,
             ),
         ).fetchone()
         self._db.execute("INSERT INTO tally (tower_id, templates) VALUES (?, 0)", (row[0],))

@@ -67,6 +67,7 @@ class Decision:
     evidence: Evidence
     tower: str
     revision: int
+    box: tuple[int, int, int, int] | None = None  # x, y, width, height of what was found in the picture
     ms: dict[str, float] = field(default_factory=dict)
 
     @property

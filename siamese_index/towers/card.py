@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.samples.framing import FRAMES
+from siamese_index.samples.faces import Points
+from siamese_index.samples.framing import ALL_FRAMES
 
-FORMAT = 1
+FORMAT = 2  # since then a tower's id is of all that changes a vector
 _SIDE, _NUMBERS, _VIEWS, _DIMENSION = 4096, 65536, 1024, 65536  # at most
 
 
@@ -23,9 +24,10 @@ class TowerInput:
     """What a tower takes of each sample."""
 
     shape: tuple[int, ...]  # (height, width, channels) of uint8 pixels, or (d,) of float32 numbers
-    frame: str = "whole"  # one of `framing.FRAMES`; of pictures alone
+    frame: str = "whole"  # one of `framing.ALL_FRAMES`; of pictures alone
     views: int = 1  # of each sample (test-time augmentation): so many less samples fit into a run
     at_once: int | None = None  # how many samples a run takes at most; None: any number
+    template: Points = ()  # of the frame "face": where it puts a face's five points, in pixels of its input
 
     @classmethod
     def parse(cls, content: Any) -> TowerInput:
@@ -38,18 +40,20 @@ class TowerInput:
         if content.get("channels") not in (1, 3):
             raise ValueError(f"its card says {content.get('channels')!r} channels; 1 or 3 are possible")
         frame = content.get("frame", "whole")
-        if frame not in FRAMES:
+        if frame not in ALL_FRAMES:
             raise ValueError(f"its card asks for the frame {frame!r}, which this version does not know")
         views = _count({"looks": 1, **content}, "looks", _VIEWS)
         at_once = _count(content, "at_once", _VIEWS) if "at_once" in content else None
-        return cls((height, width, content["channels"]), frame, views, at_once)
+        template = _points(content.get("template")) if frame == "face" else ()
+        return cls((height, width, content["channels"]), frame, views, at_once, template)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that `parse` takes."""
         if len(self.shape) == 1:
             return {"numbers": self.shape[0]}
         named = dict(zip(("height", "width", "channels"), self.shape, strict=True))
-        further = {"looks": self.views if self.views > 1 else None, "at_once": self.at_once}
+        further: dict[str, Any] = {"looks": self.views if self.views > 1 else None, "at_once": self.at_once}
+        further["template"] = [list(point) for point in self.template] or None
         return {**named, "frame": self.frame, **{key: value for key, value in further.items() if value is not None}}
 
 
@@ -181,6 +185,16 @@ class Card:
     def with_figures(self, held_out: Mapping[str, Any]) -> Card:
         """Return the card with other figures of how good the tower is."""
         return replace(self, held_out=dict(held_out))
+
+
+def _points(value: Any) -> Points:
+    try:
+        points = tuple((float(x), float(y)) for x, y in value)
+    except (TypeError, ValueError):
+        points = ()
+    if len(points) != 5 or not all(-_SIDE < number < 2 * _SIDE for point in points for number in point):
+        raise ValueError("its card's template is not five points")
+    return points
 
 
 def _count(content: Mapping[str, Any], key: str, most: int) -> int:

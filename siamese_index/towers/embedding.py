@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import SiameseIndexError
+from siamese_index.errors import BadInput, SeveralSubjects, SiameseIndexError, Unreadable
 from siamese_index.samples import quality
+from siamese_index.samples.faces import Box, overlap
+from siamese_index.samples.framing import Subject, around
 
-from .tower import BATCH, Taken, Tower
+from .tower import BATCH, Taken, Tower, nobody
 from .vector_embedder import VectorEmbedder
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ R = TypeVar("R")
 Embedder = Tower | VectorEmbedder
 Embedded = tuple[bytes | None, NDArray[np.float32]]  # a sample as a gallery keeps it, and its vector (dimension,)
 Embed = Callable[[Iterable[bytes], Mapping[str, float]], Iterator[Embedded | SiameseIndexError]]
+SAME_FACE = 0.3  # overlap of the box that is asked for and the one that is found
 _AHEAD = 2 * BATCH  # decoded samples that wait at most
 
 
@@ -40,11 +43,51 @@ def local(embedder: Embedder) -> Embed:
     return embed
 
 
-def shown(embedder: Embedder, sample: bytes) -> Taken:
-    """Return a sample that comes in, as the tower takes it. Raises Unreadable, or NoSubject if it shows nothing."""
-    taken = embedder.prepare(sample)
-    embedder.refuse_blank(taken)
-    return taken
+def subjects(embedder: Embedder, sample: bytes) -> list[Subject]:
+    """Return what is in a sample that comes in, the largest first, as the tower takes it.
+
+    Raises Unreadable, or NoSubject if it shows nothing.
+    """
+    found = embedder.subjects(sample)
+    if not found:
+        raise nobody()
+    if not embedder.finds:
+        embedder.refuse_blank(found[0].taken)
+    return found
+
+
+def one(embedder: Embedder, sample: bytes) -> Taken:
+    """Return the only subject of a sample. Raises Unreadable, NoSubject, or SeveralSubjects with their boxes."""
+    found = subjects(embedder, sample)
+    if len(found) > 1:
+        boxes = "; ".join(",".join(map(str, subject.box or ())) for subject in found[:9])
+        raise SeveralSubjects(
+            f"There are {len(found)} faces in the picture, where one is needed.",
+            f"Their boxes (x,y,width,height), the largest first: {boxes}.",
+            "Cut the picture, or when enrolling say which: --box X,Y,W,H",
+        )
+    return found[0].taken
+
+
+def within(embedder: Embedder, sample: bytes, box: Box) -> bytes:
+    """Return the part of a picture that a box names: exactly it, or what shows the face there and no other.
+
+    Raises Unreadable, or BadInput where there is no such part or face.
+    """
+    if embedder.takes_numbers:
+        raise BadInput("A box is of a picture, and this gallery holds vectors.")
+    if not embedder.finds:
+        return around(sample, box, 0.0)
+    found = [subject.box for subject in subjects(embedder, sample) if subject.box]
+    nearest = max(found, key=lambda each: overlap(each, box))
+    if overlap(nearest, box) < SAME_FACE:
+        listed = "; ".join(",".join(map(str, each)) for each in found[:9])
+        raise BadInput(f"There is no face at {','.join(map(str, box))}.", f"Those that there are: {listed}.")
+    for margin in (0.5, 0.25, 0.1):
+        part = around(sample, nearest, margin)
+        if len(embedder.subjects(part)) == 1:
+            return part
+    raise Unreadable("The face cannot be cut out of the picture without another one.", remedy="Cut it out by hand.")
 
 
 def prepared(
@@ -52,11 +95,13 @@ def prepared(
 ) -> tuple[bytes | None, Taken] | SiameseIndexError:
     """Return a sample as it is kept, and as the tower takes it; or why it is not fit to be enrolled."""
     try:
+        if embedder.finds:
+            one(embedder, sample)
         kept = embedder.kept(sample)
         whole = sample if kept is None else kept  # of what is kept, so that embedding it again gives the same
         if floor:
             quality.refuse_below(floor, whole)
-        return kept, shown(embedder, whole)
+        return kept, subjects(embedder, whole)[0].taken
     except SiameseIndexError as error:
         return error
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput, Damaged, NotInstalled
 from siamese_index.files import path_of, refused
-from siamese_index.samples.framing import FRAMES
+from siamese_index.samples.faces import template
+from siamese_index.samples.framing import ALL_FRAMES
 from siamese_index.vectors import Vectors
 
 from .card import Card, TowerInput
@@ -89,16 +90,22 @@ def import_network(
     frame: str = "whole",
     output: str | None = None,
     size: tuple[int, int] | None = None,
+    detector: bytes | None = None,
 ) -> Imported:
     """Return the network in an .onnx file as a tower: pixels in, unit vectors out.
 
     `output` is the value that is the vector, by name; else the first output of floats. `size` is (height, width)
-    for a network that takes any. Raises Missing; NotInstalled without onnx; BadInput with the reason for a
-    network that cannot serve: several inputs, labels instead of vectors, vectors without length, unknown operators.
+    for a network that takes any. `detector` is a YuNet (.onnx), for the frame "face". Raises Missing; NotInstalled
+    without onnx; BadInput with the reason for a network that cannot serve: several inputs, labels instead of
+    vectors, vectors without length, unknown operators.
     """
     preparation = preparation or Preparation()
-    if frame not in FRAMES:
-        raise BadInput(f"There is no frame {frame!r}.", f"There are {', '.join(FRAMES)}.")
+    if frame not in ALL_FRAMES:
+        raise BadInput(f"There is no frame {frame!r}.", f"There are {', '.join(ALL_FRAMES)}.")
+    if (frame == "face") != (detector is not None):
+        raise BadInput(
+            "The frame face needs a face detector, and no other frame does.", remedy="--face-model YUNET.onnx"
+        )
     model = _loaded(path_of(path))
     shape = _shape(model.graph, size)
     for numbers, what in ((preparation.mean, "mean"), (preparation.std, "standard deviation")):
@@ -113,7 +120,12 @@ def import_network(
         graph = _composed(model, shape, value, preparation, expected.shape[1], free)
         at_once = None if free else 1
         card = Card(
-            input=TowerInput((shape.height, shape.width, shape.channels), frame, at_once=at_once),
+            input=TowerInput(
+                (shape.height, shape.width, shape.channels),
+                frame,
+                at_once=at_once,
+                template=template(shape.height, shape.width) if frame == "face" else (),
+            ),
             dimension=expected.shape[1],
             made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             imported={
@@ -124,9 +136,9 @@ def import_network(
                 "std": list(preparation.std),
             },
         )
-        file = TowerFile(graph, None, card)
+        file = TowerFile(graph, None, card, detector=detector)
         try:
-            made = Tower(graph, card, file.id)
+            made = Tower.of(file)
             difference = float(np.abs(made.embed(pictures) - expected).max())
         except Damaged:
             difference = np.inf

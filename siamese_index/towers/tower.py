@@ -6,18 +6,28 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput, Damaged, NoSubject, Unreadable
-from siamese_index.samples import framing, images, quality
+from siamese_index.samples import faces, framing, images, quality
+from siamese_index.samples.framing import Subject
 from siamese_index.vectors import Vectors, unpack
 
 from .card import Card
 
+if TYPE_CHECKING:
+    from .tower_file import TowerFile
+
 Taken = NDArray[np.uint8] | NDArray[np.float32]  # what a tower takes: pixels, or numbers
 BATCH = 64  # samples per run: more only costs memory
+
+
+def nobody() -> NoSubject:
+    """Return the error of a picture in which no face is found."""
+    return NoSubject("There is no face in the picture.", "", "Take one from nearer, or with more light.")
 
 
 class Tower:
@@ -27,10 +37,13 @@ class Tower:
     channels) of pixels or (d,) of numbers; `dimension` is the length of its vectors.
     """
 
-    def __init__(self, onnx: bytes, card: Card, tower_id: str) -> None:
-        """Raises Damaged for a network that cannot be opened."""
+    def __init__(self, onnx: bytes, card: Card, tower_id: str, detector: bytes | None = None) -> None:
+        """Raises Damaged for a network, or a detector, that cannot be opened."""
         self.id, self.card = tower_id, card
         self.shape, self.frame, self.dimension = card.input.shape, card.input.frame, card.dimension
+        if self.finds and detector is None:
+            raise Damaged("The tower has no face detector, which its frame needs.")
+        self._finder = faces.FaceFinder(detector) if self.finds and detector else None
         self._at_once = card.input.at_once or max(1, BATCH // card.input.views)
         import onnxruntime
 
@@ -53,13 +66,22 @@ class Tower:
         """Open a `.tower` file. Raises Missing or Damaged."""
         from .tower_file import TowerFile  # a gallery's tower needs it not
 
-        content = TowerFile.read(path)
-        return cls(content.onnx, content.card, content.id)
+        return cls.of(TowerFile.read(path))
+
+    @classmethod
+    def of(cls, file: TowerFile) -> Tower:
+        """Open a tower that was read. Raises Damaged."""
+        return cls(file.onnx, file.card, file.id, file.detector)
 
     @property
     def takes_numbers(self) -> bool:
         """Whether its samples are vectors of numbers (.npy), not pictures."""
         return len(self.shape) == 1
+
+    @property
+    def finds(self) -> bool:
+        """Whether it finds its subjects in a picture: there may be none, or several."""
+        return self.frame == "face"
 
     @property
     def size(self) -> int | None:
@@ -72,13 +94,35 @@ class Tower:
 
     def kept(self, sample: bytes) -> bytes | None:
         """Return a sample as a gallery keeps it. Raises Unreadable."""
-        return sample if self.takes_numbers else images.bounded(sample)
+        if self.takes_numbers:
+            return sample
+        if self._finder is not None and images.is_large(sample):
+            boxes = [subject.box for subject in self.subjects(sample) if subject.box]
+            sample = framing.around(sample, boxes[0]) if boxes else sample  # else the face would become too small
+        return images.bounded(sample)
+
+    def subjects(self, sample: bytes) -> list[Subject]:
+        """Return what is in a sample, prepared, the largest first; none where the frame finds nobody.
+
+        Raises Unreadable.
+        """
+        if self.takes_numbers:
+            return [Subject(self._numbers(sample))]
+        height, width, channels = self.shape
+        frame = framing.Frame(self.frame, height, width, channels, self._finder, self.card.input.template)
+        return frame.subjects(sample)
 
     def prepare(self, sample: bytes) -> Taken:
-        """Decode one sample to what this tower takes: uint8 pixels or float32 numbers. Raises Unreadable."""
-        if not self.takes_numbers:
-            height, width, channels = self.shape
-            return framing.load(sample, height, width, channels, self.frame)
+        """Return the largest subject of a sample as this tower takes it: uint8 pixels or float32 numbers.
+
+        Raises Unreadable, or NoSubject.
+        """
+        found = self.subjects(sample)
+        if not found:
+            raise nobody()
+        return found[0].taken
+
+    def _numbers(self, sample: bytes) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
             vector = unpack(sample).astype(np.float32)
         if not np.isfinite(vector).all():

@@ -33,6 +33,20 @@ class Cohort:
         return len(self.names)
 
 
+def tower_id(onnx: bytes, card: Card, detector: bytes | None) -> str:
+    """Return the id of a tower. Of format 1 it is the SHA-256 of its network alone."""
+    network = hashlib.sha256(onnx).hexdigest()
+    if card.format < 2:
+        return network
+    parts = {
+        "network": network,
+        "frame": card.input.frame,
+        "template": [list(point) for point in card.input.template],
+        "detector": hashlib.sha256(detector).hexdigest() if detector else None,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class TowerFile:
     """The content of a `.tower` file: everything of a tower, as bytes. Reading it runs nothing."""
@@ -41,11 +55,12 @@ class TowerFile:
     keras: bytes | None
     card: Card
     cohort: Cohort = field(default_factory=Cohort)
+    detector: bytes | None = None  # of the frame "face": a YuNet, as .onnx
 
     @cached_property
     def id(self) -> str:
-        """SHA-256 of the ONNX graph, hexadecimal."""
-        return hashlib.sha256(self.onnx).hexdigest()
+        """What tells towers apart, hexadecimal: SHA-256 of all that changes a vector (docs/formats.md)."""
+        return tower_id(self.onnx, self.card, self.detector)
 
     def write(self, path: str | Path) -> None:
         """Replace `path` durably: beside, fsync, rename."""
@@ -61,6 +76,8 @@ class TowerFile:
             archive.writestr("tower.onnx", self.onnx)
             if self.keras is not None:
                 archive.writestr("tower.keras", self.keras)
+            if self.detector is not None:
+                archive.writestr("detector.onnx", self.detector)
             archive.writestr("calibration.npz", vectors.getvalue())
         replace_file(Path(path), buffer.getvalue(), "tower")
 
@@ -77,10 +94,14 @@ class TowerFile:
                 card = json.loads(archive.read("card.json"))
                 if isinstance(card, dict) and isinstance(card.get("format"), int) and card["format"] > FORMAT:
                     raise BadInput(f"{path}: made by a newer siamese-index.", remedy="Update siamese-index.")
-                keras = archive.read("tower.keras") if "tower.keras" in members else None
-                return cls(
-                    archive.read("tower.onnx"), keras, Card.parse(card), _read_cohort(archive.read("calibration.npz"))
+                keras, detector = (
+                    archive.read(name) if name in members else None for name in ("tower.keras", "detector.onnx")
                 )
+                parsed = Card.parse(card)
+                if (parsed.input.frame == "face") != (detector is not None):
+                    raise ValueError("its frame is face without a detector, or it has one that its frame does not use")
+                cohort = _read_cohort(archive.read("calibration.npz"))
+                return cls(archive.read("tower.onnx"), keras, parsed, cohort, detector)
         except FileNotFoundError:
             raise Missing(f"{path}: no such tower.", remedy="Make one: sidx train DATA -o faces.tower") from None
         except OSError as error:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput, Unreadable
+from siamese_index.samples.framing import Subject
 from siamese_index.vectors import Vectors, unit, unpack
 
 
@@ -20,6 +21,7 @@ class VectorEmbedder:
     """
 
     takes_numbers = True
+    finds = False
 
     def __init__(self, tower_id: str, dimension: int) -> None:
         self.id, self.dimension, self.shape = tower_id, dimension, (dimension,)
@@ -39,6 +41,10 @@ class VectorEmbedder:
         except BadInput as error:  # of one sample among many
             raise Unreadable(error.what, error.why, error.remedy) from None
         return vector
+
+    def subjects(self, sample: bytes) -> list[Subject]:
+        """Return the one that is in a sample. Raises Unreadable."""
+        return [Subject(self.prepare(sample))]
 
     def refuse_blank(self, taken: NDArray[Any]) -> None:
         """A vector that can be prepared says something."""

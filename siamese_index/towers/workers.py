@@ -44,7 +44,9 @@ class Workers:
             self._wait_for_workers()
             self._same_version()
             # Sent once to each worker, which opens it by its hash.
-            self._content = self._client.scatter((file.onnx, tower.card.to_dict()), broadcast=True, hash=True)
+            self._content = self._client.scatter(
+                (file.onnx, tower.card.to_dict(), file.detector), broadcast=True, hash=True
+            )
         except BaseException:
             self.close()
             raise
@@ -116,15 +118,15 @@ def _version() -> str:
 
 
 def _embed(
-    tower: str, content: tuple[bytes, dict[str, Any]], batch: list[bytes], floor: dict[str, float]
+    tower: str, content: tuple[bytes, dict[str, Any], bytes | None], batch: list[bytes], floor: dict[str, float]
 ) -> list[Embedded | SiameseIndexError]:
     """Run by a worker."""
     if tower not in _opened:
-        onnx, card = content[0], Card.parse(content[1])
-        if TowerFile(onnx, None, card).id != tower:
+        file = TowerFile(content[0], None, Card.parse(content[1]), detector=content[2])
+        if file.id != tower:
             raise Damaged("The tower that reached this worker is not the one that was sent.")
         _opened.clear()
-        _opened[tower] = Tower(onnx, card, tower)
+        _opened[tower] = Tower.of(file)
     opened = _opened[tower]
     return list(embedded(opened, [prepared(opened, sample, floor) for sample in batch]))
 

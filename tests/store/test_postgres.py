@@ -385,6 +385,7 @@ def test_a_gallery_of_an_older_schema_on_a_server_is_brought_up(alone):
             "ALTER TABLE tower ADD COLUMN templates BIGINT NOT NULL DEFAULT 0",
             "UPDATE tower SET templates = (SELECT templates FROM tally WHERE tower_id = id)",
             "DROP TABLE tally",
+            "ALTER TABLE tower DROP COLUMN detector",
             "ALTER TABLE stranger DROP COLUMN removed",
             "ALTER TABLE setting DROP COLUMN confidence, DROP COLUMN strict, DROP COLUMN shift",
             "UPDATE about SET schema = 3",
