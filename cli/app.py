@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -106,10 +107,11 @@ def _in_order(words: list[str]) -> list[str]:
         words = [word for at, word in enumerate(words) if at >= end or word not in ("-q", "--quiet")]
         return ["--quiet", *_in_order(words)]
     first: list[str] = []
-    while words and (words[0] in ("-g", "--gallery") or words[0].startswith("--gallery=")):
-        taken = 1 if "=" in words[0] else 2
-        first, words = first + words[:taken], words[taken:]
-    return words + first
+    while words and (words[0].startswith("-g") or re.match("--gallery(=|$)", words[0])):
+        taken = 2 if words[0] in ("-g", "--gallery") else 1
+        first, words = words[:taken], words[taken:]  # of two the later one counts
+    named = any(word.startswith("-g") or re.match("--gallery(=|$)", word) for word in words)
+    return words if named else words + first
 
 
 def run() -> None:
@@ -120,6 +122,9 @@ def run() -> None:
 
 
 def _run(debug: bool) -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot say is escaped, not lost
             stream.reconfigure(errors="backslashreplace")
@@ -146,6 +151,11 @@ def _run(debug: bool) -> None:
     except Exception as error:  # the last resort: a bug, told without a traceback
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG):
+            complain(f"sidx: the output cannot be written.\n{error.strerror}.")
+            with contextlib.suppress(OSError):  # else the interpreter complains at its end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(4)
         if isinstance(error, OSError) and error.filename is not None:  # of a file that nobody looked at before
             refusal = refused(os.fsdecode(error.filename), error, "used")
             complain(f"sidx: {refusal}")

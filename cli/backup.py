@@ -16,7 +16,7 @@ EXAMPLE = "sidx backup people.backup -g people.gallery"
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="Where the copy goes.")],
+    file: Annotated[Path, typer.Argument(help="Where the copy goes.", readable=False)],
     gallery: GalleryOption = DEFAULT_GALLERY,
 ) -> None:
     """Write a complete copy of the gallery, also while it is in use."""

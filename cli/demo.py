@@ -21,7 +21,9 @@ BYSTANDERS = range(300, 360)  # strangers that set the threshold: as many as an 
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where its pictures, tower and gallery go.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option(help="Where its pictures, tower and gallery go.", readable=False)] = Path(
+        "demo"
+    ),
     steps: Annotated[
         int, typer.Option(help="Batches for the first tower; retraining takes four times as many.", min=10)
     ] = 150,

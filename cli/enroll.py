@@ -36,15 +36,20 @@ def enroll(
     name: Annotated[
         str | None, typer.Argument(help="The identity's name.", autocompletion=completion.identities)
     ] = None,
-    pictures: Annotated[list[Path] | None, typer.Argument(help="Its pictures, or folders of them.")] = None,
+    pictures: Annotated[
+        list[Path] | None, typer.Argument(help="Its pictures, or folders of them.", readable=False)
+    ] = None,
     data: Annotated[str | None, typer.Option("--from", help="Many at once: folder, .csv, .npz, .npy, keras:…")] = None,
     names: Annotated[
-        Path | None, typer.Option(help="For an .npy in --from: whose each row is, a .csv with a column name.")
+        Path | None,
+        typer.Option(help="For an .npy in --from: whose each row is, a .csv with a column name.", readable=False),
     ] = None,
     by_file_name: ByFileNameOption = False,
     splits_apart: SplitsOption = False,
     tag: NewTagOption = None,
-    tower: Annotated[Path | None, typer.Option(help="Makes the gallery with this tower if there is none.")] = None,
+    tower: Annotated[
+        Path | None, typer.Option(help="Makes the gallery with this tower if there is none.", readable=False)
+    ] = None,
     allow_conflict: Annotated[
         bool, typer.Option("--allow-conflict", help="Enroll pictures also if they look like another identity.")
     ] = False,

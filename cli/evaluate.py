@@ -43,9 +43,11 @@ def evaluate(
     threshold: ThresholdOption = None,
     by_file_name: ByFileNameOption = False,
     splits_apart: SplitsOption = False,
-    report: Annotated[Path | None, typer.Option(help="Also write a page to look at, such as answers.html.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write a page to look at, such as answers.html.", readable=False)
+    ] = None,
     tower: Annotated[
-        Path | None, typer.Option(help="For one-shot runs: a tower file instead of the gallery's.")
+        Path | None, typer.Option(help="For one-shot runs: a tower file instead of the gallery's.", readable=False)
     ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = None,

@@ -123,7 +123,8 @@ def _listed(paths_from: str | None) -> list[str]:
         data = sys.stdin.buffer.read() if paths_from == "-" else path_of(paths_from).read_bytes()
     except OSError as error:
         raise refused(paths_from, error) from None
-    found = [os.fsdecode(line) for line in data.splitlines() if line.strip()]
+    lines = data.split(b"\0") if b"\0" in data else data.splitlines()  # also what find -print0 writes
+    found = [os.fsdecode(line) for line in lines if line.strip()]
     if not found:
         raise BadInput(f"{paths_from}: there are no paths in it.", "Expected one a line.")
     return [f"./{path}" if path == "-" else path for path in found]

@@ -30,7 +30,9 @@ def list_identities(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOptio
 @commands.command("show", epilog="Example:  sidx identities show bob --page bob.html -g people.gallery")
 def show_identity(
     name: NameArgument,
-    page: Annotated[Path | None, typer.Option(help="Also write a page with its pictures to this file.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Also write a page with its pictures to this file.", readable=False)
+    ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = None,
 ) -> None:

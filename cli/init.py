@@ -17,7 +17,9 @@ EXAMPLE = "sidx init --tower faces.tower -g people.gallery"
 
 def init(
     gallery: GalleryOption = DEFAULT_GALLERY,
-    tower: Annotated[Path | None, typer.Option(help="The tower that embeds this gallery's pictures.")] = None,
+    tower: Annotated[
+        Path | None, typer.Option(help="The tower that embeds this gallery's pictures.", readable=False)
+    ] = None,
     dimension: Annotated[int | None, typer.Option(help="Instead: the length of vectors from elsewhere.")] = None,
     fpir: Annotated[float, typer.Option(help="Share of strangers that may be taken for somebody.")] = 0.01,
     node: Annotated[

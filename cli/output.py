@@ -39,13 +39,14 @@ def emit(rows: Iterable[Row], as_json: AsJson, columns: Sequence[str] | None = N
 
 
 def _csv(rows: Iterable[Row]) -> None:
-    """Print comma-separated values: the keys of the first row, then each row; what is nested, as JSON."""
+    """Print comma-separated values: the keys, of a list those of all rows; then each row. What is nested is JSON."""
     import csv
 
     writer: csv.DictWriter[str] | None = None
     for row in rows:
         if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(row), extrasaction="ignore", lineterminator="\n")
+            keys = dict.fromkeys(key for each in (rows if isinstance(rows, list) else [row]) for key in each)
+            writer = csv.DictWriter(sys.stdout, list(keys), extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
         nested = {key: as_line(value) for key, value in row.items() if isinstance(value, (Mapping, list, tuple))}
         writer.writerow({**row, **nested})
@@ -110,7 +111,7 @@ def printable(text: str) -> str:
     """Return text without what a terminal would obey: file names may hold escape sequences."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in "\n\t\r" else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def tell_left_out(sentences: Sequence[str]) -> None:

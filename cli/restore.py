@@ -16,7 +16,7 @@ EXAMPLE = "sidx restore people.backup -g people.gallery --replace"
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="A file that backup made.")],
+    file: Annotated[Path, typer.Argument(help="A file that backup made.", readable=False)],
     gallery: GalleryOption = DEFAULT_GALLERY,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace an existing gallery; its old content is moved beside it.")

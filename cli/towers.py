@@ -76,10 +76,10 @@ def show_tower(
     note("All that is known of it:  sidx towers show --json")
 
 
-@commands.command("import", epilog="Example:  sidx towers import net.onnx -o faces.tower --preset pm1 --data probes")
+@commands.command("import", epilog="Example:  sidx towers import net.onnx -o net.tower --data probes")
 def import_network(
-    network: Annotated[Path, typer.Argument(help="A network for pictures, as .onnx.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The tower file to write.")],
+    network: Annotated[Path, typer.Argument(help="A network for pictures, as .onnx.", readable=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The tower file to write.", readable=False)],
     preset: Annotated[
         str | None, typer.Option(help="What it expects: raw 0..255, unit 0..1, pm1 -1..1, or imagenet.  [default: raw]")
     ] = None,
@@ -87,7 +87,9 @@ def import_network(
     std: Annotated[str | None, typer.Option(help="One number, or A,B,C, in the order of its own channels.")] = None,
     order: Annotated[str, typer.Option(help="Of its colour channels: rgb or bgr.")] = "rgb",
     frame: Annotated[str, typer.Option(help="What it sees of a picture: whole, strokes, or face.")] = "whole",
-    face_model: Annotated[Path | None, typer.Option(help="For --frame face: the detector, a YuNet as .onnx.")] = None,
+    face_model: Annotated[
+        Path | None, typer.Option(help="For --frame face: the detector, a YuNet as .onnx.", readable=False)
+    ] = None,
     output: Annotated[
         str | None, typer.Option(help="The value that is the vector, by its name in the network.")
     ] = None,
@@ -190,7 +192,8 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 @commands.command("add", epilog="Example:  sidx towers add second.tower -g people.gallery")
 def add_tower(
-    file: Annotated[Path, typer.Argument(help="A tower file.")], gallery: GalleryOption = DEFAULT_GALLERY
+    file: Annotated[Path, typer.Argument(help="A tower file.", readable=False)],
+    gallery: GalleryOption = DEFAULT_GALLERY,
 ) -> None:
     """Store a tower that was made elsewhere as a candidate. The active one goes on answering."""
     with Gallery.open(gallery) as opened:
@@ -201,7 +204,7 @@ def add_tower(
 @commands.command("export", epilog="Example:  sidx towers export -o faces.tower -g people.gallery")
 def export_tower(
     tower: Annotated[str | None, typer.Argument(help="A tower's id, or its beginning; else the active one.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write.", readable=False)] = None,
     to: Annotated[str, typer.Option("--to", help="tower, or its network alone: onnx.")] = "tower",
     gallery: GalleryOption = DEFAULT_GALLERY,
 ) -> None:

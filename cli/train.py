@@ -32,7 +32,7 @@ def train(
             "tfds:NAME, or a gallery."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The tower file to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The tower file to write.", readable=False)],
     recipe: Annotated[
         str | None, typer.Option(help="A name (sidx recipes list) or a .toml file; default: from the data.")
     ] = None,

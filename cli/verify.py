@@ -18,8 +18,8 @@ EXAMPLE = "sidx verify ada.png probe.png -g people.gallery"
 
 
 def verify(
-    a: Annotated[Path, typer.Argument(help="A picture.")],
-    b: Annotated[Path | None, typer.Argument(help="Another one.")] = None,
+    a: Annotated[Path, typer.Argument(help="A picture.", readable=False)],
+    b: Annotated[Path | None, typer.Argument(help="Another one.", readable=False)] = None,
     name: Annotated[
         str | None,
         typer.Option("--as", help="Instead of another picture: an enrolled identity.", autocompletion=identities),

@@ -82,6 +82,8 @@ def set_strict(session: Session, strict: bool) -> None:
 
 def log(session: Session, on: bool | None, clear: bool) -> tuple[bool, int]:
     """Switch the decision log on or off, or empty it; return whether it is on, and how many answers it holds."""
+    if on is not None and not isinstance(on, bool):
+        raise BadInput(f"The log cannot be {on!r}.", "Expected True or False.")
     if on is not None or clear:
         with session.changing("log") as change:
             change.record(on=on, cleared=clear)

@@ -220,7 +220,10 @@ def read(
     items: Iterable[tuple[int, tuple[str, Picture]]], embedder: Embedder, box: Box | None = None
 ) -> Iterator[Reading | Refusal]:
     """Yield numbered (name, picture) items as they are in their files, or what of them is in the box."""
-    for number, (name, picture) in items:
+    for number, item in items:
+        if not isinstance(item, tuple) or len(item) != 2:
+            raise BadInput(f"Item {number} is no pair of name and picture.", "Expected (name, picture) items.")
+        name, picture = item
         source = picture_name(picture, number)
         try:
             accepted, data = clean_name(name), images.read(picture)

@@ -25,6 +25,10 @@ GALLERY_ID = 0x53494458  # "SIDX", the application id of the SQLite file
 
 def path_of(text: str | Path) -> Path:
     """Return the path in `text`. Raises BadInput for an empty one, which would name the working folder."""
+    if not isinstance(text, (str, os.PathLike)):
+        raise BadInput(f"This is no path: {type(text).__name__}.", "Expected text, or a pathlib.Path.")
+    if "\0" in str(text):
+        raise BadInput("There is a zero byte in a path.", "find -print0 separates paths so.", "Use --paths-from -")
     if isinstance(text, str) and not text.strip():
         raise BadInput("The path is empty.", "Most often a variable in a script is not set.", "Give a path; . is here.")
     return Path(text)
@@ -88,7 +92,7 @@ def refuse_to_replace(path: Path, kind: Kind) -> None:
     if found not in ("", kind):
         raise BadInput(
             f"{path}: there is a {found} already.",
-            f"A {kind} does not replace it.",
+            f"{'An' if kind[0] in 'aeiou' else 'A'} {kind} does not replace it.",
             "Choose another name, or delete that file first.",
         )
 

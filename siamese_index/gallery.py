@@ -16,7 +16,7 @@ from ._package import when_used
 from .errors import Refusal
 from .files import path_of
 from .identify import Verification
-from .samples.images import Picture, Progress, several
+from .samples.images import Picture, Progress, each, several
 from .samples.names import Tags, clean_tags
 from .session import Session, State
 from .store.opening import connect
@@ -98,7 +98,7 @@ class Gallery:
     @property
     def path(self) -> Path | str:
         """Where it is: a file, or the address of a server, without a password."""
-        return self._session.store.path
+        return self._session.path
 
     @property
     def revision(self) -> int:
@@ -226,7 +226,7 @@ class Gallery:
 
     def identify_many(self, pictures: Iterable[Picture], **asked: Unpack[Asked]) -> Iterator[Decision | Refusal]:
         """Yield an answer per picture, in order; a Refusal for one that cannot be read. As `identify`."""
-        return identify.identify(self._session, pictures, Question.of(asked))
+        return identify.identify(self._session, each(pictures), Question.of(asked))
 
     def identify_vectors(self, vectors: Any, *, log: bool = True, **asked: Unpack[Asked]) -> list[Decision]:
         """Return one answer per vector (n, dimension) of the embedder that this gallery was filled with.
@@ -258,7 +258,7 @@ class Gallery:
 
     def embed(self, pictures: Sequence[Picture]) -> tuple[Vectors, dict[int, Refusal]]:
         """Return vectors (m, dimension) of the pictures that can be read, in order, and by position the others."""
-        return identify.embed(self._session, pictures)
+        return identify.embed(self._session, list(each(pictures)))
 
     def distances(self, vectors: Vectors) -> tuple[list[str], NDArray[np.float32]]:
         """Return the enrolled names, and the fused distance of each vector (n, dimension) to each: float32 (n, N)."""

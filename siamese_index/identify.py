@@ -41,6 +41,14 @@ class Verification:
     tower: str
     evidence: Evidence  # its shares are of comparisons: FMR, not FPIR
 
+    @property
+    def matched(self) -> bool:
+        """Whether they are the same."""
+        return self.verdict == "match"
+
+    def __bool__(self) -> bool:
+        return self.matched
+
 
 @dataclass(frozen=True, slots=True)
 class _Probe:

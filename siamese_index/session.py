@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,7 +199,7 @@ class Session:
     """An open store with what is kept in memory for it, caught up whenever the gallery's revision has moved."""
 
     def __init__(self, store: Store) -> None:
-        self.store, self.closed = store, False
+        self._store, self.closed = store, False
         self._state: State | None = None
         self._embedder: Embedder | None = None
         self._searcher: tuple[str, Searcher] | None = None  # of the tower by that id
@@ -209,11 +210,18 @@ class Session:
         self.closed = True
         if self._searcher:
             self._searcher[1].index.close()
-        self.store.close()
+        self._store.close()
 
-    def _refuse_when_closed(self) -> None:
+    @property
+    def store(self) -> Store:
+        """The open store. Raises BadInput once it is closed."""
         if self.closed:
             raise BadInput("This gallery is closed.", remedy="Open it again: Gallery.open(PATH)")
+        return self._store
+
+    @property
+    def path(self) -> Path | str:
+        return self._store.path
 
     # -- what there is ------------------------------------------------------------------------
 
@@ -230,7 +238,6 @@ class Session:
     @contextlib.contextmanager
     def reading(self) -> Iterator[State]:
         """One consistent state for everything that is asked inside. Raises BadInput once it is closed."""
-        self._refuse_when_closed()
         with self.store.reading():
             yield self.state()
 
@@ -308,7 +315,6 @@ class Session:
         `tower` is the tower that must still be active, since its vectors are about to be stored. Raises
         Locked when it is not, or when another process writes for too long.
         """
-        self._refuse_when_closed()
         with self.store.writing(verb):
             state = self.state()
             if tower is not None and state.settings.tower != tower:

@@ -12,13 +12,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from siamese_index.errors import BadInput
+from siamese_index.files import refused
+
 from .headers import SUFFIXES, kind_of_picture
 
-SPLITS = frozenset("train training val valid validation test testing".split())  # noqa: SIM905  # parents, not people
+# Parts of a data set, not people.
+_SPLIT = re.compile(
+    "(?:train|training|val|valid|validation|test|testing|dev|eval|evaluation|gallery|query)"
+    "(?:[ _-]?(?:images?|imgs?|set|data))?",
+    re.IGNORECASE,
+)
 _SYSTEM = frozenset(
     [
         "@eadir",
         "#recycle",
+        "@recycle",
+        "@recently-snapshot",
+        "#snapshot",
+        "@tmp",
+        "__pycache__",
+        "node_modules",
         "__macosx",
         "lost+found",
         "$recycle.bin",
@@ -70,7 +84,14 @@ class Files:
 
 
 def pictures(folder: Path) -> Files:
-    """Return all pictures below `folder`, sorted; files of vectors (.npy) where there is not a single picture."""
+    """Return all pictures below `folder`, sorted; files of vectors (.npy) where there is not a single picture.
+
+    Raises Missing for a folder that may not be read; others below it are left out.
+    """
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise refused(folder, error) from None
     found, vectors = Files(str(folder)), Files(str(folder))
     seen: set[tuple[int, int]] = set()
     links: list[tuple[str, str]] = []
@@ -91,26 +112,61 @@ def pictures(folder: Path) -> Files:
 def identities(files: Files, by_file_name: bool, splits_apart: bool) -> tuple[list[int], list[str], str]:
     """Return which files are taken, whose they are, and a sentence on how the folder was read, or "".
 
-    A file is its folder's: of that path, without train/, val/ and the like at the top. Of files in the folder
-    itself nobody knows whose they are, but `by_file_name`, without a number at its end: bob-1.png is bob's.
+    A file is its folder's: of that path, without train/, val/ and the like. Of files in the folder itself nobody
+    knows whose they are, but `by_file_name`, without a number at its end: bob-1.png is bob's. Raises BadInput where
+    names of files and folders would say it both.
     """
     flat = [i for i, folder in enumerate(files.folders) if not folder]
     if by_file_name:
+        if len(flat) < len(files):
+            raise BadInput(
+                f"{files.root}: its pictures lie in folders of their own.",
+                "--by-file-name is for pictures that all lie in one folder.",
+                "Leave it out, or name one of these folders.",
+            )
         return list(range(len(files))), [_by_file_name(name) for name in files.names], ""
     taken = [i for i, folder in enumerate(files.folders) if folder]
     for i in flat if taken else ():
         reason = "in the folder itself, not in one of an identity; --by-file-name takes the name for the identity"
         files.left_out.add(reason, files.names[i])
     names = [files.folders[i].replace(os.sep, "/") for i in taken]
-    tops = {name.split("/", 1)[0] for name in names}
-    if splits_apart or len(tops) < 2 or not all(top.lower() in SPLITS for top in tops):
+    level = None if splits_apart else _split_level(names)
+    if level is None:
         return taken, names, ""
-    if not all("/" in name for name in names):
-        return taken, names, ""
-    joined = [name.split("/", 1)[1] for name in names]
-    parts = " and ".join(f"{top}/" for top in sorted(tops))
-    said = f"{parts} are parts of one data set: {len(set(joined))} identities, joined. --splits-apart keeps them apart."
-    return taken, joined, said
+    joined, kept, parts = [], [], set()
+    for i, name in zip(taken, names, strict=True):
+        words = name.split("/")
+        if len(words) > level and _SPLIT.fullmatch(words[level]):
+            parts.add(words.pop(level))
+        if words:
+            joined.append("/".join(words))
+            kept.append(i)
+        else:
+            files.left_out.add("in a part of the data set, not in a folder of an identity", f"{name}/{files.names[i]}")
+    named = " and ".join(f"{part}/" for part in sorted(parts))
+    verb = "is a part" if len(parts) == 1 else "are parts"
+    what = f"{named} {verb} of one data set, not somebody's name: {len(set(joined))} identities"
+    return kept, joined, f"{what}, joined. --splits-apart keeps them apart."
+
+
+def _split_level(names: list[str]) -> int | None:
+    """Return at which level of the paths there are parts of a data set: train/, val/; None where there are none.
+
+    All paths have one there; or there are two that have an identity in common.
+    """
+    paths = [name.split("/") for name in set(names)]
+    for level in range(max(map(len, paths), default=0)):
+        whose: dict[str, set[tuple[str, ...]]] = {}
+        for words in paths:
+            if len(words) > level and _SPLIT.fullmatch(words[level]):
+                whose.setdefault(words[level], set()).add((*words[:level], *words[level + 1 :]))
+        everywhere = sum(len(found) for found in whose.values()) == len(paths)
+        rests = [rest for found in whose.values() for rest in found if rest]
+        if len(rests) != len(set(rests)) or (everywhere and rests):
+            return level
+        if everywhere and len(whose) > 1:  # pictures in train/ and val/ themselves: nobody knows whose
+            return level
+    return None
 
 
 def _by_file_name(name: str) -> str:
@@ -138,12 +194,19 @@ def _walk(
         inner = f"{name}/{entry.name}" if name else entry.name
         if entry.name.startswith(".") or entry.name.lower() in _SYSTEM:
             left_out.add("hidden, or made by a system", inner)
-        elif entry.is_symlink() and entry.is_dir():
-            links.append((entry.path, inner))
-        elif entry.is_dir():
-            yield from _walk(entry.path, inner, seen, links, left_out)
-        else:
+        elif not _is_folder(entry):
             yield name, entry
+        elif entry.is_symlink():
+            links.append((entry.path, inner))
+        else:
+            yield from _walk(entry.path, inner, seen, links, left_out)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link into where nobody may look; what takes files says why
+        return False
 
 
 def _sort_in(folder: str, entry: os.DirEntry[str], found: Files, vectors: Files) -> None:
@@ -160,7 +223,8 @@ def _sort_in(folder: str, entry: os.DirEntry[str], found: Files, vectors: Files)
         found.left_out.add(f"cannot be read ({(error.strerror or str(error)).lower()})", inner)
         return
     if kind != "picture" and ending != ".npy":
-        found.left_out.add(kind or f"no picture ({ending or 'no ending'})", inner)
+        numbered = "a number" if ending[1:].isdigit() else ending  # log.1, log.2
+        found.left_out.add(kind or f"no picture ({numbered or 'no ending'})", inner)
         return
     into = found if kind == "picture" else vectors
     into.folders.append(folder)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput
 from siamese_index.samples.faces import Box, FaceFinder, Points, aligned
-from siamese_index.samples.headers import MIN_SIDE, is_jpeg, refuse_from_header
-from siamese_index.samples.images import Pixels, _channels, _jpeg, decode, encode, fit
+from siamese_index.samples.headers import MIN_SIDE
+from siamese_index.samples.images import Pixels, decode, encode, fit
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,10 @@ def around(data: bytes, box: Box, margin: float = 0.5) -> bytes:
 def load(data: bytes, height: int, width: int, channels: int, frame: str = "whole") -> Pixels:
     """Decode, frame and fit: the picture as a tower of that input takes it.
 
-    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size when that leaves twice the pixels asked for.
-    `frame` is one of FRAMES: the whole picture, or a window around its strokes.
+    `frame` is one of FRAMES: the whole picture, or a window around its strokes. A JPEG is decoded in full: at a half or
+    a quarter of its size its thin strokes would not be those of the same picture as a PNG.
     """
-    if is_jpeg(data):
-        shorter, longer = min(refuse_from_header(data)), max(height, width)
-        part = next(part for part in (8, 4, 2, 1) if part == 1 or shorter >= 2 * longer * part)
-        pixels = _channels(_jpeg(data, channels, part), channels)
-    else:
-        pixels = decode(data, channels)
+    pixels = decode(data, channels)
     return fit(around_strokes(pixels) if frame == "strokes" else pixels, height, width)
 
 

@@ -83,6 +83,8 @@ def refuse_from_header(data: bytes) -> tuple[int, int]:
         )
     if min(width, height) < MIN_SIDE:
         raise Unreadable(f"The picture is {width} x {height} pixels.", f"At least {MIN_SIDE} x {MIN_SIDE} are needed.")
+    if data[:4] in (b"II*\0", b"MM\0*") and tiff_tag(data, 277) == 2:  # SamplesPerPixel: OpenCV drops the second
+        raise Unreadable("The TIFF is grey with transparency, which is not read.", remedy="Save it as PNG.")
     if is_jpeg(data):
         _end_of_jpeg(data)
     elif data[:4] == b"\x89PNG":

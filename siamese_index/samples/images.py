@@ -25,12 +25,6 @@ Picture = str | Path | bytes | bytearray | memoryview | BinaryIO | NDArray[np.ui
 Pixels = NDArray[np.uint8]  # (height, width, channels); channels 1 (grey) or 3 (RGB)
 Decoded = NDArray[np.integer[Any] | np.floating[Any]]  # as OpenCV gives it: (h, w[, 3 or 4]), BGR, any depth
 _EXIF = (b"eXIf", b"EXIF", b"Exif")
-_JPEG_FLAGS = {
-    (1, 1): cv2.IMREAD_GRAYSCALE, (1, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2,
-    (1, 4): cv2.IMREAD_REDUCED_GRAYSCALE_4, (1, 8): cv2.IMREAD_REDUCED_GRAYSCALE_8,
-    (3, 1): cv2.IMREAD_COLOR, (3, 2): cv2.IMREAD_REDUCED_COLOR_2,
-    (3, 4): cv2.IMREAD_REDUCED_COLOR_4, (3, 8): cv2.IMREAD_REDUCED_COLOR_8,
-}  # fmt: skip
 _ROTATIONS = {  # EXIF orientation: (flip left-right first, clockwise quarter turns)
     2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 3), 6: (False, 1), 7: (True, 1), 8: (False, 3),
 }  # fmt: skip
@@ -78,37 +72,65 @@ def several(pictures: Any) -> list[Picture]:
     return found
 
 
+def each(pictures: Any) -> Iterator[Picture]:
+    """Yield pictures as they are asked for; one alone is not taken for several. Raises BadInput for what is none."""
+    if isinstance(pictures, (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray)) or hasattr(pictures, "read"):
+        yield pictures
+        return
+    try:
+        waiting = iter(pictures)
+    except TypeError:
+        raise BadInput(f"These are no pictures: {type(pictures).__name__}.", "Expected several.") from None
+    yield from waiting
+
+
 def _from_memory(picture: Any) -> bytes:
     if isinstance(picture, (bytearray, memoryview)):
         return bytes(picture)
-    if hasattr(picture, "getexif") and hasattr(picture, "convert"):  # a PIL image: upright, as it would be in a file
-        from PIL import ImageOps
+    try:
+        if hasattr(picture, "getexif") and hasattr(picture, "convert"):
+            picture = _of_pil(picture)
+        elif callable(getattr(picture, "read", None)):
+            picture = picture.read(MAX_BYTES)
+            if not isinstance(picture, bytes):
+                raise BadInput("The file was opened as text.", remedy='Open it with "rb".')
+            return picture
+    except (ValueError, OSError, TypeError) as error:  # closed, cut short, or of another kind
+        raise Unreadable("The picture cannot be read.", f"{str(error)[:200]}.") from None
+    if not isinstance(picture, np.ndarray):
+        raise BadInput(
+            f"This is no picture: {type(picture).__name__}.",
+            "Expected a path, the bytes of a file, an open file, a numpy array of pixels, or a PIL image.",
+        )
+    deep = picture.dtype == np.uint16 and picture.ndim == 2  # of PIL
+    if (picture.dtype != np.uint8 and not deep) or picture.ndim not in (2, 3) or picture.shape[2:] not in _CHANNELS:
+        raise BadInput(
+            f"These are no pixels: {picture.dtype} of shape {picture.shape}.",
+            "Expected uint8 of shape (height, width), or (height, width, 1, 3 or 4) in RGB order.",
+        )
+    swapped = picture[..., [2, 1, 0, *range(3, picture.shape[2])]] if picture.shape[2:] > (1,) else picture
+    if min(picture.shape[:2]) < 1 or not (done := cv2.imencode(".png", swapped))[0]:
+        raise BadInput("These pixels cannot be encoded as a picture.", f"Their shape is {picture.shape}.")
+    return bytes(done[1].tobytes())
 
-        upright = ImageOps.exif_transpose(picture)
-        picture = np.asarray(upright.convert("L" if upright.mode in ("1", "L") else "RGBA"))
-    if isinstance(picture, np.ndarray):
-        if (
-            picture.dtype != np.uint8
-            or picture.ndim not in (2, 3)
-            or (picture.ndim == 3 and picture.shape[2] not in (1, 3, 4))
-        ):
-            raise BadInput(
-                f"These are no pixels: {picture.dtype} of shape {picture.shape}.",
-                "Expected uint8 of shape (height, width), or (height, width, 1, 3 or 4) in RGB order.",
-            )
-        swapped = picture[..., [2, 1, 0, *range(3, picture.shape[2])]] if picture.shape[2:] > (1,) else picture
-        if min(picture.shape[:2]) < 1 or not (done := cv2.imencode(".png", swapped))[0]:
-            raise BadInput("These pixels cannot be encoded as a picture.", f"Their shape is {picture.shape}.")
-        return bytes(done[1].tobytes())
-    if callable(getattr(picture, "read", None)):
-        data = picture.read(MAX_BYTES)
-        if isinstance(data, bytes):
-            return data
-        raise BadInput("The file was opened as text.", remedy='Open it with "rb".')
-    raise BadInput(
-        f"This is no picture: {type(picture).__name__}.",
-        "Expected a path, the bytes of a file, an open file, a numpy array of pixels, or a PIL image.",
-    )
+
+_CHANNELS = ((), (1,), (3,), (4,))
+
+
+def _of_pil(image: Any) -> NDArray[Any]:
+    """Return the pixels of a PIL image, upright, as they would be in a file. Raises Unreadable."""
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("1", "L"):
+        return np.asarray(upright.convert("L"))
+    if upright.mode.startswith("I"):  # whole numbers of 16 or 32 bits
+        numbers = np.asarray(upright)
+        if int(numbers.min()) >= 0 and int(numbers.max()) <= 65535:
+            return numbers.astype(np.uint16)
+    if upright.mode.startswith(("I", "F")):
+        raise Unreadable(f"The picture has pixels of the mode {upright.mode}.", "8 or 16 bits a channel are read.")
+    return np.asarray(upright.convert("RGBA"))
 
 
 def decode(data: bytes, channels: int) -> Pixels:
@@ -119,7 +141,7 @@ def decode(data: bytes, channels: int) -> Pixels:
     its header, before memory is taken for it.
     """
     refuse_from_header(data)
-    return _channels(_jpeg(data, channels, 1) if is_jpeg(data) else _oriented(data), channels)
+    return _channels(_jpeg(data, channels) if is_jpeg(data) else _oriented(data), channels)
 
 
 def _channels(picture: Decoded, channels: int) -> Pixels:
@@ -200,9 +222,10 @@ def named(path: str | Path, error: SiameseIndexError) -> SiameseIndexError:
     return type(error)(f"{path}: {error.what[:1].lower()}{error.what[1:]}", error.why, error.remedy)
 
 
-def _jpeg(data: bytes, channels: int, part: int) -> Decoded:
-    """Decode a JPEG at 1/part of its size, upright, to (h, w) or (h, w, 3). It has no alpha to lose."""
-    return _decoded(lambda buffer: cv2.imdecode(buffer, _JPEG_FLAGS[channels, part]), data)
+def _jpeg(data: bytes, channels: int) -> Decoded:
+    """Decode a JPEG, upright, to (h, w) or (h, w, 3). It has no alpha to lose."""
+    flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
+    return _decoded(lambda buffer: cv2.imdecode(buffer, flags), data)
 
 
 def _oriented(data: bytes) -> Decoded:

@@ -23,7 +23,7 @@ def clean_name(name: str, what: str = "name") -> str:
     if name.isascii() and name.isprintable() and 0 < len(name.strip()) == len(name) <= NAME_LIMIT:
         return name  # most are: a million names take their time
     cleaned = unicodedata.normalize("NFC", name).strip()
-    if not cleaned:
+    if all(unicodedata.category(c) in ("Cf", "Zs", "Mn") for c in cleaned):  # nothing that can be seen
         raise BadInput(f"The {what} is empty.", remedy=f"Give the {what}, or leave it out.")
     if len(cleaned) > NAME_LIMIT:
         raise BadInput(f"The {what} has {len(cleaned):,} characters.", f"At most {NAME_LIMIT} are kept.")
@@ -49,6 +49,8 @@ def clean_tags(tags: Mapping[str, str | None] | None) -> tuple[tuple[str, Any], 
 
     Raises BadInput for a key or value that is empty or not text of one line, and for two of one key.
     """
+    if tags is not None and not isinstance(tags, Mapping):
+        raise BadInput(f"These are no tags: {str(tags)[:60]!r}.", "Expected keys with values.")
     found = [
         (clean_name(key, "tag"), None if value is None else clean_name(value, f"value of the tag {key!r}"))
         for key, value in (tags or {}).items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,10 +45,14 @@ def items(
     path = path_of(data)
     if names is not None and path.suffix.lower() not in (".npy", ".npz"):
         raise BadInput("--names is for vectors in an .npy.", "These samples have their names already.")
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise Missing(f"{path}: no such file or folder.") from None
+    except OSError as error:
+        raise refused(path, error) from None
+    if stat.S_ISDIR(mode):
         return _folder(path, each_its_own, by_file_name, splits_apart)
-    if not path.exists():
-        raise Missing(f"{path}: no such file or folder.")
     if names is not None:
         return _vectors(path, names, each_its_own)
     if path.suffix.lower() == ".csv":
@@ -74,9 +79,10 @@ def samples(paths: Iterable[str | Path]) -> Samples:
     found = Samples()
     given = [path_of(path) for path in paths]
     for path in given:
-        if path.suffix.lower() in (".npy", ".npz") and path.is_file():
+        is_folder = os.path.isdir(path)  # noqa: PTH112  # where one may not look there is none
+        if path.suffix.lower() in (".npy", ".npz") and os.path.isfile(path):  # noqa: PTH113
             found += _rows_of(path)
-        elif path.is_dir():
+        elif is_folder:
             files = folders.pictures(path)
             found.left_out += files.left_out.sentences()
             if not len(files) and len(given) == 1:
@@ -225,7 +231,9 @@ def _arrays(path: Path) -> Items:
                     f"{path}: no samples with labels.", f"Found {', '.join(arrays)}; expected x_train, y_train."
                 )
             x, y = (arrays[key] for key in keys)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise refused(path, error) from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: not an .npz of plain arrays.", _why(error)) from None
     return _labelled(path, x, y)
 
@@ -246,7 +254,9 @@ def _vectors(path: Path, names: str | Path | None, each_its_own: bool) -> Items:
 def _array(path: Path, each_its_own: bool) -> Items:
     try:
         x = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except OSError as error:
+        raise refused(path, error) from None
+    except (ValueError, EOFError) as error:
         raise BadInput(f"{path}: not an .npy of plain numbers.", _why(error)) from None
     if x.ndim < 3 and x.dtype.kind in "fiu":
         return _vectors(path, None, each_its_own)

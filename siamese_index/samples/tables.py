@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 from siamese_index.errors import BadInput, Missing, NotInstalled
 from siamese_index.files import refused
 
+from . import images
+from .faces import Box
+from .framing import around
+from .images import NamedSample
 from .items import Items, of_vectors
 
 _NAMES = ("label", "name", "identity")  # columns that say whose a vector is
-_BOX = {"x", "y", "w", "h"}
+_BOXES = (  # how tables name boxes: left, top, then width and height, or right and bottom
+    ("x", "y", "w", "h"), ("x", "y", "width", "height"), ("left", "top", "width", "height"),
+    ("left", "top", "right", "bottom"), ("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"),
+)  # fmt: skip
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -50,18 +57,40 @@ def read(path: Path) -> Items:
     whose = next((column for column in _NAMES if column in header), None)
     if "path" not in header and whose is not None and len(header) > 2:
         return _vectors(path, header, lines, whose)
-    if set(header) >= _BOX:
-        raise BadInput(
-            f"{path}: it has boxes, in the columns x, y, w and h.",
-            "Pictures are taken whole.",
-            "Cut them out first, and leave these columns out.",
-        )
-    whom, files, tags = [], [], []
-    for _, row in _rows(path, header, lines, ("path", "label")):
+    named = {column.lower(): column for column in header}
+    boxes = next((b for b in _BOXES if set(b) <= set(named)), None)
+    if "bbox" in named and boxes is None:
+        raise BadInput(f"{path}: its boxes are in one column.", remedy="Make four columns of it: x, y, w and h.")
+    columns = [named[name] for name in boxes or ()]
+    whom, files, tags, found = [], [], [], []
+    for number, row in _rows(path, header, lines, ("path", "label")):
         whom.append(row["label"])
         files.append(row["path"])
-        tags.append({k: v for k, v in row.items() if k not in ("path", "label") and v})
-    return Items(whom, lambda i: path.parent / files[i], tags)
+        tags.append({k: v for k, v in row.items() if k not in ("path", "label", *columns) and v})
+        found.append(_box(path, number, [row[column] for column in columns], boxes) if boxes else None)
+
+    def sample(i: int) -> Path | bytes:
+        file, box = path.parent / files[i], found[i]
+        if box is None:
+            return file
+        return NamedSample(around(images.read(file), box, 0.0), f"{file} at {','.join(map(str, box))}")
+
+    return Items(whom, sample, tags)
+
+
+def _box(path: Path, number: int, cells: list[str], names: tuple[str, ...]) -> Box | None:
+    """Return the box of a row; None for one without."""
+    if not any(cell.strip() for cell in cells):
+        return None
+    try:
+        x, y, a, b = (round(float(cell)) for cell in cells)
+    except (ValueError, OverflowError):
+        raise BadInput(f"{path}: line {number}: no box: {', '.join(cells)}.", "Expected four numbers.") from None
+    if names[2] not in ("w", "width"):
+        a, b = a - x, b - y
+    if x < 0 or y < 0 or a < 1 or b < 1:
+        raise BadInput(f"{path}: line {number}: the box {', '.join(cells)} is empty or outside.", f"In {names}.")
+    return x, y, a, b
 
 
 def pairs(path: str | Path) -> Pairs:

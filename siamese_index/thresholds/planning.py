@@ -82,6 +82,8 @@ class Planner:
 
     def plan(self, identities: int, target: float) -> Plan:
         """Return what is promised with `identities` enrolled, at the threshold for `target` FPIR."""
+        if isinstance(identities, bool) or not isinstance(identities, int):
+            raise BadInput(f"{str(identities)[:60]!r} is no number of identities.")
         if identities < 1:
             raise BadInput(f"A gallery of {identities} identities cannot be planned.", "Expected 1 or more.")
         extrapolated = identities > self.others

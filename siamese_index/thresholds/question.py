@@ -65,6 +65,6 @@ class Question:
 
 def share(value: float) -> float:
     """Return `value` if it lies strictly between 0 and 1. Raises BadInput."""
-    if not 0 < value < 1:
-        raise BadInput(f"{value} is not a share.", "Expected a number between 0 and 1, such as 0.01.")
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < 1:
+        raise BadInput(f"{str(value)[:60]!s} is not a share.", "Expected a number between 0 and 1, such as 0.01.")
     return float(value)

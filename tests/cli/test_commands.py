@@ -427,3 +427,50 @@ def test_a_gallery_at_one_glance(sidx, people):
         assert found["threshold"] == gallery.threshold().tau
         assert found["revision"] == gallery.revision
     assert "strangers" in sidx("status", *G).stderr
+
+
+def test_of_two_galleries_the_later_one_counts(sidx, people):
+    shutil.copy(people / "people.gallery", people / "other.gallery")
+    done = sidx("-g", "people.gallery", "identities", "remove", "person 1", "-g", "other.gallery")
+    assert done.returncode == 0
+    with Gallery.open(people / "people.gallery") as one, Gallery.open(people / "other.gallery") as other:
+        assert (len(one.identities()), len(other.identities())) == (6, 5)
+    assert len(lines(sidx("-gother.gallery", "identities", "list"))) == 5
+
+
+def test_paths_may_be_separated_by_zero_bytes(sidx, people):
+    done = sidx("identify", "--paths-from", "-", *G, stdin=b"known.png\0stranger.png\0")
+    assert [line["probe"] for line in lines(done)] == ["known.png", "stranger.png"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_an_output_that_cannot_be_written_is_no_bug(sidx, people):
+    program = "from siamese_index.cli import run; run()"
+    for words in (["glossary"], ["identify", "known.png", *G]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-c", program, *words], cwd=people, stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert done.returncode == 4 and "cannot be written" in done.stderr and "bug" not in done.stderr
+    closed = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -c '{program}' identities list -g people.gallery >&-"],
+        cwd=people,
+        capture_output=True,
+        text=True,
+    )
+    assert "bug" not in closed.stderr and "Traceback" not in closed.stderr
+
+
+def test_refused_rows_say_why_also_in_csv(sidx, people):
+    (people / "more" / "new").mkdir(parents=True)
+    shutil.copy(people / "stranger.png", people / "more" / "new" / "a.png")
+    (people / "more" / "new" / "b.png").write_bytes(b"no picture")
+    done = sidx("enroll", "--from", "more", "--csv", *G)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["code"] for row in rows if row["result"] == "refused"] == ["unreadable"]
+
+
+def test_a_name_with_a_carriage_return_overwrites_nothing_at_a_terminal(people):
+    shutil.copy(people / "known.png", people / "x\rmatch.png")
+    _, shown = at_a_terminal(people, "identify", "x\rmatch.png", *G)
+    assert "x\\rmatch.png" in shown and "x\rmatch" not in shown

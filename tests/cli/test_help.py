@@ -93,6 +93,10 @@ def test_the_example_in_the_help_works_as_it_stands(sidx, prepared, world, words
             if words[1] == "rollback":
                 gallery.promote(candidate)
         line = [candidate[:12] if word == "CANDIDATE" else word for word in line]
+    if words == ["towers", "import"]:
+        (prepared / "net.onnx").write_bytes(TowerFile.read(prepared / "faces.tower").onnx)
+    if words == ["towers", "add"]:
+        shutil.copy(prepared / "faces.tower", prepared / "second.tower")
     done = sidx(*line)
     assert done.returncode in ((0, 10, 11) if words[-1] in ("identify", "verify", "optimize") else (0,)), done.stderr
     assert "Traceback" not in done.stderr
@@ -102,7 +106,7 @@ def test_every_command_of_the_design_is_there():
     there = {" ".join(words) for words, _ in ALL}
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "verify", "retrain", "towers list", "towers show",
-        "towers promote", "towers optimize", "towers rollback", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
+        "towers promote", "towers optimize", "towers rollback", "towers import", "towers add", "towers export", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
         "identities tag", "identities remove", "settings list", "settings set", "index status", "index rebuild", "status", "samples list", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted

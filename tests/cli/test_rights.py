@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from siamese_index import Gallery
@@ -43,12 +44,22 @@ def colleague(place):
         for name in ("probe.png", "a.tower"):
             (place / name).chmod(0o644)
         other = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        if not shutil.which("setpriv") or subprocess.run([*other, *SIDX, "--version"], capture_output=True).returncode:
-            pytest.skip("another user cannot run this Python")
+        if not shutil.which("setpriv"):
+            pytest.skip("setpriv is not installed")
+        if subprocess.run([*other, *SIDX, "--version"], capture_output=True).returncode:
+            # This Python is root's alone: root without his powers, and what is there is somebody else's.
+            other = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]
+            for path in (place, *place.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
     else:
         (place / "people.gallery").chmod(0)
         place.chmod(0o555)
-    yield lambda *words: subprocess.run([*other, *SIDX, *words], cwd=place, capture_output=True, text=True)
+
+    def run(*words):
+        return subprocess.run([*other, *SIDX, *words], cwd=place, capture_output=True, text=True)
+
+    run.without_powers = "--bounding-set" in other
+    yield run
     place.chmod(0o755)
 
 
@@ -74,6 +85,46 @@ def test_a_folder_that_one_may_not_write_is_told_too(colleague):
         done = colleague(*words.split())
         assert done.returncode == 4, (words, done.returncode, done.stderr)
         assert "this is a bug" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_may_not_be_read_is_left_out_and_the_rest_is_taken(colleague, place, person):
+    """Locked folders, links into them, single files: of a batch the others are answered."""
+    tree = place / "folder"
+    locked = place / "locked"
+    locked.mkdir()
+    shutil.copy(person(3, 0), locked / "1.png")
+    (tree / "linked").symlink_to(locked)
+    (tree / "one").mkdir()
+    (tree / "one" / "1.png").symlink_to(locked / "1.png")
+    locked.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(locked, NOBODY if colleague.without_powers else 0, -1)
+    else:
+        locked.chmod(0)
+    for path in (place / "people.gallery",):
+        path.chmod(0o644)
+    one = next(p for p in tree.rglob("*.png") if p.is_file() and "linked" not in str(p) and "one" not in p.parts)
+    answered = colleague("identify", str(one), str(locked / "1.png"), "--exit-zero", *G)
+    assert (answered.returncode, answered.stdout.count("verdict")) == (3, 1), answered.stderr
+    assert "locked" in answered.stderr
+    whole = colleague("identify", str(tree), "--exit-zero", *G)
+    assert whole.stdout.count("verdict") == 48 and "this is a bug" not in whole.stderr, whole.stderr
+    assert colleague("identify", str(locked), *G).returncode == 4
+    np.save(place / "v.npy", np.eye(3, dtype=np.float32))
+    (place / "v.npy").chmod(0o600)
+    if colleague.without_powers:
+        os.chown(place / "v.npy", NOBODY, NOBODY)
+    if os.geteuid():
+        (place / "v.npy").chmod(0)
+    for words in (
+        "enroll --from v.npy",
+        "init --tower v.npy -g n.gallery",
+        "verify v.npy v.npy",
+        "restore v.npy -g n.gallery",
+    ):
+        done = colleague(*words.split(), *(() if "-g" in words else G))
+        assert done.returncode == 4 and "ermission denied" in done.stderr, (words, done.returncode, done.stderr)
+    locked.chmod(0o755)
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8"])

@@ -72,8 +72,42 @@ def test_train_and_val_are_parts_of_one_data_set_unless_told(put):
         "train/ada",
         "train/bob",
     ]
-    put("carla/1.png")
-    assert "train/ada" in sources.items(folder).names  # a person may be called so among others
+    put("carla/1.png")  # whoever lies beside them stays who he is
+    assert set(sources.items(folder).names) == {"ada", "bob", "carla"}
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        (["data/train/ada/1.png", "data/val/ada/1.png", "data/val/bob/1.png"], {"data/ada", "data/bob"}),
+        (["ada/train/1.png", "ada/test/1.png", "bob/train/1.png"], {"ada", "bob"}),
+        (["train/ada/1.png", "train/bob/1.png"], {"ada", "bob"}),
+        (["train_images/ada/1.png", "test_images/ada/1.png"], {"ada"}),
+        (["gallery/ada/1.png", "query/ada/1.png"], {"ada"}),
+        (["train/ada/1.png", "val/ada/1.png", "test/0001.png"], {"ada"}),
+        (["train/1.png", "plane/1.png"], {"train", "plane"}),  # a toy, not a part
+        (["test/1.png", "test/2.png"], {"test"}),
+        (["models/train/1.png", "models/car/1.png"], {"models/train", "models/car"}),
+    ],
+)
+def test_parts_of_a_data_set_are_no_identities_wherever_they_stand(put, files, wanted):
+    items = sources.items(put(*files))
+    assert set(items.names) == wanted
+    assert any("joined" in sentence for sentence in items.left_out) == (
+        wanted.isdisjoint({"train", "test", "models/train"})
+    )
+    if "test/0001.png" in files:
+        assert len(items) == 2 and "test/0001.png: in a part of the data set" in said(items)
+
+
+def test_pictures_in_the_parts_themselves_are_nobodys(put):
+    with pytest.raises(BadInput):
+        sources.items(put("train/ada.png", "val/ada.png"))
+
+
+def test_names_of_files_and_of_folders_do_not_both_say_who_it_is(put):
+    with pytest.raises(BadInput, match="folders of their own"):
+        sources.items(put("ada/1.png", "bob/1.png"), by_file_name=True)
 
 
 def test_file_names_may_say_who_it_is(put):

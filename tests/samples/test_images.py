@@ -363,6 +363,11 @@ def test_noise_on_one_grey_is_blank_and_a_stroke_is_not():
     for seed in range(50):
         noise = np.random.default_rng(seed).normal(128, 3, (64, 64, 1))
         assert quality.is_blank(noise.round().astype(np.uint8))
+        small = np.random.default_rng(seed).normal(12, 4, (32, 32, 1))
+        assert quality.is_blank(small.clip(0, 255).round().astype(np.uint8))
+        hot = np.full((64, 64, 1), 3, np.uint8)
+        hot[tuple(np.random.default_rng(seed).integers(0, 64, 2))] = 255
+        assert quality.is_blank(hot)
     stroke = np.full((100, 100, 1), 255, np.uint8)
     stroke[20:30, 50] = 0
     assert not quality.is_blank(stroke)
@@ -373,3 +378,8 @@ def test_damaged_files_of_every_format_are_decoded_or_refused_within_their_bound
     assert found["wrong"] == []
     assert found["picture"] + found["unreadable"] == 360
     assert found["picture"] > 60 and found["unreadable"] > 60
+
+
+def test_a_tiff_whose_transparency_would_be_dropped_is_refused():
+    with pytest.raises(Unreadable, match="transparency"):
+        images.decode(saved(Image.new("LA", (40, 40), (0, 0)), "TIFF"), 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siamese_index import BadInput, Gallery, Tower
+from siamese_index import BadInput, Gallery, Tower, Unreadable
 from siamese_index.samples import images
 
 
@@ -89,3 +89,72 @@ def test_a_gallery_takes_them_and_says_what_it_is(gallery, tower_path, person, t
             call()
     with Gallery.open(path) as again:
         assert [row.name for row in again.identities()] == ["ada", "bob"]
+
+
+@pytest.mark.parametrize("mode", ["grey", "colour"])
+def test_a_jpeg_is_answered_as_the_same_pixels_in_a_png(tmp_path, tower_path, mode):
+    """Also a large one, of which a decoder offers a smaller version."""
+    tower = Tower.open(tower_path)
+    drawn = np.full((512, 512, 3), 255, np.uint8)
+    drawn[100:104, 50:460] = drawn[80:430, 250:253] = 0 if mode == "grey" else (200, 0, 0)
+    Image.fromarray(drawn).save(tmp_path / "a.jpg", quality=95)
+    pixels = images.decode((tmp_path / "a.jpg").read_bytes(), 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    first, second = tower.embed_samples([(tmp_path / name).read_bytes() for name in ("a.jpg", "a.png")])
+    assert np.linalg.norm(first - second) < 0.02  # grey of a JPEG is its own, of a PNG that of its colours
+
+
+def test_sixteen_bits_through_pil_are_those_of_the_file(tmp_path):
+    deep = (np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64)
+    (tmp_path / "a.png").write_bytes(images.cv2.imencode(".png", deep)[1].tobytes())
+    wanted = images.decode((tmp_path / "a.png").read_bytes(), 1)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode.startswith("I")
+        assert np.array_equal(images.decode(images.read(image), 1), wanted)
+    for mode in ("F", "I"):
+        with pytest.raises(Unreadable):
+            images.read(Image.fromarray(np.full((16, 16), 70000, np.float32 if mode == "F" else np.int32)))
+
+
+def test_what_cannot_be_read_any_more_says_so(colourful):
+    path, _ = colourful
+    opened = path.open("rb")
+    opened.close()
+    image = Image.open(path)
+    image.close()
+    for gone in (opened, image):
+        with pytest.raises(Unreadable):
+            images.read(gone)
+
+
+def test_options_of_a_question_are_of_their_kind(gallery, person):
+    gallery.enroll("ada", person(0, 0))
+    for wrong in ({"k": "3"}, {"k": 2.5}, {"k": True}, {"fpir": "0.1"}, {"threshold": True}, {"exact": "no"},
+                  {"strict": "no"}, {"tags": "x"}):  # fmt: skip
+        with pytest.raises(BadInput):
+            gallery.identify(person(0, 0), **wrong)
+    for call in (lambda: gallery.plan("x"), lambda: gallery.calibrate(fpir="x"), lambda: gallery.capacity(fnir="x"),
+                 lambda: Gallery.open(None), lambda: Gallery.open(3), lambda: gallery.backup(None), lambda: gallery.log("yes"),
+                 lambda: list(gallery.identify_many(None)), lambda: gallery.enroll_many({"a": [person(0, 0)]}),
+                 lambda: gallery.identify("a\0b"), lambda: gallery.enroll("\u200b", person(1, 0))):  # fmt: skip
+        with pytest.raises(BadInput):
+            call()
+    (alone,) = gallery.identify_many(str(person(0, 0)), threshold=1)
+    assert alone.identity == "ada"
+
+
+def test_a_verification_is_true_where_they_match(gallery, person):
+    gallery.enroll("ada", person(0, 0))
+    same, other = gallery.verify_as(person(0, 0), "ada"), gallery.verify_as(person(1, 0), "ada")
+    for answer in (same, other):
+        assert bool(answer) == answer.matched == (answer.verdict == "match")
+
+
+def test_a_closed_gallery_says_so_in_every_method(gallery, person, tmp_path):
+    gallery.enroll("ada", person(0, 0))
+    gallery.close()
+    for call in (lambda: gallery.identify(person(0, 0)), lambda: gallery.backup(tmp_path / "b"), lambda: gallery.picture(1),
+                 lambda: gallery.promote("abc"), lambda: list(gallery.pictures()), lambda: gallery.samples()):  # fmt: skip
+        with pytest.raises(BadInput, match="closed"):
+            call()
+    assert "people.gallery" in repr(gallery)

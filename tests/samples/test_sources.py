@@ -185,7 +185,9 @@ def test_bytes_that_are_no_vector_are_refused(data):
     [(b"path,label\n1.png,Smith, John\n2.png,Smith, Ada\n", "line 2 has 3 cells, the first line 2"),
      (b"path,label,label\n1.png,ada,bob\n", "the column 'label' is there twice"),
      ("path,label\n1.png,José\n".encode("latin-1"), "not a table of text in UTF-8: line 2"),
-     (b"path,label,x,y,w,h\n1.png,ada,1,2,3,4\n", "it has boxes"),
+     (b"path,label,x,y,w,h\n1.png,ada,1,2,3,x\n", "line 2: no box"),
+     (b"path,label,x1,y1,x2,y2\n1.png,ada,10,10,5,20\n", "line 2: the box 10, 10, 5, 20 is empty"),
+     (b"path,label,bbox\n1.png,ada,1 2 3 4\n", "its boxes are in one column"),
      (b"label,v0,v1\nada,1,2\nbob,1,two\n", "line 3 is neither a path nor a vector")],
 )  # fmt: skip
 def test_tables_that_mean_something_else_are_refused_with_the_line(tmp_path, data, complaint):
@@ -223,3 +225,18 @@ def test_objects_in_arrays_are_never_read_nor_advised(tmp_path):
         with pytest.raises(BadInput, match="never read") as told:
             call(tmp_path / "x.npy")
         assert "allow_pickle" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "header", ["x,y,w,h", "X,Y,Width,Height", "left,top,right,bottom", "x1,y1,x2,y2", "xmin,ymin,xmax,ymax"]
+)
+def test_boxes_of_a_table_are_cut_out(tmp_path, header):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    (tmp_path / "a.png").write_bytes(images.encode(pixels))
+    ends = "20,10,30,25" if header.lower().endswith(("w,h", "height")) else "20,10,50,35"
+    (tmp_path / "t.csv").write_text(f"path,label,{header},site\na.png,ada,{ends},north\na.png,bob,,,,,south\n")
+    items = sources.items(tmp_path / "t.csv")
+    first, second = (images.decode(images.read(sample), 3) for _, sample in items)
+    assert np.array_equal(first, pixels[10:35, 20:50])
+    assert np.array_equal(second, pixels)
+    assert items.tags == [{"site": "north"}, {"site": "south"}]
