@@ -14,7 +14,7 @@ from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Pla
 from .output import AsJson, complain, emit, facts, for_a_person, note, progress, table, tell_left_out
 
 commands = typer.Typer(
-    help="Towers: list, show, promote, rollback, optimize, add, export; import a network.", no_args_is_help=True
+    help="Towers: list, show, promote, rollback, optimize, adapt, add, export; import a network.", no_args_is_help=True
 )
 TowerArgument = Annotated[str, typer.Argument(help="A tower's id, or the beginning of it.")]
 
@@ -67,6 +67,7 @@ def show_tower(
             "parameters": training.parameters or None,
             "optimized": row.card.optimized,
             "imported": row.card.imported,
+            "adapted": row.card.adapted,
         },
         as_json,
     )
@@ -74,6 +75,33 @@ def show_tower(
     if row.report and "challenger" in row.report:
         typer.echo(describe.compared(row.report))
     note("All that is known of it:  sidx towers show --json")
+
+
+@commands.command("adapt", epilog="Example:  sidx towers adapt --data faces -g people.gallery")
+def adapt(
+    data: Annotated[
+        str | None, typer.Option(help="More identities to learn from and to judge by, as for train.")
+    ] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = None,
+) -> None:
+    """Make a candidate of the active tower by what your own pictures of one identity differ by: in seconds.
+
+    Half of the identities are learned from, the others judge.
+    """
+    from siamese_index.analysis import adaptation
+    from siamese_index.samples import sources
+
+    items = sources.items(data) if data is not None else None
+    with Gallery.open(gallery) as opened, progress("embedding", len(items or ())) as tick:
+        result = adaptation.adapt(opened, items, tick)
+    tell_left_out(items.left_out if items is not None else ())
+    print_comparison(result.tower, result.comparison, as_json)
+    note(f"It learned from {describe.counted(result.learned_from, 'identity')}; one place cannot speak for another.")
+    if result.better:
+        note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {gallery}")
+    else:
+        note("It is stored as a candidate, and not proved to be better: the active tower stays.")
 
 
 @commands.command("import", epilog="Example:  sidx towers import net.onnx -o net.tower --data probes")

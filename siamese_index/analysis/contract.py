@@ -18,6 +18,7 @@ from siamese_index.thresholds.decision import Decision
 from siamese_index.thresholds.learning import Threshold
 from siamese_index.thresholds.question import Asked
 from siamese_index.towers.embedding import Embedder
+from siamese_index.towers.tower_file import TowerFile
 from siamese_index.vectors import Vectors
 
 
@@ -52,5 +53,9 @@ class OpenGallery(Protocol):
     def template(self, sample: int) -> NDArray[np.float32]: ...
 
     def picture(self, sample: int) -> bytes | None: ...
+
+    def tower_file(self, tower: str | None = None) -> TowerFile: ...
+
+    def add_tower(self, tower: TowerFile | str | Path, report: dict[str, Any] | None = None) -> str: ...
 
     def tower_record(self, tower: str | None = None) -> tuple[TowerRow, bool]: ...

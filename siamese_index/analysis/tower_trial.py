@@ -18,13 +18,8 @@ from siamese_index.towers.tower import Tower
 from siamese_index.towers.tower_file import Cohort, TowerFile
 
 
-def measured(
-    file: TowerFile, items: Items, target: float, progress: Progress | None = None
-) -> tuple[TowerFile, tuple[Refusal, ...]]:
-    """Return the tower with figures on all identities of `items`, who become its strangers; and what was not read.
-
-    Figures are `comparison.tower_figures` at `target` FPIR. Raises BadInput when no identity has two samples.
-    """
+def embedded(file: TowerFile, items: Items, progress: Progress | None = None) -> tuple[Cohort, tuple[Refusal, ...]]:
+    """Return the vectors of (identity, sample) items by a tower, with whose they are, and what was not read."""
     tower = Tower.of(file)
     names, digests, vectors, refused = [], [], [], []
     taken: list[tuple[str, str, bytes]] = []
@@ -50,8 +45,19 @@ def measured(
             vectors.append(found[1])
         if progress:
             progress(1)
-    figures = tower_figures(np.stack(vectors), names, set(names), target) if vectors else {"searches": 0}
+    rows = np.stack(vectors) if vectors else np.zeros((0, tower.dimension), np.float32)
+    return Cohort(tuple(names), tuple(digests), rows), tuple(refused)
+
+
+def measured(
+    file: TowerFile, items: Items, target: float, progress: Progress | None = None
+) -> tuple[TowerFile, tuple[Refusal, ...]]:
+    """Return the tower with figures on all identities of `items`, who become its strangers; and what was not read.
+
+    Figures are `comparison.tower_figures` at `target` FPIR. Raises BadInput when no identity has two samples.
+    """
+    cohort, refused = embedded(file, items, progress)
+    figures = tower_figures(cohort.vectors, cohort.names, set(cohort.names), target) if len(cohort) else {"searches": 0}
     if not figures["searches"]:
         raise BadInput("Nothing can be measured.", "At least one identity needs two pictures, among two identities.")
-    cohort = Cohort(tuple(names), tuple(digests), np.stack(vectors))
-    return replace(file, card=file.card.with_figures(figures), cohort=cohort), tuple(refused)
+    return replace(file, card=file.card.with_figures(figures), cohort=cohort), refused

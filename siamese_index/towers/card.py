@@ -79,6 +79,18 @@ class TrainingRecord:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
+    def and_from(self, identities: Iterable[str], digests: NDArray[np.uint8]) -> TrainingRecord:
+        """Return the record of a tower that has learned from these samples, too: SHA-256 sums (n, 32)."""
+        from base64 import b64decode
+
+        before = np.zeros((0, 32), np.uint8)
+        if self.learned:
+            first = np.frombuffer(b64decode(self.learned), np.uint8).reshape(-1, 8)
+            before = np.hstack([first, np.zeros((len(first), 24), np.uint8)])
+        learned = packed(np.concatenate([before, digests]))
+        names = sorted({*self.identities, *identities})
+        return replace(self, identities=names, learned=learned, samples=self.samples + len(digests))
+
     def has_learned_from(self, digests: Iterable[bytes]) -> set[bytes]:
         """Return which samples of these (SHA-256) it learned from."""
         from base64 import b64decode
@@ -120,6 +132,7 @@ class Card:
     held_out: dict[str, Any] = field(default_factory=dict)  # `comparison.tower_figures` on identities it never saw
     versions: dict[str, str] = field(default_factory=dict)
     optimized: dict[str, str] | None = None  # of which tower this is a smaller one, and in which numbers
+    adapted: dict[str, str] | None = None  # of which tower this is one with a whitening behind it
     imported: dict[str, Any] | None = None  # of a network made elsewhere: its file, and what was put before it
     format: int = FORMAT
     further: dict[str, Any] = field(default_factory=dict)  # keys that this version does not know
@@ -134,6 +147,7 @@ class Card:
             "versions": dict,
             "optimized": (dict, type(None)),
             "imported": (dict, type(None)),
+            "adapted": (dict, type(None)),
             "made": str,
             "format": int,
         }
@@ -179,6 +193,7 @@ class Card:
             "versions": self.versions,
             **({"optimized": self.optimized} if self.optimized else {}),
             **({"imported": self.imported} if self.imported else {}),
+            **({"adapted": self.adapted} if self.adapted else {}),
             **self.further,
         }
 
