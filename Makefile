@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: test check coverage docs demo bench bench-training bench-decisions torture clean
+.PHONY: test check coverage docs demo bench bench-training bench-decisions bench-frames torture clean
 
 # As many files of tests at a time as there are cores.
 PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -47,6 +47,9 @@ bench-training: .venv/installed
 
 bench-decisions: .venv/installed
 	$(BIN)/python -m benchmarks.decisions $(PART)
+
+bench-frames: .venv/installed
+	OPENCV_LOG_LEVEL=SILENT $(BIN)/python -m benchmarks.frames
 
 torture: .venv/installed
 	$(BIN)/python -m tests.mutants --count 3000

@@ -56,6 +56,10 @@ def identify(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why, and draw it: probe, what drove the distance, the nearest two.")
     ] = False,
+    show_frame: Annotated[
+        bool,
+        typer.Option("--show-frame", help="Draw what the tower sees of the picture: its subjects, and each as cut."),
+    ] = False,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit 0 whatever the answers are, if all could be read.")
     ] = False,
@@ -65,7 +69,7 @@ def identify(
 ) -> None:
     """Say who or what each picture shows, or that it is unknown.
 
-    Exit 0 match, 10 unknown, 11 ambiguous, 12 a picture that shows nothing, 4 when it is not there. For several: 3
+    Exit 0 match, 10 unknown, 11 ambiguous, 12 nobody in the picture, 4 when it is not there. For several: 3
     when one is missing or cannot be read, else as the worst answer: 11, 10, 12, and 0 only when all matched.
     """
     del exit_worst
@@ -79,6 +83,10 @@ def identify(
         "tags": tags(tag),
     }
     pictures, left_out = _samples([*(probes or []), *_listed(paths_from)])
+    if show_frame:
+        if explain or len(pictures) != 1:
+            raise BadInput("--show-frame takes one picture, without --explain.")
+        _show_frame(gallery, pictures[0])
     if explain:
         _explain(gallery, pictures, asked, as_json, exit_zero)
         return
@@ -128,6 +136,19 @@ def _listed(paths_from: str | None) -> list[str]:
     if not found:
         raise BadInput(f"{paths_from}: there are no paths in it.", "Expected one a line.")
     return [f"./{path}" if path == "-" else path for path in found]
+
+
+def _show_frame(gallery: Place, picture: Path | bytes) -> None:
+    """Draw what the tower sees of a picture, beside where the command is run."""
+    from siamese_index.analysis.frame_picture import frame_picture
+    from siamese_index.files import refuse_to_replace, replace_file, signed
+    from siamese_index.samples import images
+
+    out = Path(f"{picture.stem if isinstance(picture, Path) else 'probe'}.frame.png")
+    refuse_to_replace(out, "explanation")
+    with Gallery.open(gallery) as opened:
+        replace_file(out, signed(images.encode(frame_picture(opened, picture))), "explanation")
+    note(f"Look at it:  {out}")
 
 
 def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json: AsJson, exit_zero: bool) -> None:

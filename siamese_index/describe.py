@@ -270,7 +270,7 @@ def capacity(result: Capacity) -> str:
 def decision(answer: Decision, learned: Threshold | None) -> tuple[str, ...]:
     """Return the reasons of an answer, a sentence each. `learned` None: the caller set the threshold."""
     if answer.verdict == "no_subject":
-        return ("The picture shows nothing: it is of one grey, or nearly. Is the lens covered?",)
+        return ("Nobody is to be seen in the picture: no face, or all of it is of one grey. Is the lens covered?",)
     if not answer.candidates:
         return (NOBODY,)
     first, tau = answer.candidates[0], answer.threshold

@@ -122,13 +122,28 @@ def test_each_face_of_a_picture_has_its_own_answer_and_nobody_is_no_subject(peop
     assert (largest.returncode, json.loads(largest.stdout)["identity"]) == (0, "s3")
     nobody = sidx("identify", "wall.png", "-g", "people.gallery")
     assert (nobody.returncode, json.loads(nobody.stdout)["verdict"]) == (12, "no_subject")
-    assert "no face" in nobody.stderr
+    assert "no face" in nobody.stderr.lower()
     both = sidx("verify", "two.png", str(portrait(orl, 3, 2)), "-g", "people.gallery")
     assert both.returncode == 3 and "2 faces" in both.stderr
     with Gallery.open(people / "people.gallery") as gallery:
         with pytest.raises(SeveralSubjects, match="2 faces"):
             gallery.identify(people / "two.png")
         assert gallery.identify(people / "two.png", largest=True).identity == "s3"
+
+
+def test_what_the_tower_sees_is_drawn(people, sidx, orl):
+    saved(people, "two.png", scene(orl, (3, 4, 60, 60, 224), (35, 2, 400, 90, 160)))
+    done = sidx("identify", "two.png", "--show-frame", "--exit-zero", "-g", "people.gallery")
+    assert done.returncode == 0 and "two.frame.png" in done.stderr, done.stderr
+    sheet = images.decode((people / "two.frame.png").read_bytes(), 3)
+    assert sheet.shape == (480 + 168, 640, 3)
+    orange = np.all(np.abs(sheet[:480].astype(int) - (230, 110, 0)) < 8, axis=2)
+    (_, first), (_, second) = (
+        np.nonzero(orange[:, half].any(axis=0))[0][[0, -1]] for half in (slice(0, 320), slice(320, 640))
+    )
+    assert first > 60 and second > 80
+    assert sheet[490:640, 10:150].std() > 20 and sheet[490:640, 180:310].std() > 20  # the two faces as they are cut
+    assert sidx("identify", "two.png", "two.png", "--show-frame", "-g", "people.gallery").returncode == 2
 
 
 def test_enrolling_takes_the_only_face_or_the_one_of_the_box(people, sidx, orl):
