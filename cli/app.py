@@ -17,7 +17,7 @@ from siamese_index import BadInput, SiameseIndexError, __version__
 from siamese_index.files import refused
 
 from . import completion, decoder_words
-from .output import complain
+from .output import complain, interrupted
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -141,9 +141,12 @@ def _run(debug: bool) -> None:
         complain(f"sidx: {error}")
         sys.exit(error.exit_code)
     except SystemExit as end:  # when nobody reads on, Typer puts a stream in place that is silent, and exits with 1
+        if end.code == 130:
+            interrupted()
         gone = end.code == 1 and type(sys.stdout).__name__ == "PacifyFlushWrapper"
         sys.exit(PIPE if gone else end.code)
     except KeyboardInterrupt:
+        interrupted()
         sys.exit(130)  # here while importing; later Typer does the same
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end

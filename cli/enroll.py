@@ -26,7 +26,7 @@ from .options import (
     pairs,
     tags,
 )
-from .output import emit, for_a_person, note, progress, tell_left_out, tell_suspects
+from .output import emit, for_a_person, interrupted, note, progress, tell_left_out, tell_suspects
 
 EXAMPLE = "sidx enroll ada ada.png -g people.gallery"
 LISTED = 24  # samples that a person may want to read about; of more only those that were refused
@@ -128,7 +128,7 @@ def _told_when_interrupted(gallery: Gallery) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(f"\nInterrupted: {len(gallery.samples()):,} samples are enrolled. Repeat the command to go on.")
+        interrupted(f"\nInterrupted: {len(gallery.samples()):,} samples are enrolled. Repeat the command to go on.")
         raise typer.Exit(130) from None
 
 

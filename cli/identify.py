@@ -27,7 +27,7 @@ from .options import (
     ThresholdOption,
     tags,
 )
-from .output import AsJson, complain, emit, for_a_person, note, printable, progress, tell_left_out
+from .output import AsJson, complain, emit, for_a_person, interrupted, note, printable, progress, tell_left_out
 
 EXAMPLE = "sidx identify probe.png -g people.gallery"
 
@@ -97,7 +97,7 @@ def identify(
         try:
             emit(rows, as_json, ["probe", "verdict", "identity", "distance", "threshold"])
         except KeyboardInterrupt:
-            note(f"\nInterrupted: {len(codes):,} of {len(pictures):,} were answered.")
+            interrupted(f"\nInterrupted: {len(codes):,} of {len(pictures):,} were answered.")
             raise typer.Exit(130) from None
     seen = next((answer for answer in answers if answer.verdict != "no_subject"), None)
     if seen is not None:

@@ -97,6 +97,16 @@ def complain(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
+_told: list[str] = []  # what was said of an interruption
+
+
+def interrupted(text: str = "") -> None:
+    """Say what became of an interrupted command, once: what the first who knows says."""
+    if not _told:
+        _told.append(text)
+        complain(text or "\nInterrupted. Nothing that was acknowledged is lost.")
+
+
 def quiet() -> bool:
     """Whether --quiet is among the words of the command line."""
     return "--quiet" in sys.argv

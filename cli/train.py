@@ -12,7 +12,7 @@ import typer
 from siamese_index import BadInput, describe
 
 from .options import JsonOption, SeedOption, StepsOption
-from .output import facts, note, tell_left_out
+from .output import facts, interrupted, note, tell_left_out
 from .training_progress import TrainingProgress
 
 EXAMPLE = "sidx train faces -o faces.tower --steps 20"
@@ -96,7 +96,7 @@ def train(
     note(describe.held_out(made.card.held_out))
     facts({"tower": made.id, "file": str(out), **made.card.held_out}, as_json)
     if made.card.training.ended == "interrupted":
-        note(f"Interrupted: {out} is the best tower so far, of step {made.card.training.kept_from_step}.")
+        interrupted(f"Interrupted: {out} is the best tower so far, of step {made.card.training.kept_from_step}.")
         raise typer.Exit(130)
     if len(made.card.input.shape) == 1:
         note(f"Next:  sidx enroll --from VECTORS.npz --tower {out} -g people.gallery")

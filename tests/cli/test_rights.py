@@ -172,3 +172,12 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(place):
         assert "samples are enrolled. Repeat the command to go on." in said
     else:
         assert child.returncode in (0, 3), said  # it was quicker
+
+
+def test_an_interruption_is_said_once_also_where_nothing_is_kept(place):
+    """Standard input that never ends: the command waits."""
+    child = subprocess.Popen([*SIDX, "identify", "-", *G], cwd=place, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(2.5)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=60)[1].decode()
+    assert (child.returncode, said.count("Interrupted"), "Traceback" in said) == (130, 1, False)
