@@ -95,7 +95,8 @@ def identify(
     with Gallery.open(gallery) as opened, progress("identifying", len(pictures)) as tick:
         rows = _rows(opened.identify_many(pictures, **asked), codes, answers, tick, len(pictures) == 1)
         try:
-            emit(rows, as_json, ["probe", "verdict", "identity", "distance", "threshold"])
+            boxes = ["box"] if opened.embedder().finds else []
+            emit(rows, as_json, ["probe", *boxes, "verdict", "identity", "distance", "threshold"])
         except KeyboardInterrupt:
             interrupted(f"\nInterrupted: {len(codes):,} of {len(pictures):,} were answered.")
             raise typer.Exit(130) from None

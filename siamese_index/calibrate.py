@@ -211,8 +211,8 @@ def calibrated(session: Session) -> Calibration:
         found, near, tradeoffs = state.suspects, tuple(_nearest(state)), tuple(_tradeoffs(state))
         fnir, from_strangers = missed / mated if mated else None, False
         ends = statistics.share_interval(missed, mated)
-        if state.searches.lacks_mates and len(state.searches.cohort):
-            mates, others, whose = state.searches.mated_searches()
+        mates, others, whose = state.searches.mated_searches()
+        if state.searches.lacks_mates and len(state.searches.cohort) and len(mates):
             lost = ~np.asarray(learned.rule.returns(mates, others))
             fnir, from_strangers = float(np.mean(lost)), True
             ends = statistics.clustered_interval(lost, whose)

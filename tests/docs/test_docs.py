@@ -1,16 +1,21 @@
 """README and docs: every console and Python block works as it stands and prints what the page says."""
 
+import itertools
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from siamese_index.samples import images
 from tests.docs.blocks import follow, matches, shown, steps
+from tests.towers.scenes import scene
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+DOOR = ROOT / "docs" / "tutorials" / "door.md"  # needs networks of others
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md"))
 
 
@@ -50,7 +55,7 @@ def test_the_readme_can_be_followed_word_by_word(folder):
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("page", [p for p in PAGES if steps(p.read_text())], ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", [p for p in PAGES if steps(p.read_text()) and p != DOOR], ids=lambda p: p.stem)
 def test_a_page_can_be_followed_word_by_word(folder, page):
     assert (folder / "glyphs.tower").exists(), "the README comes first"
     assert follow(page, folder) == []
@@ -87,6 +92,21 @@ def test_links_lead_somewhere():
             if "://" not in target and not (page.parent / target).exists():
                 wrong.append((page.name, target))
     assert wrong == []
+
+
+def test_faces_at_a_door_can_be_followed_word_by_word(real_models, real_data, tmp_path):
+    orl = real_data("orl_faces.zip") / "orl_faces"
+    for folder, people, numbers in (("people", range(1, 11), (1, 2)), ("visitors", range(21, 41), (1,))):
+        for person, number in itertools.product(people, numbers):
+            (tmp_path / folder / f"s{person}").mkdir(parents=True, exist_ok=True)
+            shutil.copy(orl / f"s{person}" / f"{number}.pgm", tmp_path / folder / f"s{person}")
+    shutil.copy(real_models("face_embedder_rgb.onnx"), tmp_path / "embedder.onnx")
+    shutil.copy(real_models("yunet_n_dynamic.onnx"), tmp_path / "yunet.onnx")
+    door = scene(orl, (3, 4, 60, 60, 224), (15, 2, 400, 90, 160))
+    (tmp_path / "door.jpg").write_bytes(images.encode(door, ".jpg"))
+    (tmp_path / "later.jpg").write_bytes(images.encode(scene(orl, (15, 5, 200, 150, 200)), ".jpg"))
+    assert len(re.findall(r"^\$ sidx", DOOR.read_text(), re.MULTILINE)) == 10
+    assert follow(DOOR, tmp_path) == []
 
 
 def test_the_readme_is_read_in_five_minutes():

@@ -9,6 +9,7 @@ from siamese_index import Damaged, Gallery, Tower, TowerFile
 from siamese_index.errors import SeveralSubjects
 from siamese_index.samples import faces, framing, images
 from siamese_index.towers.foreign import import_network
+from tests.towers.scenes import portrait, scene
 
 pytestmark = pytest.mark.real
 
@@ -26,21 +27,6 @@ def tower(real_models, detector):
 @pytest.fixture(scope="module")
 def orl(real_data):
     return real_data("orl_faces.zip") / "orl_faces"
-
-
-def portrait(orl, person, number):
-    return orl / f"s{person}" / f"{number}.pgm"
-
-
-def scene(orl, *placed, size=(480, 640)):
-    """Draw portraits (person, number, x, y, height) on a wall that is darker to one side."""
-    wall = np.linspace(90, 160, size[1])[None, :] + np.random.default_rng(0).normal(0, 4, size)
-    picture = np.repeat(np.clip(wall, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    for person, number, x, y, height in placed:
-        face = images.decode(portrait(orl, person, number).read_bytes(), 3)
-        fitted = images.fit(face, height, round(height * face.shape[1] / face.shape[0]))
-        picture[y : y + height, x : x + fitted.shape[1]] = fitted
-    return picture
 
 
 def test_a_template_is_reached_by_the_points_of_a_face():
