@@ -45,6 +45,12 @@ def train(
         float | None,
         typer.Option(help="The share of strangers at which misses are counted; default: 0.01.", min=0.0001, max=0.5),
     ] = None,
+    frame: Annotated[
+        str | None, typer.Option(help="What it sees of a picture: whole, strokes or face; default: the recipe's.")
+    ] = None,
+    face_model: Annotated[
+        Path | None, typer.Option(help="For --frame face: the detector, a YuNet as .onnx.", readable=False)
+    ] = None,
     steps: StepsOption = None,
     time_budget: Annotated[str | None, typer.Option(help="As many steps as fit into it: 90s, 20m, 1.5h.")] = None,
     seed: SeedOption = 0,
@@ -63,6 +69,9 @@ def train(
     Beside OUT, OUT's name with .training holds the checkpoint, the log and a report to look at. Ctrl-C
     keeps the best tower so far.
     """
+    from siamese_index.samples import images
+    from siamese_index.samples.faces import FaceFinder
+    from siamese_index.samples.framing import ALL_FRAMES
     from siamese_index.training import look
     from siamese_index.training import train as train_tower
 
@@ -74,6 +83,12 @@ def train(
             "--fpir and --no-cohort mean nothing with --holdout 0.",
             "Leave them out.",
         )
+    if frame not in (None, *ALL_FRAMES):
+        raise BadInput(f"There is no frame {frame!r}.", f"There are {', '.join(ALL_FRAMES)}.")
+    if (frame == "face") != (face_model is not None):
+        raise BadInput("The frame face needs a detector, and no other frame does.", remedy="--face-model YUNET.onnx")
+    if face_model is not None:
+        FaceFinder(images.read(face_model))  # what is wrong with it is said before Keras starts
     budget = None if time_budget is None else _seconds(time_budget)
     tell_left_out(look(data, recipe, size))  # what is wrong with data or recipe is said before Keras starts
     made = train_tower(
@@ -85,6 +100,8 @@ def train(
         dimension=dimension,
         holdout=holdout,
         fpir=0.01 if fpir is None else fpir,
+        frame=frame,
+        face_model=None if face_model is None else str(face_model.absolute()),
         steps=steps,
         time_budget=budget,
         seed=seed,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from siamese_index import BadInput, Gallery, SiameseIndexError
+from siamese_index.samples import images
 
 from . import recipe
 from .data import Source, enrolled, source
@@ -46,18 +47,21 @@ def serve() -> None:
 
 
 def _do(job: dict[str, Any], on_progress: OnProgress, interrupted: Callable[[], bool]) -> None:
-    start, ids = None, np.zeros(0, np.int64)
+    start, detector, ids = None, None, np.zeros(0, np.int64)
     found = None if job.get("data") is None else source(job["data"])
     if "gallery" in job:
         with Gallery.open(job["gallery"]) as opened:
             items, ids = enrolled(opened)
-            start = opened.tower_file().keras
+            start, detector = opened.tower_file().keras, opened.tower_file().detector
         found = Source(items + found.items if found else items)
     if found is None:
         raise BadInput("There is nothing to learn from.", "Expected data, a gallery, or both.")
     wanted, folder = job.get("recipe"), Path(job["folder"]) if job.get("folder") else None
     chosen = recipe.parse(wanted) if isinstance(wanted, dict) else recipe.named(wanted) if wanted else None
-    trained = fit(found, chosen, Settings(**job["settings"]), on_progress, start, folder, interrupted)
+    settings = Settings(**job["settings"])
+    if settings.face_model:
+        detector = images.read(settings.face_model)
+    trained = fit(found, chosen, settings, on_progress, start, folder, interrupted, detector)
     _leave(Path(job["out"]), trained, ids)
 
 

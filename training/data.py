@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index import BadInput, Gallery, Missing, NotInstalled, SiameseIndexError, Unreadable
-from siamese_index.samples import framing, images, sources, tables
+from siamese_index import BadInput, Gallery, Missing, NoSubject, NotInstalled, SiameseIndexError, Unreadable
+from siamese_index.samples import images, sources, tables
+from siamese_index.samples.framing import Frame
 from siamese_index.samples.items import Item, Items
 from siamese_index.vectors import unpack
 
@@ -101,10 +102,11 @@ class Data:
         shape: tuple[int, ...],
         on_progress: OnProgress,
         budget: int = CACHE,
-        frame: str = "whole",
+        frame: Frame | None = None,
         duplicates: Duplicates = "leave-out",
     ) -> None:
-        self.items, self.shape, self.frame = items, shape, frame
+        self.items, self.shape = items, shape
+        self.frame = frame or Frame("whole", *(shape if len(shape) == 3 else (1, 1, 1)))
         self.names = tuple(sorted(set(items.names)))
         self.dtype = np.uint8 if len(shape) == 3 else np.float32
         room = min(len(items), budget // (int(np.prod(shape)) * np.dtype(self.dtype).itemsize))
@@ -143,7 +145,10 @@ class Data:
         """Return a sample's bytes as they came in, and what the tower takes."""
         data = images.read(self.items[position][1])
         if len(self.shape) == 3:
-            return data, framing.load(data, self.shape[0], self.shape[1], self.shape[2], self.frame)
+            found = self.frame.subjects(data)
+            if not found:
+                raise NoSubject("There is no face in the picture.")
+            return data, np.asarray(found[0].taken, np.uint8)
         vector = unpack(data).astype(np.float32)
         if vector.shape != self.shape:
             raise Unreadable(f"The vector has {len(vector)} numbers.", f"The others have {self.shape[0]}.")

@@ -22,7 +22,14 @@ LARGEST_DIFFERENCE = 1e-4
 LEAST_COSINE = 0.9999
 
 
-def export(tower: keras.Model, trained: keras.Model, card: Card, cohort: Cohort, samples: NDArray[Any]) -> TowerFile:
+def export(
+    tower: keras.Model,
+    trained: keras.Model,
+    card: Card,
+    cohort: Cohort,
+    samples: NDArray[Any],
+    detector: bytes | None = None,
+) -> TowerFile:
     """Return a tower file of the model that serves, and of the one that training goes on from.
 
     Raises Damaged unless ONNX Runtime and Keras agree on `samples` (n, *shape): largest absolute
@@ -36,7 +43,7 @@ def export(tower: keras.Model, trained: keras.Model, card: Card, cohort: Cohort,
             tower(np.zeros((1, *samples.shape[1:]), np.float32))  # Keras exports only what was called
             tower.export(graph, format="onnx", verbose=False)
         trained.save(model)
-        content = TowerFile(canonical(graph.read_bytes()), model.read_bytes(), card, cohort)
+        content = TowerFile(canonical(graph.read_bytes()), model.read_bytes(), card, cohort, detector)
     served = Tower.of(content).embed(samples)
     difference, cosine = float(np.abs(served - expected).max()), float(np.sum(served * expected, axis=1).min())
     if not (difference <= LARGEST_DIFFERENCE and cosine >= LEAST_COSINE):

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from siamese_index import BadInput, Cohort, NotInstalled, Tower, TowerFile
 from siamese_index import __version__ as version
 from siamese_index.analysis.comparison import tower_figures
+from siamese_index.samples.faces import FaceFinder, template
+from siamese_index.samples.framing import ALL_FRAMES, Frame
 from siamese_index.thresholds.planning import Planner
 from siamese_index.towers.card import Card, TowerInput, TrainingRecord, packed
 from siamese_index.vectors import unit
@@ -64,6 +66,8 @@ class Settings:
     resume: bool = False
     tensorboard: bool = False
     duplicates: Duplicates = "leave-out"
+    frame: str | None = None  # instead of the recipe's
+    face_model: str | None = None  # for the frame "face": the file of a YuNet
 
 
 @dataclass(frozen=True)
@@ -88,18 +92,19 @@ def fit(
     start: bytes | None = None,
     folder: Path | None = None,
     interrupted: Callable[[], bool] = lambda: False,
+    detector: bytes | None = None,
 ) -> Trained:
     """Train a tower and return it, with the held-out identities as its strangers.
 
     `recipe` None is chosen from the data. `on_progress` is called with {"stage": …} and {"step": …, "of": …,
-    "loss": …, "rank1": …}. `start` is a Keras model to continue from. `folder` receives the
-    checkpoint, the log and the report. When `interrupted` the best tower so far is returned. Raises
-    BadInput when the data cannot train a tower.
+    "loss": …, "rank1": …}. `start` is a Keras model to continue from. `folder` receives the checkpoint, the log and
+    the report. Of each picture the largest face is learned where there is a `detector` (a YuNet). When `interrupted`
+    the best tower so far is returned. Raises BadInput when the data cannot train a tower.
     """
     began = time.monotonic()
     choice = choose(source.items, recipe, settings.size, pairs=source.pairs is not None)
-    frame = choice.recipe.input.frame
-    data = Data(source.items, choice.shape, on_progress, frame=frame, duplicates=settings.duplicates)
+    frame, shape = _framed(choice, settings, detector)
+    data = Data(source.items, shape, on_progress, frame=frame, duplicates=settings.duplicates)
     recipe = _adapted(choice.recipe, settings, data, source)
     parts = split(data, settings.holdout, settings.seed)
     on_progress(_told(choice, data, parts))
@@ -111,7 +116,7 @@ def fit(
 
     sampler = _sampler(source, data, parts, recipe, settings.seed)
     known = data.take(parts.seen[:: max(1, len(parts.seen) // 2000)])
-    models = _models(keras, start, choice.shape, recipe, known)
+    models = _models(keras, start, shape, recipe, known)
     options = {key: value for key, value in recipe.loss.items() if key != "name"}
     head, loss = losses.objective(recipe.loss["name"], sampler.identities, options)
     trainable = keras.Model(models.tower.input, head(models.tower.output)) if head else models.tower
@@ -166,7 +171,8 @@ def fit(
     )
     good = np.flatnonzero(data.whose >= 0)
     checked = data.take(good[:: max(1, len(good) // 64)][:64])
-    made = export(models.served, models.averaged, card, measured if settings.cohort else Cohort(), checked)
+    cohort = measured if settings.cohort else Cohort()
+    made = export(models.served, models.averaged, card, cohort, checked, detector)
     if folder:
         write_artifacts(folder, made, measured, data, parts.unseen, on_progress)
     return Trained(made, data)
@@ -179,7 +185,23 @@ def _input(data: Data, tower: dict[str, Any]) -> TowerInput:
     from .towers import VIEWS
 
     views = (2 if tower.get("mirrored") else 1) * (VIEWS if tower.get("looks") else 1)
-    return TowerInput(data.shape, data.frame, views)
+    return TowerInput(data.shape, data.frame.name, views, template=data.frame.points)
+
+
+def _framed(choice: Choice, settings: Settings, detector: bytes | None) -> tuple[Frame, tuple[int, ...]]:
+    """Return how pictures are cut, and to which shape: faces are square. Raises BadInput, Damaged."""
+    name = "face" if detector is not None else settings.frame or choice.recipe.input.frame
+    if name not in ALL_FRAMES or (name == "face") != (detector is not None):
+        raise BadInput(f"The frame {name} cannot be learned from.", "face needs a detector: --face-model YUNET.onnx")
+    if len(choice.shape) == 1:
+        if settings.frame or detector:
+            raise BadInput("Vectors have no frame.", "These data are not pictures.")
+        return Frame("whole", 1, 1, 1), choice.shape
+    height, width, channels = choice.shape
+    if detector is None:
+        return Frame(name, height, width, channels), choice.shape
+    side = max(height, width)
+    return Frame(name, side, side, channels, FaceFinder(detector), template(side, side)), (side, side, channels)
 
 
 @dataclass(frozen=True)
