@@ -171,7 +171,7 @@ def _box(text: str | None) -> tuple[int, int, int, int] | None:
     if text is None:
         return None
     parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
+    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
         raise BadInput(f"--box {text!r} is no box.", "Expected X,Y,WIDTH,HEIGHT in pixels, such as 120,80,64,64.")
     x, y, width, height = map(int, parts)
     return x, y, width, height

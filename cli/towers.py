@@ -132,6 +132,7 @@ def import_network(
     from siamese_index.files import refuse_to_replace
     from siamese_index.samples import images
     from siamese_index.towers import foreign
+    from siamese_index.towers.composing import Numbers, Preparation
 
     refuse_to_replace(out, "tower")
     if preset is not None and (mean is not None or std is not None):
@@ -144,8 +145,8 @@ def import_network(
     chosen = foreign.PRESETS[preset] if preset else told
     detector = images.read(face_model) if face_model is not None else None
 
-    def as_tower(numbers: tuple[foreign.Numbers, foreign.Numbers]) -> foreign.Imported:
-        preparation = foreign.Preparation(order, *numbers)
+    def as_tower(numbers: tuple[Numbers, Numbers]) -> foreign.Imported:
+        preparation = Preparation(order, *numbers)
         return foreign.import_network(
             network, preparation, frame=frame, output=output, size=_size(size), detector=detector
         )
@@ -213,7 +214,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() and 1 <= int(part) <= 4096 for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and 1 <= int(part) <= 4096 for part in parts):
         raise BadInput(f"--size {text!r} is no size.", "Such as 112, or 160x120 (width x height).")
     return int(parts[-1]), int(parts[0])
 
@@ -226,6 +227,10 @@ def add_tower(
     """Store a tower that was made elsewhere as a candidate. The active one goes on answering."""
     with Gallery.open(gallery) as opened:
         tower = opened.add_tower(file)
+        active = tower == opened.tower.id
+    if active:
+        note(f"Tower {tower[:12]} is the active one already.")
+        return
     note(f"Tower {tower[:12]} is a candidate. Swap it in:  sidx towers promote {tower[:12]} -g {gallery}")
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .errors import BadInput, Conflict, Refusal, SiameseIndexError
 from .samples import images, quality
-from .samples.faces import Box
+from .samples.faces import Box, refuse_no_box
 from .samples.images import Picture, Progress, picture_name
 from .samples.items import Items
 from .samples.names import Tags, clean_name, clean_tags
@@ -81,6 +81,7 @@ class Terms:
     def __post_init__(self) -> None:
         if self.conflicts not in get_args(Conflicts):
             raise BadInput(f"conflicts cannot be {self.conflicts!r}.", f"Expected {', '.join(get_args(Conflicts))}.")
+        refuse_no_box(self.box)
         if not all(math.isfinite(least) for least in self.floor.values()):
             raise BadInput("A floor of quality is not a number.", f"Found {dict(self.floor)}.")
 

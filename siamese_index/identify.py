@@ -82,7 +82,7 @@ def identify_one(session: Session, picture: Picture, question: Question) -> Deci
         raise SeveralSubjects(
             f"There are {len(answers)} faces in the picture, and one answer is asked for.",
             f"Their boxes: {boxes}.",
-            "Ask identify_many, or for the largest: largest=True",
+            "Ask for the largest alone (--largest, largest=True), or for each (identify_many).",
         )
     if isinstance(answers[0], Refusal):
         raise answers[0].error

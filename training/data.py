@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from siamese_index import BadInput, Gallery, Missing, NoSubject, NotInstalled, SiameseIndexError, Unreadable
 from siamese_index.samples import images, sources, tables
-from siamese_index.samples.framing import Frame
+from siamese_index.samples.faces import FaceFinder, template
+from siamese_index.samples.framing import ALL_FRAMES, Frame
 from siamese_index.samples.items import Item, Items
 from siamese_index.vectors import unpack
 
@@ -248,3 +249,24 @@ def _tfds_rows(read: Any, name: str) -> Iterator[Item]:
         if "image" not in row or "label" not in row:
             raise BadInput(f"tfds:{name}: no image with a label.", f"Found {', '.join(row)}.")
         yield str(row["label"]), bytes(row["image"])
+
+
+def framed(
+    shape: tuple[int, ...], wanted: str | None, usual: str, detector: bytes | None
+) -> tuple[Frame, tuple[int, ...]]:
+    """Return how pictures are cut, and to which shape: faces are square. `usual` is the recipe's frame.
+
+    Raises BadInput, or Damaged for a detector that is none.
+    """
+    name = "face" if detector is not None else wanted or usual
+    if name not in ALL_FRAMES or (name == "face") != (detector is not None):
+        raise BadInput(f"The frame {name} cannot be learned from.", "face needs a detector: --face-model YUNET.onnx")
+    if len(shape) == 1:
+        if wanted or detector:
+            raise BadInput("Vectors have no frame.", "These data are not pictures.")
+        return Frame("whole", 1, 1, 1), shape
+    height, width, channels = shape
+    if detector is None:
+        return Frame(name, height, width, channels), shape
+    side = max(height, width)
+    return Frame(name, side, side, channels, FaceFinder(detector), template(side, side)), (side, side, channels)

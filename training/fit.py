@@ -21,14 +21,12 @@ from numpy.typing import NDArray
 from siamese_index import BadInput, Cohort, NotInstalled, Tower, TowerFile
 from siamese_index import __version__ as version
 from siamese_index.analysis.comparison import tower_figures
-from siamese_index.samples.faces import FaceFinder, template
-from siamese_index.samples.framing import ALL_FRAMES, Frame
 from siamese_index.thresholds.planning import Planner
 from siamese_index.towers.card import Card, TowerInput, TrainingRecord, packed
 from siamese_index.vectors import unit
 
 from .batch_builder import BatchBuilder, Sampler, feed
-from .data import Data, Duplicates, Source
+from .data import Data, Duplicates, Source, framed
 from .loop import (
     CHECKPOINT,
     Checkpoint,
@@ -103,7 +101,7 @@ def fit(
     """
     began = time.monotonic()
     choice = choose(source.items, recipe, settings.size, pairs=source.pairs is not None)
-    frame, shape = _framed(choice, settings, detector)
+    frame, shape = framed(choice.shape, settings.frame, choice.recipe.input.frame, detector)
     data = Data(source.items, shape, on_progress, frame=frame, duplicates=settings.duplicates)
     recipe = _adapted(choice.recipe, settings, data, source)
     parts = split(data, settings.holdout, settings.seed)
@@ -186,22 +184,6 @@ def _input(data: Data, tower: dict[str, Any]) -> TowerInput:
 
     views = (2 if tower.get("mirrored") else 1) * (VIEWS if tower.get("looks") else 1)
     return TowerInput(data.shape, data.frame.name, views, template=data.frame.points)
-
-
-def _framed(choice: Choice, settings: Settings, detector: bytes | None) -> tuple[Frame, tuple[int, ...]]:
-    """Return how pictures are cut, and to which shape: faces are square. Raises BadInput, Damaged."""
-    name = "face" if detector is not None else settings.frame or choice.recipe.input.frame
-    if name not in ALL_FRAMES or (name == "face") != (detector is not None):
-        raise BadInput(f"The frame {name} cannot be learned from.", "face needs a detector: --face-model YUNET.onnx")
-    if len(choice.shape) == 1:
-        if settings.frame or detector:
-            raise BadInput("Vectors have no frame.", "These data are not pictures.")
-        return Frame("whole", 1, 1, 1), choice.shape
-    height, width, channels = choice.shape
-    if detector is None:
-        return Frame(name, height, width, channels), choice.shape
-    side = max(height, width)
-    return Frame(name, side, side, channels, FaceFinder(detector), template(side, side)), (side, side, channels)
 
 
 @dataclass(frozen=True)

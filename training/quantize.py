@@ -70,7 +70,8 @@ def optimize(
             on_progress({"stage": "optimize"})
         taken = [champion.prepare(sample) for sample in samples]
         onnx = quantized(file.onnx, taken)
-        challenger = TowerFile(onnx, file.keras, replace(file.card, optimized={"from": file.id, "numbers": "int8"}))
+        card = replace(file.card, optimized={"from": file.id, "numbers": "int8"})
+        challenger = TowerFile(onnx, file.keras, card, detector=file.detector)
         fast = Tower.of(challenger)
         vectors = [tower.embed(taken) for tower in (champion, fast)]
         judged = compare(vectors[0], vectors[1], names, unseen, target)
@@ -87,7 +88,7 @@ def optimize(
                 tuple(digests[i] for i in free),
                 vectors[1][free].reshape(-1, fast.dimension),
             )
-            opened.add_tower(TowerFile(onnx, file.keras, card, cohort), judged)
+            opened.add_tower(TowerFile(onnx, file.keras, card, cohort, file.detector), judged)
     return Optimization(challenger.id, judged, not why, why)
 
 

@@ -55,8 +55,11 @@ def adapt(gallery: OpenGallery, data: Items | None = None, progress: Progress | 
     names, digests = [sample.identity for sample in there], [sample.digest for sample in there]
     if data is not None:
         more, _ = embedded(before, data, progress)
-        names, digests = [*names, *more.names], [*digests, *more.digests]
-        vectors = np.concatenate([vectors, more.vectors])
+        known = set(digests)
+        fresh = [i for i, d in enumerate(more.digests) if d not in known and not known.add(d)]  # type: ignore[func-returns-value]
+        names = [*names, *(more.names[i] for i in fresh)]
+        digests = [*digests, *(more.digests[i] for i in fresh)]
+        vectors = np.concatenate([vectors, more.vectors[fresh]])
     ids = np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
     counts, record = np.bincount(ids, minlength=1), row.card.training
     seen = record.has_learned_from(map(bytes.fromhex, digests))

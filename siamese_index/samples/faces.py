@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import Damaged
+from siamese_index.errors import BadInput, Damaged
 
 from .images import Pixels
 
@@ -27,6 +27,7 @@ _ARCFACE: Points = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), 
 # 1.000; with the points above, scaled, 0.93.
 _DLIB: Points = ((47.55, 46.6), (100.48, 46.6), (74.01, 76.56), (50.41, 103.02), (97.61, 103.02))
 SCORE = 0.6  # the least that counts as a face
+_SMALL, _CLEAR = 0.25, 0.85  # share of the area, and score, of a face within another's box
 _OVERLAP = 0.3  # of two boxes of one face
 _CANVAS = 640
 _SCALES = (
@@ -116,10 +117,21 @@ class FaceFinder:
 
 
 def _same(face: Face, other: Face) -> bool:
-    """Whether two boxes are of one face: they overlap, or the middle of one lies in the other."""
+    """Whether two boxes are of one face: they overlap, or the middle of one lies in the other.
+
+    A clear face that is much smaller is one by itself: on a poster behind somebody, or on his shirt.
+    """
     (x, y, w, h), (u, v, m, n) = face.box, other.box
     inside = u <= x + w / 2 <= u + m and v <= y + h / 2 <= v + n
-    return inside or overlap(face.box, other.box) > _OVERLAP
+    small = w * h < _SMALL * m * n and face.score >= _CLEAR
+    return (inside and not small) or overlap(face.box, other.box) > _OVERLAP
+
+
+def refuse_no_box(box: Any) -> None:
+    """Raise BadInput for what is neither a box nor None."""
+    fine = isinstance(box, (tuple, list)) and len(box) == 4 and all(isinstance(n, int) for n in box)
+    if box is not None and not fine:
+        raise BadInput(f"{str(box)[:60]} is no box.", "Expected x, y, width and height in pixels.")
 
 
 def overlap(a: Box, b: Box) -> float:

@@ -54,7 +54,8 @@ def around(data: bytes, box: Box, margin: float = 0.5) -> bytes:
     x, y, w, h = box
     more_x, more_y = round(margin * w), round(margin * h)
     part = pixels[max(0, y - more_y) : y + h + more_y, max(0, x - more_x) : x + w + more_x]
-    if min(w, h) < MIN_SIDE or x < 0 or y < 0 or min(part.shape[:2]) < MIN_SIDE:
+    outside = margin == 0 and (x + w > pixels.shape[1] + 1 or y + h > pixels.shape[0] + 1)
+    if outside or min(w, h) < MIN_SIDE or x < 0 or y < 0 or min(part.shape[:2]) < MIN_SIDE:
         raise BadInput(
             f"The box {x},{y},{w},{h} is not in the picture, which is {pixels.shape[1]} x {pixels.shape[0]}.",
             f"Expected x, y of its upper left corner, width and height, at least {MIN_SIDE} each.",

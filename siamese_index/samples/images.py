@@ -35,6 +35,8 @@ def read(picture: Picture) -> bytes:
 
     Pixels are encoded as PNG, which loses nothing. Raises BadInput for what is no Picture.
     """
+    if isinstance(picture, Unusable):
+        raise picture.error
     if isinstance(picture, bytes):
         return picture
     if not isinstance(picture, (str, os.PathLike)):
@@ -303,6 +305,18 @@ class NamedSample(bytes):
     def __new__(cls, data: bytes, source: str) -> NamedSample:
         made = super().__new__(cls, data)
         made.source = source
+        return made
+
+
+class Unusable(NamedSample):
+    """A sample that could not be made: whoever reads it learns why."""
+
+    error: SiameseIndexError
+
+    def __new__(cls, data: bytes, source: str, error: SiameseIndexError | None = None) -> Unusable:
+        made = bytes.__new__(cls, data)
+        made.source = source
+        made.error = error or Unreadable("The sample could not be made.")
         return made
 
 

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import BadInput, Missing, NotInstalled
+from siamese_index.errors import BadInput, Missing, NotInstalled, SiameseIndexError
 from siamese_index.files import refused
 
 from . import images
 from .faces import Box
 from .framing import around
-from .images import NamedSample
+from .images import NamedSample, Unusable
 from .items import Items, of_vectors
 
 _NAMES = ("label", "name", "identity")  # columns that say whose a vector is
 _BOXES = (  # how tables name boxes: left, top, then width and height, or right and bottom
-    ("x", "y", "w", "h"), ("x", "y", "width", "height"), ("left", "top", "width", "height"),
     ("left", "top", "right", "bottom"), ("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"),
+    ("x", "y", "w", "h"), ("x", "y", "width", "height"), ("left", "top", "width", "height"),
 )  # fmt: skip
 _DELIMITERS = (",", ";", "\t")
 
@@ -73,7 +73,11 @@ def read(path: Path) -> Items:
         file, box = path.parent / files[i], found[i]
         if box is None:
             return file
-        return NamedSample(around(images.read(file), box, 0.0), f"{file} at {','.join(map(str, box))}")
+        where = f"{file} at {','.join(map(str, box))}"
+        try:
+            return NamedSample(around(images.read(file), box, 0.0), where)
+        except SiameseIndexError as error:  # of one row among many
+            return Unusable(b"", where, error)
 
     return Items(whom, sample, tags)
 

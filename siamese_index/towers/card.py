@@ -152,6 +152,11 @@ class Card:
             "format": int,
         }
         _refuse_other_types(content, wanted, "card")
+        if content.get("format", FORMAT) < 1:
+            raise ValueError(f"its card says format {content['format']}")
+        taken = content.get("input")
+        if content.get("format", FORMAT) < 2 and isinstance(taken, dict) and taken.get("frame") == "face":
+            raise ValueError("its frame is face, which format 1 has not")
         training = {} if content.get("training") is None else content["training"]
         if not isinstance(training, dict):
             raise ValueError("its card's training is not an object")
@@ -203,12 +208,13 @@ class Card:
 
 
 def _points(value: Any) -> Points:
-    try:
-        points = tuple((float(x), float(y)) for x, y in value)
-    except (TypeError, ValueError):
-        points = ()
-    if len(points) != 5 or not all(-_SIDE < number < 2 * _SIDE for point in points for number in point):
+    fine = isinstance(value, list) and len(value) == 5 and all(isinstance(p, list) and len(p) == 2 for p in value)
+    numbers = [n for point in value for n in point] if fine else []
+    if not numbers or not all(type(n) in (int, float) and -_SIDE < n < 2 * _SIDE for n in numbers):
         raise ValueError("its card's template is not five points")
+    points = tuple((float(x), float(y)) for x, y in value)
+    if float(np.asarray(points).std(axis=0).min()) < 1:
+        raise ValueError("its card's template has its points in one place")
     return points
 
 

@@ -64,7 +64,7 @@ def one(embedder: Embedder, sample: bytes) -> Taken:
         raise SeveralSubjects(
             f"There are {len(found)} faces in the picture, where one is needed.",
             f"Their boxes (x,y,width,height), the largest first: {boxes}.",
-            "Cut the picture, or when enrolling say which: --box X,Y,W,H",
+            "Cut the picture; enroll can be told which: --box X,Y,W,H",
         )
     return found[0].taken
 

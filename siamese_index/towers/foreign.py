@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import BadInput, Damaged, NotInstalled
+from siamese_index.errors import BadInput, NotInstalled
 from siamese_index.files import path_of, refused
-from siamese_index.samples.faces import template
+from siamese_index.samples.faces import FaceFinder, template
 from siamese_index.samples.framing import ALL_FRAMES
 from siamese_index.vectors import Vectors
 
 from .card import Card, TowerInput
-from .tower import Tower
+from .composing import FLOATS, UINT8, Numbers, PictureInput, Preparation, composed, has_halves
+from .tower import BATCH, Tower
 from .tower_file import TowerFile
 
-Numbers = tuple[float, ...]
 # What a network was given while it was trained: (pixel - mean) / std, per channel in its own order; pixels are 0..255.
 PRESETS: Mapping[str, tuple[Numbers, Numbers]] = {
     "raw": ((0.0,), (1.0,)),
@@ -30,31 +31,9 @@ PRESETS: Mapping[str, tuple[Numbers, Numbers]] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
 LARGEST_DIFFERENCE = 1e-5  # between a number of the tower's vector and of the original's
-_FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}  # by ONNX' number of the type
-_UINT8 = 2
+LARGEST_DIFFERENCE_OF_HALVES = 1e-3  # of a graph in float16, which is rounded at other places
 _LEAST_OPSET = 7
-_OUR = "siamese_index/"  # begins the names of what is added
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What is done to pixels (0..255, RGB) before the network: channels reordered, then (pixel - mean) / std."""
-
-    order: str = "rgb"  # or bgr: how the network takes colours
-    mean: Numbers = (0.0,)  # one, or one a channel, in the network's order
-    std: Numbers = (1.0,)
-
-    def __post_init__(self) -> None:
-        if self.order not in ("rgb", "bgr"):
-            raise BadInput(f"There is no order {self.order!r}.", "There are rgb and bgr.")
-        if not all(np.isfinite(self.mean)) or not all(np.isfinite(self.std)) or not all(self.std):
-            raise BadInput("A mean and a standard deviation are finite numbers, and the latter is not 0.")
-
-    def applied(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return pixels (n, h, w, channels) as the network takes them, channels last."""
-        ordered = pixels[..., ::-1] if self.order == "bgr" else pixels
-        prepared: NDArray[np.float64] = (ordered.astype(np.float64) - np.asarray(self.mean)) / np.asarray(self.std)
-        return prepared
+_SIDE = 4096  # pixels at most
 
 
 @dataclass(frozen=True)
@@ -64,23 +43,6 @@ class Imported:
     file: TowerFile
     words: tuple[str, ...]
     largest_difference: float  # to the original's vectors
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What a graph's picture input is."""
-
-    name: str
-    type: int
-    channels_first: bool
-    height: int
-    width: int
-    channels: int
-
-    def arranged(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values (n, h, w, channels) in the layout and type of the input."""
-        laid = np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self.channels_first else values
-        return laid.astype(np.uint8 if self.type == _UINT8 else _FLOATS[self.type])
 
 
 def import_network(
@@ -102,59 +64,73 @@ def import_network(
     preparation = preparation or Preparation()
     if frame not in ALL_FRAMES:
         raise BadInput(f"There is no frame {frame!r}.", f"There are {', '.join(ALL_FRAMES)}.")
-    if (frame == "face") != (detector is not None):
-        raise BadInput(
-            "The frame face needs a face detector, and no other frame does.", remedy="--face-model YUNET.onnx"
-        )
+    if frame == "face" and detector is None:
+        raise BadInput("The frame face needs a face detector.", remedy="--face-model YUNET.onnx")
+    if frame != "face" and detector is not None:
+        raise BadInput(f"The frame {frame} needs no face detector.", remedy="Leave it out, or choose --frame face.")
+    if detector is not None:
+        FaceFinder(detector)
     model = _loaded(path_of(path))
     shape = _shape(model.graph, size)
     for numbers, what in ((preparation.mean, "mean"), (preparation.std, "standard deviation")):
         if len(numbers) not in (1, shape.channels):
             raise BadInput(f"{len(numbers)} numbers of {what}, but {shape.channels} channels.", "Give one, or each.")
+    if shape.type == UINT8 and (any(preparation.mean) or any(n != 1 for n in preparation.std)):
+        raise BadInput("The network takes whole numbers of 0 to 255.", remedy="Leave --preset, --mean and --std out.")
     value = _chosen(model.graph, output)
-    words = _warnings(model.graph, value, output is not None)
     pictures = _examples(shape)
     expected = _original(model, shape, value, preparation, pictures)
-    made: Tower | None = None
-    for free in (True, False):
-        graph = _composed(model, shape, value, preparation, expected.shape[1], free)
-        at_once = None if free else 1
-        card = Card(
-            input=TowerInput(
-                (shape.height, shape.width, shape.channels),
-                frame,
-                at_once=at_once,
-                template=template(shape.height, shape.width) if frame == "face" else (),
-            ),
-            dimension=expected.shape[1],
-            made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            imported={
-                "file": Path(path).name,
-                "output": value,
-                "order": preparation.order,
-                "mean": list(preparation.mean),
-                "std": list(preparation.std),
-            },
+    words = _warnings(model.graph, value, output is not None)
+    half = has_halves(model.graph)
+    allowed = LARGEST_DIFFERENCE_OF_HALVES if half else LARGEST_DIFFERENCE
+    for way in ("as it is", "reshaped", "one at a time"):
+        graph = composed(model, shape, value, preparation, expected.shape[1], way)
+        file = TowerFile(
+            graph, None, _card(Path(path), shape, frame, value, preparation, expected, way), detector=detector
         )
-        file = TowerFile(graph, None, card, detector=detector)
         try:
-            made = Tower.of(file)
-            difference = float(np.abs(made.embed(pictures) - expected).max())
-        except Damaged:
-            difference = np.inf
-        except Exception as error:  # noqa: BLE001  # of ONNX Runtime: a fixed batch met another
-            del error
-            difference = np.inf
-        if difference <= LARGEST_DIFFERENCE:
+            difference, why = _difference(Tower.of(file), pictures, expected), ""
+        except Exception as error:  # noqa: BLE001  # of ONNX Runtime, or a tower that gives other shapes
+            difference, why = np.inf, str(error).replace("\x1b", "").splitlines()[0][:300]
+        if difference <= allowed:
             break
     else:
-        raise BadInput(
-            f"{path}: as a tower the network does not answer as it does by itself.",
-            f"Its vectors differ by up to {difference:.2g}; {LARGEST_DIFFERENCE} is allowed.",
-        )
-    if at_once:
+        far = f"Its vectors differ by up to {difference:.2g}; {allowed} is allowed."
+        why = why or f"{far} Is it random, or are its numbers huge?"
+        raise BadInput(f"{path}: as a tower the network does not answer as it does by itself.", why)
+    if way == "one at a time":
         words.append("It takes one picture at a time: its answer depends on what is in a batch, or its batch is fixed.")
+    if half:
+        words.append(f"It reckons in half precision: its vectors are the original's within {allowed}.")
     return Imported(file, tuple(words), difference)
+
+
+def _card(
+    path: Path, shape: PictureInput, frame: str, value: str, preparation: Preparation, expected: Vectors, way: str
+) -> Card:
+    taken = TowerInput(
+        (shape.height, shape.width, shape.channels),
+        frame,
+        at_once=1 if way == "one at a time" else None,
+        template=template(shape.height, shape.width) if frame == "face" else (),
+    )
+    told = {
+        "file": os.fsencode(path.name).decode("utf-8", "replace"),
+        "output": value,
+        "order": preparation.order,
+        "mean": list(preparation.mean),
+        "std": list(preparation.std),
+    }
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Card(input=taken, dimension=expected.shape[1], made=made, imported=told)
+
+
+def _difference(tower: Tower, pictures: NDArray[np.uint8], expected: Vectors) -> float:
+    """Return the largest difference to the original's vectors: one at a time, some, and a whole batch."""
+    batch = np.resize(np.arange(len(pictures)), BATCH)
+    found = [tower.embed(pictures) - expected, tower.embed(pictures[:1]) - expected[:1]]
+    found.append(tower.embed(pictures[batch]) - expected[batch])
+    return float(max(np.abs(each).max() for each in found))
 
 
 def _loaded(path: Path) -> Any:
@@ -189,7 +165,7 @@ def _opset(model: Any) -> int:
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
 
 
-def _shape(graph: Any, size: tuple[int, int] | None) -> _Shape:
+def _shape(graph: Any, size: tuple[int, int] | None) -> PictureInput:
     """Return what the graph's one picture input is. Raises BadInput."""
     stored = {tensor.name for tensor in (*graph.initializer, *graph.sparse_initializer)}
     inputs = [value for value in graph.input if value.name not in stored]  # old graphs list weights as inputs
@@ -198,11 +174,15 @@ def _shape(graph: Any, size: tuple[int, int] | None) -> _Shape:
         raise BadInput("The network has to take one picture.", f"Its inputs: {named}.")
     value = inputs[0].type.tensor_type
     dims = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in value.shape.dim]
-    if value.elem_type not in (*_FLOATS, _UINT8):
+    if value.elem_type not in (*FLOATS, UINT8):
         raise BadInput("The network takes no pictures.", f"Its input {inputs[0].name} is neither floats nor uint8.")
     if len(dims) != 4:
         raise BadInput(
             "The network takes no pictures.", f"Its input {inputs[0].name} has {len(dims)} axes; a picture's has 4."
+        )
+    if (dims[0] or 1) > 1:
+        raise BadInput(
+            f"The network takes {dims[0]} pictures at a time.", "One, or any number, is needed.", "Export it so."
         )
     first, last = dims[1] in (1, 3), dims[3] in (1, 3)
     if not first and not last:
@@ -212,9 +192,13 @@ def _shape(graph: Any, size: tuple[int, int] | None) -> _Shape:
         raise BadInput("The network takes pictures of any size.", remedy="Say which: --size 112, or --size 160x120")
     if size is not None and (height not in (None, size[0]) or width not in (None, size[1])):
         raise BadInput(f"The network takes pictures of {width} x {height}, no others.", remedy="Leave --size out.")
+    if size is not None and not (isinstance(size, tuple) and len(size) == 2 and all(isinstance(n, int) for n in size)):
+        raise BadInput(f"{size!r} is no size.", "Expected (height, width).")
     height, width = size or (height, width)
+    if not 8 <= min(height or 0, width or 0) <= max(height or 0, width or 0) <= _SIDE:
+        raise BadInput(f"The network takes pictures of {width} x {height}.", f"8 to {_SIDE:,} a side are possible.")
     channels = dims[1] if first else dims[3]
-    return _Shape(inputs[0].name, value.elem_type, first, int(height or 0), int(width or 0), int(channels or 0))
+    return PictureInput(inputs[0].name, value.elem_type, first, int(height or 0), int(width or 0), int(channels or 0))
 
 
 def _chosen(graph: Any, output: str | None) -> str:
@@ -224,7 +208,7 @@ def _chosen(graph: Any, output: str | None) -> str:
         if output not in values:
             raise BadInput(f"The network has no value {output!r}.", f"Its outputs: {_names(graph.output)}.")
         return output
-    floats = [v for v in graph.output if v.type.tensor_type.elem_type in _FLOATS]
+    floats = [v for v in graph.output if v.type.tensor_type.elem_type in FLOATS]
     if not floats:
         raise BadInput(
             "The network gives no vectors.",
@@ -250,11 +234,11 @@ def _warnings(graph: Any, value: str, named: bool) -> list[str]:
     if others and not named:
         words.append(f"Of its outputs {value} is taken; the others: {', '.join(others)}. Choose with --output.")
     node = by.get(value)
-    while node is not None and node.op_type in _PASSING:
+    while node is not None and node.op_type in _PASSING and node.input:
         node = by.get(node.input[0])
-    if node is not None and node.op_type in ("Softmax", "LogSoftmax"):
+    if node is not None and node.op_type in ("Softmax", "LogSoftmax") and node.input:
         before = by.get(node.input[0])
-        while before is not None and before.op_type in _PASSING:
+        while before is not None and before.op_type in _PASSING and before.input:
             before = by.get(before.input[0])
         deeper = before.input[0] if before is not None and before.op_type in ("Gemm", "MatMul") else node.input[0]
         words.append(
@@ -264,7 +248,7 @@ def _warnings(graph: Any, value: str, named: bool) -> list[str]:
     return words
 
 
-def _examples(shape: _Shape) -> NDArray[np.uint8]:
+def _examples(shape: PictureInput) -> NDArray[np.uint8]:
     """Return (7, h, w, channels): coarse and fine noise, and drawn shapes."""
     import cv2
 
@@ -284,7 +268,9 @@ def _examples(shape: _Shape) -> NDArray[np.uint8]:
     return np.stack(made)
 
 
-def _original(model: Any, shape: _Shape, value: str, preparation: Preparation, pictures: NDArray[np.uint8]) -> Vectors:
+def _original(
+    model: Any, shape: PictureInput, value: str, preparation: Preparation, pictures: NDArray[np.uint8]
+) -> Vectors:
     """Return the unit vectors (n, d) of the network by itself, each picture alone. Raises BadInput."""
     import onnxruntime
     from onnx import ValueInfoProto
@@ -306,6 +292,10 @@ def _original(model: Any, shape: _Shape, value: str, preparation: Preparation, p
         raise BadInput(
             f"{value} is no vector of floats.", "Labels cannot be compared.", "Choose another: --output NAME"
         )
+    if any(np.shape(row) != np.shape(rows[0]) for row in rows):
+        raise BadInput(
+            f"{value} has another length for each picture.", "Such outputs are of detectors.", "See --output."
+        )
     flat = np.stack([np.asarray(row, np.float64).reshape(-1) for row in rows])
     if flat.shape[1] > 65536:
         raise BadInput(f"{value} has {flat.shape[1]:,} numbers a picture.", "65,536 are possible.", "See --output.")
@@ -320,76 +310,3 @@ def _original(model: Any, shape: _Shape, value: str, preparation: Preparation, p
     if float(np.linalg.norm(unit - unit[0], axis=1).max()) < 1e-4:
         raise BadInput(f"{value} is the same for every picture.", "Nothing can be told apart by it.", "See --output.")
     return unit
-
-
-def _composed(model: Any, shape: _Shape, value: str, preparation: Preparation, dimension: int, free: bool) -> bytes:
-    """Return the graph from float32 pixels (n, h, w, channels), RGB, to unit vectors (n, dimension)."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    made = type(model)()
-    made.CopyFrom(model)
-    graph = made.graph
-    nodes = list(graph.node)
-    batch = "n" if free else 1
-    pixels = helper.make_tensor_value_info(
-        f"{_OUR}pixels", TensorProto.FLOAT, [batch, shape.height, shape.width, shape.channels]
-    )
-    before: list[Any] = []
-    last = pixels.name
-
-    def add(kind: str, constant: NDArray[Any] | None = None, **options: Any) -> None:
-        nonlocal last
-        inputs = [last]
-        if constant is not None:
-            inputs.append(f"{_OUR}{len(before)}")
-            graph.initializer.append(numpy_helper.from_array(constant, inputs[1]))
-        last = f"{_OUR}before{len(before)}"
-        before.append(helper.make_node(kind, inputs, [last], **options))
-
-    if preparation.order == "bgr" and shape.channels == 3:
-        add("Gather", np.array([2, 1, 0], np.int64), axis=3)
-    if any(preparation.mean):
-        add("Sub", np.asarray(preparation.mean, np.float32))
-    if any(s != 1 for s in preparation.std):
-        add("Div", np.asarray(preparation.std, np.float32))
-    if shape.channels_first:
-        add("Transpose", perm=[0, 3, 1, 2])
-    if shape.type != TensorProto.FLOAT:
-        add("Cast", to=shape.type)
-    before.append(helper.make_node("Identity", [last], [shape.name]))
-    behind = [
-        helper.make_node("Cast", [value], [f"{_OUR}floats"], to=TensorProto.FLOAT),
-        helper.make_node("Flatten", [f"{_OUR}floats"], [f"{_OUR}flat"], axis=1),
-        helper.make_node("LpNormalization", [f"{_OUR}flat"], [f"{_OUR}template"], axis=1, p=2),
-    ]
-    if free:
-        _free_batch(graph, nodes)
-    del graph.node[:]
-    graph.node.extend([*before, *nodes, *behind])
-    del graph.input[:]
-    graph.input.append(pixels)
-    del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(f"{_OUR}template", TensorProto.FLOAT, [batch, dimension]))
-    del graph.value_info[:]
-    made.ir_version = max(made.ir_version, 4)  # since then weights need not be listed as inputs
-    return bytes(made.SerializeToString(deterministic=True))
-
-
-def _free_batch(graph: Any, nodes: list[Any]) -> None:
-    """Let constant shapes that begin with a batch of 1 keep whatever batch comes in."""
-    from onnx import numpy_helper
-
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in nodes:
-        if node.op_type == "Constant":
-            constants.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
-    for number, node in enumerate(nodes):
-        if node.op_type != "Reshape" or len(node.input) < 2 or node.input[1] not in constants:
-            continue
-        wanted = numpy_helper.to_array(constants[node.input[1]]).copy()
-        if wanted.ndim != 1 or not len(wanted) or wanted[0] != 1:
-            continue
-        wanted[0] = -1 if not (wanted == -1).any() and not (wanted == 0).any() else 0
-        name = f"{_OUR}shape{number}"
-        graph.initializer.append(numpy_helper.from_array(wanted, name))
-        node.input[1] = name

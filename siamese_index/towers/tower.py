@@ -43,7 +43,7 @@ class Tower:
         self.shape, self.frame, self.dimension = card.input.shape, card.input.frame, card.dimension
         if self.finds and detector is None:
             raise Damaged("The tower has no face detector, which its frame needs.")
-        self._finder = faces.FaceFinder(detector) if self.finds and detector else None
+        self._finder = faces.FaceFinder(detector) if self.finds and detector is not None else None
         self._at_once = card.input.at_once or max(1, BATCH // card.input.views)
         import onnxruntime
 

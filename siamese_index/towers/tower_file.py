@@ -19,6 +19,8 @@ from siamese_index.vectors import Vectors, unit
 from .card import FORMAT, Card
 
 _MEMBER_LIMIT = 2 << 30
+# What reading a file that is none may raise; RuntimeError: encrypted, of a later zip, or nested too deeply.
+_NO_TOWER = (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, RuntimeError, ArithmeticError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def tower_id(onnx: bytes, card: Card, detector: bytes | None) -> str:
     parts = {
         "network": network,
         "frame": card.input.frame,
+        "at_once": card.input.at_once,
         "template": [list(point) for point in card.input.template],
         "detector": hashlib.sha256(detector).hexdigest() if detector else None,
     }
@@ -100,23 +103,27 @@ class TowerFile:
                 parsed = Card.parse(card)
                 if (parsed.input.frame == "face") != (detector is not None):
                     raise ValueError("its frame is face without a detector, or it has one that its frame does not use")
-                cohort = _read_cohort(archive.read("calibration.npz"))
+                cohort = _read_cohort(archive.read("calibration.npz"), parsed.dimension)
                 return cls(archive.read("tower.onnx"), keras, parsed, cohort, detector)
         except FileNotFoundError:
             raise Missing(f"{path}: no such tower.", remedy="Make one: sidx train DATA -o faces.tower") from None
         except OSError as error:
             raise refused(path, error) from None
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, RecursionError) as error:
+        except _NO_TOWER as error:
             remedy = "Make one: sidx train DATA -o faces.tower"
             if Path(path).suffix.lower() == ".onnx":
                 remedy = f"Make one of this network: sidx towers import {path} -o {Path(path).with_suffix('.tower')}"
             raise Damaged(f"{path}: this is not a tower file.", f"{error}".strip("'\""), remedy) from None
 
 
-def _read_cohort(data: bytes) -> Cohort:
+def _read_cohort(data: bytes, dimension: int) -> Cohort:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         names, digests, vectors = arrays["names"], arrays["digests"], arrays["vectors"]
     if vectors.ndim != 2 or not len(names) == len(digests) == len(vectors):
         raise ValueError("its calibration's rows do not match")
+    if len(vectors) and vectors.shape[1] != dimension:
+        raise ValueError(f"its calibration has vectors of {vectors.shape[1]} numbers, its card says {dimension}")
+    if not all(len(digest) == 64 and set(digest) <= set("0123456789abcdef") for digest in map(str, digests.tolist())):
+        raise ValueError("its calibration has digests that are not hexadecimal")
     rows = unit(vectors) if len(vectors) else vectors.astype(np.float32)
     return Cohort(tuple(map(str, names.tolist())), tuple(map(str, digests.tolist())), rows)

@@ -240,3 +240,23 @@ def test_boxes_of_a_table_are_cut_out(tmp_path, header):
     assert np.array_equal(first, pixels[10:35, 20:50])
     assert np.array_equal(second, pixels)
     assert items.tags == [{"site": "north"}, {"site": "south"}]
+
+
+def test_a_row_whose_box_is_outside_is_left_out_and_the_others_are_taken(tmp_path):
+    (tmp_path / "a.png").write_bytes(images.encode(np.full((60, 80, 3), 200, np.uint8)))
+    rows = "a.png,ada,0,0,40,40\na.png,bob,70,50,40,40\nnope.png,cyd,0,0,20,20\n"
+    (tmp_path / "t.csv").write_text(f"path,label,x,y,w,h\n{rows}")
+    items = list(sources.items(tmp_path / "t.csv"))
+    assert images.decode(images.read(items[0][1]), 3).shape == (40, 40, 3)
+    with pytest.raises(BadInput, match="not in the picture"):
+        images.read(items[1][1])
+    with pytest.raises(Missing):
+        images.read(items[2][1])
+
+
+def test_right_and_bottom_are_meant_where_a_table_has_the_pictures_size_too(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    (tmp_path / "a.png").write_bytes(images.encode(pixels))
+    (tmp_path / "t.csv").write_text("path,label,width,height,left,top,right,bottom\na.png,ada,80,60,10,20,40,50\n")
+    ((_, sample),) = sources.items(tmp_path / "t.csv")
+    assert np.array_equal(images.decode(images.read(sample), 3), pixels[20:50, 10:40])

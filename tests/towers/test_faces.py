@@ -63,6 +63,8 @@ def test_small_and_several_faces_are_found_where_they_are(detector, orl):
         middle = face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2
         assert x < middle[0] < x + height * 0.82 and y < middle[1] < y + height
     assert finder.find(scene(orl)) == []
+    poster = scene(orl, (3, 1, 40, 20, 440), (7, 1, 180, 330, 90))  # a face on a shirt
+    assert len(finder.find(poster)) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x08\x01" * 50])
@@ -184,6 +186,24 @@ def import_network_of(tower):
 
     card = replace(tower.card, input=replace(tower.card.input, frame="whole", template=()))
     return TowerFile(tower.onnx, None, card)
+
+
+def test_a_face_tower_without_its_detector_or_with_another_template_is_none(tower, tmp_path):
+    from dataclasses import replace
+
+    def card(**changes):
+        return replace(tower.card, **changes)
+
+    same = ((1.0, 1.0),) * 5
+    for wrong in (
+        TowerFile(tower.onnx, None, tower.card, detector=b""),
+        TowerFile(tower.onnx, None, card(input=replace(tower.card.input, template=same)), detector=tower.detector),
+        TowerFile(tower.onnx, None, card(format=1), detector=tower.detector),
+        TowerFile(tower.onnx, None, tower.card),
+    ):
+        wrong.write(tmp_path / "wrong.tower")
+        with pytest.raises(Damaged):
+            Tower.open(tmp_path / "wrong.tower")
 
 
 def test_a_box_of_a_tower_that_sees_the_whole_picture_is_cut_out(gallery, person):

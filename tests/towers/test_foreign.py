@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 
 from siamese_index import BadInput, Gallery, Missing, Tower, TowerFile
 from siamese_index.samples import images
-from siamese_index.towers.foreign import PRESETS, Preparation, import_network
+from siamese_index.towers.composing import Preparation
+from siamese_index.towers.foreign import PRESETS, import_network
 from tests.towers.networks_of_others import linear, with_random_weights
 
 
@@ -162,12 +163,15 @@ def quantised():
 
 def with_batch_statistics():
     nodes = [
-        helper.make_node("BatchNormalization", ["picture", "ones", "nothing", "nothing", "ones"],
+        helper.make_node("BatchNormalization", ["picture", "scale", "shift", "mean before", "var before"],
                          ["normal", "mean", "var"], training_mode=1),
         helper.make_node("Flatten", ["normal"], ["flat"], axis=1),
         helper.make_node("MatMul", ["flat", "weights"], ["vector"]),
     ]  # fmt: skip
-    return linear(nodes, further={"ones": np.ones(3, np.float32), "nothing": np.zeros(3, np.float32)})
+    # All different: ONNX Runtime makes one of equal constants, and changes those of the statistics as it runs.
+    rng = np.random.default_rng(0)
+    names = ("scale", "shift", "mean before", "var before")
+    return linear(nodes, further={name: rng.uniform(0.5, 1.5, 3).astype(np.float32) for name in names})
 
 
 def with_a_class_token():
@@ -331,3 +335,78 @@ def test_import_overwrites_nothing_but_a_tower(sidx, saved, tmp_path):
     assert sidx("towers", "import", "net.onnx", "-o", "diary.txt").returncode == 2
     assert sidx("towers", "import", "net.onnx", "-o", "net.onnx").returncode == 2
     assert (tmp_path / "diary.txt").read_text() == "dear diary"
+
+
+# -- what a hostile user found ----------------------------------------------------------------------
+
+
+def squeezed():
+    """As .squeeze() is exported: of a batch of one the axis of the batch is dropped, too."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["picture"], ["mean"]),
+        helper.make_node("Squeeze", ["mean"], ["vector"]),
+    ]
+    return linear(nodes)
+
+
+def half():
+    nodes = [
+        helper.make_node("Flatten", ["picture"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "halves"], ["vector"]),
+    ]
+    halves = np.random.default_rng(0).normal(0, 0.01, (192, 16)).astype(np.float16)
+    outputs = [helper.make_tensor_value_info("vector", TensorProto.FLOAT16, ["n", 16])]
+    return linear(nodes, kind=TensorProto.FLOAT16, further={"halves": halves}, outputs=outputs)
+
+
+def with_a_bias_of_one_row():
+    nodes = [
+        helper.make_node("Reshape", ["bias", "row"], ["across"]),
+        helper.make_node("Add", ["picture", "across"], ["moved"]),
+        helper.make_node("Flatten", ["moved"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["vector"]),
+    ]
+    return linear(nodes, further={"bias": np.ones(3, np.float32), "row": np.array([1, -1, 1, 1], np.int64)})
+
+
+@pytest.mark.parametrize("make", [squeezed, half, with_a_bias_of_one_row])
+def test_networks_that_are_exported_so_serve_one_and_many_alike(make, saved, tmp_path):
+    path = saved(make())
+    imported = import_network(path)
+    tower = opened(imported)
+    seen = pictures((8, 8, 3), 70)
+    laid = np.ascontiguousarray(seen.transpose(0, 3, 1, 2)).astype(np.float16 if make is half else np.float32)
+    wanted = by_itself(path, laid)
+    allowed = 1e-3 if make is half else 1e-5
+    assert tower._at_once == 64
+    assert np.abs(tower.embed(seen) - wanted).max() <= allowed
+    assert np.abs(tower.embed(seen[:1]) - wanted[:1]).max() <= allowed
+
+
+def test_what_was_exported_is_imported_again(saved, tmp_path):
+    first = import_network(saved(linear()), Preparation(std=(255.0,)))
+    (tmp_path / "again.onnx").write_bytes(first.file.onnx)
+    second = import_network(tmp_path / "again.onnx")
+    seen = pictures((8, 8, 3))
+    assert np.abs(opened(second).embed(seen) - opened(first).embed(seen)).max() <= 1e-5
+
+
+def of_any_length():
+    nodes = [helper.make_node("NonZero", ["picture"], ["found"]), helper.make_node("Cast", ["found"], ["vector"], to=1)]
+    return linear(nodes)
+
+
+def in_a_circle():
+    return linear([helper.make_node("Identity", ["a"], ["vector"]), helper.make_node("Identity", ["vector"], ["a"])])
+
+
+@pytest.mark.parametrize(
+    ("make", "preparation", "why"),
+    [(of_any_length, {}, "another length"), (in_a_circle, {}, "cannot be run"),
+     (lambda: linear(shape=(4, 3, 8, 8)), {}, "4 pictures at a time"),
+     (lambda: linear(shape=("n", 3, 4100, 8)), {}, "a side"),
+     (lambda: linear(kind=TensorProto.UINT8), {"std": (255.0,)}, "whole numbers")],
+)  # fmt: skip
+def test_more_that_cannot_serve_is_refused_with_the_reason(make, preparation, why, saved):
+    with pytest.raises(BadInput, match=why):
+        import_network(saved(make()), Preparation(**preparation))
