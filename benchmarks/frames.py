@@ -29,7 +29,7 @@ HEIGHTS = (80, 112, 160, 224, 300)  # of a portrait in its frame
 
 
 def background(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw a room: a wall, a floor, and things in it."""
+    """Draw a background: two areas of colour, with rectangles and ellipses on them."""
     picture = np.empty((480, 640, 3), np.uint8)
     picture[:] = rng.integers(60, 200, 3)
     picture[int(rng.integers(300, 420)) :] = rng.integers(40, 160, 3)

@@ -7,9 +7,6 @@ import re
 
 import typer
 
-from siamese_index import Gallery, SiameseIndexError
-from siamese_index.store.address import place_of
-
 
 def asked() -> list[str] | None:
     """Return the words behind the program's name that a shell wants completed; None when the program is run."""
@@ -20,6 +17,9 @@ def asked() -> list[str] | None:
 
 def identities(context: typer.Context, incomplete: str) -> list[str]:
     """Return the enrolled names that begin so; none where there is no gallery to look into."""
+    from siamese_index import Gallery, SiameseIndexError  # only a Tab key needs them
+    from siamese_index.store.address import place_of
+
     place = context.params.get("gallery") or os.environ.get("SIDX_GALLERY") or "main.gallery"
     try:
         with Gallery.open(place_of(place) if isinstance(place, str) else place) as opened:

@@ -10,8 +10,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
-from siamese_index.describe import counted
-
 from .output import note
 
 # Of libjpeg and libpng; what else is printed there passes as it is.
@@ -47,5 +45,7 @@ def _tell(lines: list[str]) -> None:
             note(line)
     damaged = Counter(line for line in lines if _DAMAGED.search(line))
     if damaged:
+        from siamese_index.describe import counted
+
         words = "; ".join(damaged)
         note(f"{counted(damaged.total(), 'time')} a picture was read though pixels were missing in it ({words}).")

@@ -95,7 +95,7 @@ def identify(
     with Gallery.open(gallery) as opened, progress("identifying", len(pictures)) as tick:
         rows = _rows(opened.identify_many(pictures, **asked), codes, answers, tick, len(pictures) == 1)
         try:
-            boxes = ["box"] if opened.embedder().finds else []
+            boxes = ["box"] if for_a_person(as_json) and opened.embedder().finds else []
             emit(rows, as_json, ["probe", *boxes, "verdict", "identity", "distance", "threshold"])
         except KeyboardInterrupt:
             interrupted(f"\nInterrupted: {len(codes):,} of {len(pictures):,} were answered.")

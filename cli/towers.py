@@ -96,6 +96,8 @@ def adapt(
     with Gallery.open(gallery) as opened, progress("embedding", len(items or ())) as tick:
         result = adaptation.adapt(opened, items, tick)
     tell_left_out(items.left_out if items is not None else ())
+    for refusal in result.refused:
+        complain(f"sidx: {refusal.error}")
     print_comparison(result.tower, result.comparison, as_json)
     note(f"It learned from {describe.counted(result.learned_from, 'identity')}; one place cannot speak for another.")
     if result.better:

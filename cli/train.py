@@ -71,7 +71,7 @@ def train(
     """
     from siamese_index.samples import images
     from siamese_index.samples.faces import FaceFinder
-    from siamese_index.samples.framing import ALL_FRAMES
+    from siamese_index.samples.framing import refuse_frame
     from siamese_index.training import look
     from siamese_index.training import train as train_tower
 
@@ -83,10 +83,7 @@ def train(
             "--fpir and --no-cohort mean nothing with --holdout 0.",
             "Leave them out.",
         )
-    if frame not in (None, *ALL_FRAMES):
-        raise BadInput(f"There is no frame {frame!r}.", f"There are {', '.join(ALL_FRAMES)}.")
-    if (frame == "face") != (face_model is not None):
-        raise BadInput("The frame face needs a detector, and no other frame does.", remedy="--face-model YUNET.onnx")
+    refuse_frame(frame or "whole", face_model is not None)
     if face_model is not None:
         FaceFinder(images.read(face_model))  # what is wrong with it is said before Keras starts
     budget = None if time_budget is None else _seconds(time_budget)

@@ -60,6 +60,11 @@ class _Probe:
     taken: Taken
     ms: float  # that reading and decoding took
     box: Box | None = None  # where in the picture it is
+    several: bool = False  # whether the picture shows others, too
+
+    def part(self) -> bytes:
+        """Return the picture, or where it shows others, too, this one's part of it."""
+        return around(self.data, self.box) if self.several and self.box else self.data
 
 
 def identify(session: Session, pictures: Iterable[Picture], question: Question) -> Iterator[Decision | Refusal]:
@@ -109,9 +114,7 @@ def _probes(embedder: Embedder, largest: bool, numbered: tuple[int, Picture]) ->
         data = images.read(picture)
         found = subjects(embedder, data)[: 1 if largest else None]
         ms = (time.perf_counter() - begin) * 1000 / len(found)
-        # Where there are several, each goes on with its part of the picture.
-        parts = [around(data, s.box) if s.box and len(found) > 1 else data for s in found]
-        return [_Probe(name, part, embedder.id, s.taken, ms, s.box) for s, part in zip(found, parts, strict=True)]
+        return [_Probe(name, data, embedder.id, s.taken, ms, s.box, len(found) > 1) for s in found]
     except SiameseIndexError as error:
         return [Refusal(name, images.named(name, error))]
 
@@ -122,7 +125,7 @@ def _answered(session: Session, batch: Sequence[_Probe | Refusal], question: Que
         embedder = session.last_embedder()
         probes = [each for each in batch if isinstance(each, _Probe)]
         begin = time.perf_counter()
-        ready: list[Any] = [p.taken if p.tower == embedder.id else embedder.prepare(p.data) for p in probes]
+        ready: list[Any] = [p.taken if p.tower == embedder.id else embedder.prepare(p.part()) for p in probes]
         vectors = embedder.embed(ready)
         each = 1000 / max(1, len(probes))
         ms = {"decode": sum(p.ms for p in probes) * each / 1000, "embed": (time.perf_counter() - begin) * each}
@@ -130,7 +133,7 @@ def _answered(session: Session, batch: Sequence[_Probe | Refusal], question: Que
         if found is None:
             session.forget_embedder()
     if _is_logging(session):
-        _log(session, found, vectors, [embedder.kept(probe.data) for probe in probes])
+        _log(session, found, vectors, [embedder.kept(probe.part()) for probe in probes])
     answers = iter(found)
     for each_one in batch:
         if not isinstance(each_one, Refusal):

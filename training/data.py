@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from siamese_index import BadInput, Gallery, Missing, NoSubject, NotInstalled, SiameseIndexError, Unreadable
 from siamese_index.samples import images, sources, tables
 from siamese_index.samples.faces import FaceFinder, template
-from siamese_index.samples.framing import ALL_FRAMES, Frame
+from siamese_index.samples.framing import Frame, refuse_frame
 from siamese_index.samples.items import Item, Items
 from siamese_index.vectors import unpack
 
@@ -259,8 +259,7 @@ def framed(
     Raises BadInput, or Damaged for a detector that is none.
     """
     name = "face" if detector is not None else wanted or usual
-    if name not in ALL_FRAMES or (name == "face") != (detector is not None):
-        raise BadInput(f"The frame {name} cannot be learned from.", "face needs a detector: --face-model YUNET.onnx")
+    refuse_frame(name, detector is not None)
     if len(shape) == 1:
         if wanted or detector:
             raise BadInput("Vectors have no frame.", "These data are not pictures.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from siamese_index.errors import BadInput
+from siamese_index.errors import BadInput, Refusal
 from siamese_index.samples.images import Progress
 from siamese_index.samples.items import Items
 from siamese_index.towers.adapting import adapted, applied, whitening
@@ -29,6 +29,7 @@ class Adaptation:
     tower: str  # id
     comparison: dict[str, Any]  # as `comparison.compare` returns it
     learned_from: int  # identities
+    refused: tuple[Refusal, ...] = ()  # what of the data could not be read
 
     @property
     def better(self) -> bool:
@@ -53,10 +54,11 @@ def adapt(gallery: OpenGallery, data: Items | None = None, progress: Progress | 
         attempt = 1 + sum(tower.report is not None and tower.id > row.id for tower in state.store.towers.all())
     there = [sample for sample, is_there in zip(samples, present.tolist(), strict=True) if is_there]
     names, digests = [sample.identity for sample in there], [sample.digest for sample in there]
+    refused: tuple[Refusal, ...] = ()
     if data is not None:
-        more, _ = embedded(before, data, progress)
-        known = set(digests)
-        fresh = [i for i, d in enumerate(more.digests) if d not in known and not known.add(d)]  # type: ignore[func-returns-value]
+        more, refused = embedded(before, data, progress)
+        first = {digest: i for i, digest in reversed(list(enumerate(more.digests)))}
+        fresh = sorted(set(first.values()) - {first[digest] for digest in digests if digest in first})
         names = [*names, *(more.names[i] for i in fresh)]
         digests = [*digests, *(more.digests[i] for i in fresh)]
         vectors = np.concatenate([vectors, more.vectors[fresh]])
@@ -87,7 +89,7 @@ def adapt(gallery: OpenGallery, data: Items | None = None, progress: Progress | 
     )
     made = adapted(before, matrix, mean, replace(grown, held_out=sorted(judges), chose=[]), cohort)
     gallery.add_tower(replace(made, card=made.card.with_figures(judged["challenger"])), judged)
-    return Adaptation(made.id, judged, len(several - judges))
+    return Adaptation(made.id, judged, len(several - judges), refused)
 
 
 def _share(name: str) -> float:

@@ -30,11 +30,8 @@ SCORE = 0.6  # the least that counts as a face
 _SMALL, _CLEAR = 0.25, 0.85  # share of the area, and score, of a face within another's box
 _OVERLAP = 0.3  # of two boxes of one face
 _CANVAS = 640
-_SCALES = (
-    320,
-    640,
-    1280,
-)  # of the picture's longer side: a face that fills it is found when small, small ones when large
+# Of the picture's longer side: a face that fills it is found when it is small, small ones when it is large.
+_SCALES = (320, 640, 1280)
 
 
 def template(height: int, width: int) -> Points:

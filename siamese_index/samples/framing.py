@@ -45,6 +45,16 @@ class Frame:
         ]
 
 
+def refuse_frame(name: str, has_detector: bool) -> None:
+    """Raise BadInput for a frame that there is not, or that does not go with a detector, or with none."""
+    if name not in ALL_FRAMES:
+        raise BadInput(f"There is no frame {name!r}.", f"There are {', '.join(ALL_FRAMES)}.")
+    if name == "face" and not has_detector:
+        raise BadInput("The frame face needs a face detector.", remedy="--face-model YUNET.onnx")
+    if name != "face" and has_detector:
+        raise BadInput(f"The frame {name} needs no face detector.", remedy="Leave it out, or choose --frame face.")
+
+
 def around(data: bytes, box: Box, margin: float = 0.5) -> bytes:
     """Return a part of a picture as a picture file: the box, and `margin` of its size more on each side.
 

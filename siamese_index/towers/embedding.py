@@ -95,13 +95,12 @@ def prepared(
 ) -> tuple[bytes | None, Taken] | SiameseIndexError:
     """Return a sample as it is kept, and as the tower takes it; or why it is not fit to be enrolled."""
     try:
-        if embedder.finds:
-            one(embedder, sample)
+        found = one(embedder, sample) if embedder.finds else None
         kept = embedder.kept(sample)
         whole = sample if kept is None else kept  # of what is kept, so that embedding it again gives the same
         if floor:
             quality.refuse_below(floor, whole)
-        return kept, subjects(embedder, whole)[0].taken
+        return kept, subjects(embedder, whole)[0].taken if found is None or whole is not sample else found
     except SiameseIndexError as error:
         return error
 

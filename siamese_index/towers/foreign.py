@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from siamese_index.errors import BadInput, NotInstalled
 from siamese_index.files import path_of, refused
 from siamese_index.samples.faces import FaceFinder, template
-from siamese_index.samples.framing import ALL_FRAMES
+from siamese_index.samples.framing import refuse_frame
 from siamese_index.vectors import Vectors
 
 from .card import Card, TowerInput
@@ -62,12 +62,7 @@ def import_network(
     vectors, vectors without length, unknown operators.
     """
     preparation = preparation or Preparation()
-    if frame not in ALL_FRAMES:
-        raise BadInput(f"There is no frame {frame!r}.", f"There are {', '.join(ALL_FRAMES)}.")
-    if frame == "face" and detector is None:
-        raise BadInput("The frame face needs a face detector.", remedy="--face-model YUNET.onnx")
-    if frame != "face" and detector is not None:
-        raise BadInput(f"The frame {frame} needs no face detector.", remedy="Leave it out, or choose --frame face.")
+    refuse_frame(frame, detector is not None)
     if detector is not None:
         FaceFinder(detector)
     model = _loaded(path_of(path))
@@ -101,7 +96,7 @@ def import_network(
     if way == "one at a time":
         words.append("It takes one picture at a time: its answer depends on what is in a batch, or its batch is fixed.")
     if half:
-        words.append(f"It reckons in half precision: its vectors are the original's within {allowed}.")
+        words.append(f"It calculates in half precision: its vectors are the original's within {allowed}.")
     return Imported(file, tuple(words), difference)
 
 

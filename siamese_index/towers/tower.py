@@ -43,7 +43,9 @@ class Tower:
         self.shape, self.frame, self.dimension = card.input.shape, card.input.frame, card.dimension
         if self.finds and detector is None:
             raise Damaged("The tower has no face detector, which its frame needs.")
-        self._finder = faces.FaceFinder(detector) if self.finds and detector is not None else None
+        finder = faces.FaceFinder(detector) if self.finds and detector is not None else None
+        shape = card.input.shape if len(card.input.shape) == 3 else (1, 1, 1)
+        self._frame = framing.Frame(self.frame, *shape, finder, card.input.template)
         self._at_once = card.input.at_once or max(1, BATCH // card.input.views)
         import onnxruntime
 
@@ -96,7 +98,7 @@ class Tower:
         """Return a sample as a gallery keeps it. Raises Unreadable."""
         if self.takes_numbers:
             return sample
-        if self._finder is not None and images.is_large(sample):
+        if self.finds and images.is_large(sample):
             boxes = [subject.box for subject in self.subjects(sample) if subject.box]
             sample = framing.around(sample, boxes[0]) if boxes else sample  # else the face would become too small
         return images.bounded(sample)
@@ -108,9 +110,7 @@ class Tower:
         """
         if self.takes_numbers:
             return [Subject(self._numbers(sample))]
-        height, width, channels = self.shape
-        frame = framing.Frame(self.frame, height, width, channels, self._finder, self.card.input.template)
-        return frame.subjects(sample)
+        return self._frame.subjects(sample)
 
     def prepare(self, sample: bytes) -> Taken:
         """Return the largest subject of a sample as this tower takes it: uint8 pixels or float32 numbers.

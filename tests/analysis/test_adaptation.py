@@ -107,4 +107,5 @@ def test_faces_that_are_badly_framed_are_found_better(sidx, real_models, real_da
     with Gallery.open(tmp_path / "f.gallery") as gallery:
         again = adapt(gallery, Items([n for n, _ in items], lambda i: items[i][1]))
     assert again.comparison["attempt"] == 2  # asked twice, it takes more to be a proof
+    assert again.refused == ()
     assert again.comparison["champion"]["searches"] == found["champion"]["searches"]  # what is enrolled counts once
