@@ -136,6 +136,9 @@ def _pairs(probes: str, gallery: Place, report: Path | None, as_json: AsJson) ->
     from siamese_index.analysis.pairs_evaluation import evaluate_pairs
 
     listed = tables.pairs(probes)
+    if listed.graded:
+        _graded(probes, listed, gallery, report, as_json)
+        return
     with Gallery.open(gallery) as opened, progress("embedding", len(listed.items)) as tick:
         result = evaluate_pairs(opened, listed, tick)
     if report is not None:
@@ -147,6 +150,19 @@ def _pairs(probes: str, gallery: Place, report: Path | None, as_json: AsJson) ->
     else:
         emit([_rate("FMR", result.fmr), _rate("FNMR", result.fnmr)], as_json)
     note(f"{result.pairs} pairs, {result.genuine} genuine; EER {percent(result.eer)}.")
+
+
+def _graded(probes: str, listed: tables.Pairs, gallery: Place, report: Path | None, as_json: AsJson) -> None:
+    from siamese_index.analysis.pairs_evaluation import evaluate_graded
+
+    with Gallery.open(gallery) as opened, progress("embedding", len(listed.items)) as tick:
+        result = evaluate_graded(opened, listed, tick)
+    if report is not None:
+        from siamese_index.analysis.evaluation_page import graded_page
+
+        _write(report, graded_page(result, f"{probes}, compared by the tower of {gallery}."))
+    facts(result.to_dict(), as_json)
+    note(describe.graded(result.to_dict()))
 
 
 def _one_shot(probes: str, tower: Path | None, gallery: Place, report: Path | None, as_json: AsJson) -> None:

@@ -37,6 +37,9 @@ def retrain(
 
     result = retrain_gallery(gallery, data, TrainingProgress(), recipe=recipe, steps=steps, seed=seed)
     print_comparison(result.tower, result.comparison, as_json)
+    if result.unchanged:
+        note("Nothing better was found on the network as it is: the active tower stays.")
+        return
     wanted = promote is Promote.auto and result.better
     if promote is Promote.ask:
         with contextlib.suppress(typer.Abort):  # no answer is a no: the candidate is stored anyway

@@ -87,7 +87,8 @@ def adapt(
 ) -> None:
     """Make a candidate of the active tower by what your own pictures of one identity differ by: in seconds.
 
-    Half of the identities are learned from, the others judge.
+    Half of the identities are learned from, the others judge. With too few that have two pictures it learns by what a
+    picture differs by from itself, turned, moved and lit otherwise.
     """
     from siamese_index.analysis import adaptation
     from siamese_index.samples import sources
@@ -99,7 +100,10 @@ def adapt(
     for refusal in result.refused:
         complain(f"sidx: {refusal.error}")
     print_comparison(result.tower, result.comparison, as_json)
-    note(f"It learned from {describe.counted(result.learned_from, 'identity')}; one place cannot speak for another.")
+    told = describe.counted(result.learned_from, "identity")
+    if result.by == "views":
+        told = f"{result.learned_from:,} pictures, each turned, moved and lit otherwise"
+    note(f"It learned from {told}; one place cannot speak for another.")
     if result.better:
         note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {gallery}")
     else:

@@ -45,6 +45,10 @@ def train(
         float | None,
         typer.Option(help="The share of strangers at which misses are counted; default: 0.01.", min=0.0001, max=0.5),
     ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option("--from", help="A .tower or .onnx whose network stays; a head behind it learns.", readable=False),
+    ] = None,
     frame: Annotated[
         str | None, typer.Option(help="What it sees of a picture: whole, strokes or face; default: the recipe's.")
     ] = None,
@@ -92,6 +96,7 @@ def train(
         data,
         TrainingProgress(),
         recipe=recipe,
+        base=base,
         out=out,
         size=size,
         dimension=dimension,

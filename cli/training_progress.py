@@ -25,6 +25,8 @@ class TrainingProgress:
             self._step(said)
         elif said["stage"] == "decode":
             self._passing(f"reading {said['done']:,} of {said['of']:,}")
+        elif said["stage"] == "embed":
+            self._passing(f"embedding {said['done']:,} of {said['of']:,}")
         elif said["stage"] == "data":
             self._passing("")
             note(
@@ -64,9 +66,12 @@ class TrainingProgress:
         line = f"step {said['step']:5} of {said['of']}   loss {said['loss']:7.3f}"
         if "rank1" in said:
             line += f"   rank-1 of held-out identities {said['rank1']:.3f}"
+        if "spearman" in said:
+            line += f"   rank correlation of held-out pairs {said['spearman']:.3f}"
         line += f"   {left:4.0f} s left"
-        if "rank1" in said or not self._in_place:
-            if "rank1" in said or said["step"] == said["of"]:
+        looked = "rank1" in said or "spearman" in said
+        if looked or not self._in_place:
+            if looked or said["step"] == said["of"]:
                 typer.echo(("\r\x1b[K" if self._in_place else "") + line, err=True)
         else:
             typer.echo(f"\r\x1b[K{shortened(line)}", err=True, nl=False)

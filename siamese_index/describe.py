@@ -333,6 +333,8 @@ def _promise(learned: Threshold) -> str:
 
 def held_out(figures: dict[str, Any]) -> str:
     """Say how good a tower is on identities it never saw (`comparison.tower_figures`)."""
+    if "spearman" in figures:
+        return "What it never saw: " + graded(figures)
     if not figures.get("searches"):
         return "No identities were held out: nothing is known of how good it is, and it brings no strangers."
     plain = figures.get("plain")
@@ -344,6 +346,25 @@ def held_out(figures: dict[str, Any]) -> str:
         f" rank-1 {figures['rank1']:.3f} ({interval(figures['rank1_interval'])}), FNIR {figures['fnir']:.3f}"
         f" ({interval(figures['fnir_interval'])}) at FPIR {figures['target_fpir']:g}, EER {figures['eer']:.3f}."
         + beaten
+        + _whitened(figures.get("closed_form", {}))
+    )
+
+
+def _whitened(tried: dict[str, Any]) -> str:
+    """Say that a whitening was put behind a tower, and what it changed."""
+    if not tried.get("kept"):
+        return ""
+    before, after = tried["without"], tried["with"]
+    return f" A whitening behind it is proved to help: FNIR was {before['fnir']:.3f}, it is {after['fnir']:.3f}."
+
+
+def graded(figures: dict[str, Any]) -> str:
+    """Say how well distances rank pairs by their graded labels (`graded.graded_figures`)."""
+    if figures["spearman"] is None:
+        return f"{counted(figures['pairs'], 'pair')}: too few, or all alike, to rank them."
+    return (
+        f"{counted(figures['pairs'], 'pair')} of {counted(figures['items'], 'item')}: rank correlation of label and"
+        f" nearness {figures['spearman']:.3f} ({interval(figures['spearman_interval'])})."
     )
 
 

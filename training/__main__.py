@@ -8,17 +8,20 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from siamese_index import BadInput, Gallery, SiameseIndexError
+from siamese_index import BadInput, Gallery, SiameseIndexError, TowerFile
 from siamese_index.samples import images
+from siamese_index.towers.foreign import import_network
+from siamese_index.towers.heads import without_head
 
 from . import recipe
 from .data import Source, enrolled, source
-from .fit import Settings, Trained, fit
+from .fit import HEADS, Settings, Trained, fit
 from .process import EMBEDDED, TOWER
 from .progress import OnProgress
 
@@ -47,22 +50,41 @@ def serve() -> None:
 
 
 def _do(job: dict[str, Any], on_progress: OnProgress, interrupted: Callable[[], bool]) -> None:
-    start, detector, ids = None, None, np.zeros(0, np.int64)
+    start, detector, base, ids = None, None, None, np.zeros(0, np.int64)
     found = None if job.get("data") is None else source(job["data"])
     if "gallery" in job:
         with Gallery.open(job["gallery"]) as opened:
             items, ids = enrolled(opened)
-            start, detector = opened.tower_file().keras, opened.tower_file().detector
+            file = opened.tower_file()
+            made_elsewhere = file.card.tuned or file.card.imported
+            start, detector, base = _kept(file) if made_elsewhere else (file.keras, file.detector, None)
         found = Source(items + found.items if found else items)
     if found is None:
         raise BadInput("There is nothing to learn from.", "Expected data, a gallery, or both.")
     wanted, folder = job.get("recipe"), Path(job["folder"]) if job.get("folder") else None
     chosen = recipe.parse(wanted) if isinstance(wanted, dict) else recipe.named(wanted) if wanted else None
     settings = Settings(**job["settings"])
+    if job.get("base"):
+        start, detector, base = _kept(_network(job["base"]))
+    elif base is not None:
+        if chosen is not None and chosen.tower["name"] not in HEADS:
+            base = None  # another recipe is asked for: a network of its own
+        else:
+            settings = replace(settings, size=None)  # which is the network's
     if settings.face_model:
         detector = images.read(settings.face_model)
-    trained = fit(found, chosen, settings, on_progress, start, folder, interrupted, detector)
+    trained = fit(found, chosen, settings, on_progress, start, folder, interrupted, detector, base)
     _leave(Path(job["out"]), trained, ids)
+
+
+def _network(path: str) -> TowerFile:
+    """Return a tower file, or a network as one that takes 0 to 255, RGB."""
+    return import_network(path).file if path.lower().endswith(".onnx") else TowerFile.read(path)
+
+
+def _kept(file: TowerFile) -> tuple[bytes | None, bytes | None, TowerFile]:
+    """Return a head to go on from, no detector but the network's own, and the network that stays as it is."""
+    return (file.keras, None, without_head(file)) if file.card.tuned else (None, None, file)
 
 
 def _leave(out: Path, trained: Trained, ids: np.ndarray[Any, np.dtype[np.int64]]) -> None:

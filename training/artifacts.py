@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index import BadInput, Cohort, Missing, NotInstalled, TowerFile
+from siamese_index import BadInput, Cohort, Missing, NotInstalled, TowerFile, describe
 from siamese_index.analysis import html as html
 from siamese_index.analysis.comparison import leave_one_out
 from siamese_index.files import replace_file
@@ -49,7 +49,9 @@ def write_artifacts(
 def _page(made: TowerFile, measured: Cohort, data: Data, positions: NDArray[np.int64]) -> str:
     card, training, figures = made.card, made.card.training, made.card.held_out
     sections = [("What was trained", _summary(card)), ("How it went", _curves(training.history))]
-    if figures.get("searches"):
+    if "spearman" in figures:
+        sections.append(("How good it is on pairs it never saw", html.paragraph(describe.held_out(figures))))
+    elif figures.get("searches"):
         ids = np.unique(np.asarray(measured.names), return_inverse=True)[1].astype(np.int64)
         searches = np.flatnonzero(np.bincount(ids)[ids] > 1)
         mate, other, nearest = leave_one_out(measured.vectors, ids, searches)
@@ -111,11 +113,12 @@ def _curves(history: list[dict[str, float]]) -> str:
         axes.plot(steps, [point["loss"] for point in history], color="#444", label="loss (mean of the round)")
         axes.set(xlabel="step", ylabel="loss")
         lines = axes.get_lines()
-        if "rank1" in history[0]:
+        colours = {"rank1": "#0072b2", "fnir": "#d55e00", "eer": "#009e73", "spearman": "#0072b2"}
+        if shown := [key for key in colours if key in history[0]]:
             right = axes.twinx()
-            for key, colour in (("rank1", "#0072b2"), ("fnir", "#d55e00"), ("eer", "#009e73")):
+            for key in shown:
                 right.plot(
-                    steps, [point[key] for point in history], color=colour, label=f"{key} of held-out identities"
+                    steps, [point[key] for point in history], color=colours[key], label=f"{key} of held-out identities"
                 )
             right.set(ylim=(-0.02, 1.02), ylabel="share")
             lines += right.get_lines()

@@ -6,7 +6,7 @@ on with the very batches that it would have seen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index import BadInput
+from siamese_index.samples.augment import Jitter, jittered, shaken, turned
 
-from .augment import Jitter, jittered, shaken, turned
-from .data import Data
+from .networks import LearnedSamples
 from .recipe import Feeding
 
 THREADS = 2  # that prepare batches ahead of the network
@@ -25,7 +25,7 @@ AHEAD = 8  # batches
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples by position, the turn of each, and the labels (n, 2) of `losses`: group and identity."""
+    """LearnedSamples by position, the turn of each, and the labels (n, 2) of `losses`: group and identity."""
 
     positions: NDArray[np.int64]
     turns: NDArray[np.int64]
@@ -36,8 +36,9 @@ class Sampler:
     """Chooses batches among `positions` (n,) of identities `whose` (n,), numbered from 0 without gaps.
 
     With `feeding.classes` > 1 each identity is that many: turned, and mirrored, as others. `pairs`
-    (m, 2), positions too, and `genuine` (m,) are ready-made; else pairs are drawn, never a sample with itself
-    unless its identity has no other.
+    (m, 2), positions too, and their `labels` (m,) are ready-made; else pairs are drawn, never a sample with itself
+    unless its identity has no other. `nearest` (identities, k) are those that each is easily taken for: the share
+    `feeding.hard` of a batch of identities comes from there.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class Sampler:
         feeding: Feeding,
         seed: int,
         pairs: NDArray[np.int64] | None = None,
-        genuine: NDArray[np.bool_] | None = None,
+        labels: NDArray[np.float32] | None = None,
+        nearest: NDArray[np.int64] | None = None,
     ) -> None:
+        self._nearest = nearest
         self.feeding, self.seed = feeding, seed
         order = np.argsort(whose, kind="stable")
         self._members = np.split(positions[order], np.cumsum(np.bincount(whose))[:-1])
@@ -56,8 +59,12 @@ class Sampler:
         if self.identities < 2:
             raise BadInput("One identity alone cannot train a tower.", remedy="Hold out fewer: --holdout 0.2")
         self._choose = {"identities": self._identities, "pairs": self._pairs, "triplets": self._triplets}[feeding.by]
-        if pairs is not None and genuine is not None:
+        if pairs is not None and labels is not None:
             self._whose = dict(zip(positions.tolist(), whose.tolist(), strict=True))
+            if np.any((labels > 0) & (labels < 1)):
+                self._choose = partial(self._graded, pairs, labels)
+                return
+            genuine = labels == 1
             listed = (pairs[genuine], pairs[~genuine])
             if not (len(listed[0]) and len(listed[1])):
                 raise BadInput(
@@ -76,7 +83,13 @@ class Sampler:
         wanted = max(1, self.feeding.batch // each)
         # One sample each is for losses that compare with directions, not within the batch.
         drawn = rng.integers(0, self.identities, wanted)
-        classes = drawn if each == 1 else rng.permutation(self.identities)[:wanted]
+        classes = drawn if each == 1 else rng.permutation(self.identities)
+        if self._nearest is not None and each > 1:
+            first = classes[: max(1, round((1 - self.feeding.hard) * wanted))]
+            near = self._nearest[first, rng.integers(0, self._nearest.shape[1], len(first))]
+            several = np.concatenate([first, near, classes[len(first) :]])
+            classes = several[np.sort(np.unique(several, return_index=True)[1])]
+        classes = classes[:wanted]
         positions = np.concatenate([self._some(int(c), each, rng) for c in classes])
         labels = np.repeat(classes, each)
         return self._batch(positions, labels, np.zeros(len(labels)))
@@ -114,6 +127,13 @@ class Sampler:
         labels = np.array([self._whose[p] for p in positions.tolist()]) * self.feeding.classes
         return self._batch(positions, labels, np.repeat(np.arange(count), 2))
 
+    def _graded(self, pairs: NDArray[np.int64], labels: NDArray[np.float32], rng: np.random.Generator) -> Batch:
+        chosen = rng.integers(0, len(pairs), max(2, self.feeding.batch // 2))
+        positions = pairs[chosen].reshape(-1)
+        whose = np.array([self._whose[p] for p in positions.tolist()])
+        batch = self._batch(positions, whose, np.repeat(np.arange(len(chosen)), 2))
+        return replace(batch, labels=np.column_stack([batch.labels, np.repeat(labels[chosen], 2)]))
+
     def _two(self, rng: np.random.Generator) -> tuple[int, int]:
         a = int(rng.integers(0, self.identities))
         b = int(rng.integers(0, self.identities - 1))
@@ -137,7 +157,7 @@ class Sampler:
 class BatchBuilder:
     """Makes of a batch what the network takes: float32 samples (n, *shape) and labels (n, 2)."""
 
-    def __init__(self, data: Data, sampler: Sampler, jitter: Jitter, known: NDArray[Any]) -> None:
+    def __init__(self, data: LearnedSamples, sampler: Sampler, jitter: Jitter, known: NDArray[Any]) -> None:
         self.data, self.sampler, self.jitter = data, sampler, jitter
         self._mean, self._deviation = known.mean(axis=0), known.std(axis=0)
         # Of two classes the second is mirrored, not turned.
@@ -147,7 +167,7 @@ class BatchBuilder:
         """Return (samples, labels) of a step."""
         batch = self.sampler.batch(step)
         rng = np.random.default_rng((self.sampler.seed, step, 1))
-        samples = self.data.take(batch.positions)
+        samples = self.data.one_view(batch.positions, rng)
         if len(self.data.shape) == 1:
             return shaken(samples, self.jitter, rng, self._mean, self._deviation), batch.labels
         for i in np.flatnonzero(batch.turns).tolist():

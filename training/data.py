@@ -36,7 +36,19 @@ class Source:
 
     items: Items
     pairs: NDArray[np.int64] | None = None  # (m, 2) positions in `items`
-    genuine: NDArray[np.bool_] | None = None  # (m,)
+    labels: NDArray[np.float32] | None = None  # (m,) 1: the same, 0: not; between: how alike they are
+
+    @property
+    def graded(self) -> bool:
+        """Whether the labels of its pairs say how alike two samples are, not whether they are the same."""
+        return self.labels is not None and bool(np.any((self.labels > 0) & (self.labels < 1)))
+
+    def within(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the pairs (k, 2) of which both samples are among `positions`, and their labels (k,)."""
+        if self.pairs is None or self.labels is None:
+            return np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
+        both = np.isin(self.pairs, positions).all(axis=1)
+        return self.pairs[both], self.labels[both]
 
 
 def source(data: str | Path) -> Source:
@@ -48,7 +60,7 @@ def source(data: str | Path) -> Source:
         return Source(_tfds(str(data).removeprefix("tfds:")))
     if tables.is_pairs(data):
         listed = tables.pairs(data)
-        return Source(listed.items, listed.positions, listed.genuine)
+        return Source(listed.items, listed.positions, listed.labels)
     if _is_gallery(Path(data)):
         with Gallery.open(data) as opened:
             return Source(enrolled(opened)[0])
@@ -141,6 +153,10 @@ class Data:
         if len(missing):
             list(self._threads.map(read, np.array_split(missing, min(self._workers, len(missing)))))
         return taken
+
+    def one_view(self, positions: Any, rng: np.random.Generator) -> NDArray[Any]:  # noqa: ARG002
+        """Return samples (k, *shape), whose changes come later."""
+        return self.take(positions)
 
     def _sample(self, position: int) -> tuple[bytes, NDArray[Any]]:
         """Return a sample's bytes as they came in, and what the tower takes."""

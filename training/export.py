@@ -7,43 +7,50 @@ import io
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index import Cohort, Damaged, Tower, TowerFile
 from siamese_index.towers.card import Card
+from siamese_index.towers.heads import with_head
 
-if TYPE_CHECKING:
-    import keras
+from .networks import Networks
 
 LARGEST_DIFFERENCE = 1e-4
 LEAST_COSINE = 0.9999
 
 
 def export(
-    tower: keras.Model,
-    trained: keras.Model,
+    models: Networks,
     card: Card,
     cohort: Cohort,
     samples: NDArray[Any],
+    learned: NDArray[Any],
     detector: bytes | None = None,
+    base: TowerFile | None = None,
 ) -> TowerFile:
     """Return a tower file of the model that serves, and of the one that training goes on from.
+
+    With a `base` they are the head behind it; `learned` (n, …) is what they take of `samples`.
 
     Raises Damaged unless ONNX Runtime and Keras agree on `samples` (n, *shape): largest absolute
     difference <= 1e-4 and cosine >= 0.9999.
     """
-    expected = np.asarray(tower.predict(samples.astype(np.float32), verbose=0))
+    tower, taken = models.served, learned.astype(np.float32)
+    expected = np.asarray(tower.predict(taken, verbose=0))
     with tempfile.TemporaryDirectory() as folder:
         graph, model = Path(folder) / "tower.onnx", Path(folder) / "tower.keras"
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tower(np.zeros((1, *samples.shape[1:]), np.float32))  # Keras exports only what was called
+            tower(np.zeros((1, *taken.shape[1:]), np.float32))  # Keras exports only what was called
             tower.export(graph, format="onnx", verbose=False)
-        trained.save(model)
-        content = TowerFile(canonical(graph.read_bytes()), model.read_bytes(), card, cohort, detector)
+        models.averaged.save(model)
+        onnx = canonical(graph.read_bytes())
+        if base is not None:
+            onnx, detector = with_head(base.onnx, onnx), base.detector
+        content = TowerFile(onnx, model.read_bytes(), card, cohort, detector)
     served = Tower.of(content).embed(samples)
     difference, cosine = float(np.abs(served - expected).max()), float(np.sum(served * expected, axis=1).min())
     if not (difference <= LARGEST_DIFFERENCE and cosine >= LEAST_COSINE):

@@ -158,12 +158,12 @@ def watcher(
 
         def round(self, loss: float) -> None:
             figures = plan.look(state.average, state.step / state.steps)
-            if better(figures, state.best_figures):
+            if better(figures, state.best_figures, fit.tolerance):
                 state.best, state.best_at, state.stale = state.average, state.step, 0
                 state.best_figures = lowest(figures, state.best_figures)
             else:
                 state.stale += 1
-            point = self.point(loss) | {k: round(v, 4) for k, v in figures.items()}
+            point = self.point(loss) | {k: round(v, 4) for k, v in figures.items() if k != "error"}
             state.history.append(point)
             trainable.reset_metrics()  # the next loss is the next round's mean
             plan.on_progress(point)
@@ -222,21 +222,23 @@ def average(state: TrainingState, tower: keras.Model, kept: float) -> None:
         state.average = [a.astype(w.dtype) for a, w in zip(state.average, weights, strict=True)]
 
 
-def better(figures: Figures, best: Figures) -> bool:
-    """Whether later weights are as good as the best so far, within one standard error of its FNIR.
+def better(figures: Figures, best: Figures, tolerance: float = 1.0) -> bool:
+    """Whether later weights are as good as the best so far, within `tolerance` standard errors.
 
     The one-standard-error rule (Breiman et al., 1984): a few held-out identities cannot tell moments
-    that are nearer than that, and then the later one, at a lower learning rate, is the better. Without
-    figures the later is.
+    that are nearer than that, and then the later one, at a lower learning rate, is the better. With no
+    tolerance only lower errors are better: the beginning is kept unless it is beaten. Without
+    figures the later is. `error` is the FNIR, or 1 - rank correlation.
     """
     if not best or not figures:
         return True
-    return figures["fnir"] <= best["fnir"] + best.get("noise", 0.0)
+    limit = best["error"] + tolerance * best.get("noise", 0.0)
+    return figures["error"] <= limit if tolerance else figures["error"] < limit
 
 
 def lowest(figures: Figures, best: Figures) -> Figures:
-    """Return the figures with the lower FNIR: what later weights must come near."""
-    return best if best and figures and best["fnir"] < figures["fnir"] else figures
+    """Return the figures with the lower error: what later weights must come near."""
+    return best if best and figures and best["error"] < figures["error"] else figures
 
 
 def refuse_collapsed(vectors: NDArray[np.float32]) -> None:

@@ -1,6 +1,7 @@
 """Losses on a batch of unit vectors, in `keras.ops`.
 
-Labels are float32 (n, 2): the group that a picture belongs to and its identity. Comparisons are
+Labels are float32 (n, 2): the group that a picture belongs to and its identity; or (n, 3): of a listed pair with a
+graded label that, too, from 0 (unlike) to 1 (the same). Comparisons are
 made between all pictures of one group, so one rule serves every way of feeding: a batch of
 identities is a single group of n (n - 1) / 2 comparisons, a listed pair is a group of two, a
 triplet a group of three. Vectors are float32 (n, d). Every loss is a mean, a scalar.
@@ -23,16 +24,19 @@ Distance = Literal["euclidean", "cosine"]
 
 
 def objective(name: str, identities: int, options: dict[str, Any]) -> tuple[keras.layers.Layer | None, Loss]:
-    """Return (head, loss) by name; a head turns vectors into the cosines (n, identities) that the loss wants.
+    """Return (head, loss) by name; a head turns vectors into what the loss wants, such as cosines (n, identities).
 
     Raises BadInput for an unknown name or option.
     """
-    if name not in ON_VECTORS | ON_COSINES:
-        raise BadInput(f"There is no loss {name!r}.", f"There are {', '.join(sorted(ON_VECTORS | ON_COSINES))}.")
+    known = ON_VECTORS | ON_COSINES | GRADED
+    if name not in known:
+        raise BadInput(f"There is no loss {name!r}.", f"There are {', '.join(sorted(known))}.")
     try:
-        loss = (ON_VECTORS | ON_COSINES)[name](**options)
+        loss = known[name](**options)
     except TypeError as error:
         raise BadInput(f"The loss {name!r} does not take these options.", str(error)) from None
+    if name == "pair-logistic":
+        return logistic_head(), loss
     return (cosine_head(identities) if name in ON_COSINES else None), loss
 
 
@@ -196,6 +200,41 @@ def proxy_anchor(alpha: float = 32.0, margin: float = 0.1) -> Loss:
     return loss
 
 
+def similarity() -> Loss:
+    """Return the mean over comparisons of (s - label)^2: the cosine s is fitted to how alike two samples are."""
+    from keras import ops
+
+    def loss(labels: Tensor, vectors: Tensor) -> Tensor:
+        target, compared = _targets(labels)
+        s = ops.matmul(vectors, ops.transpose(vectors))
+        return _mean(ops.square(s - target), compared)
+
+    return loss
+
+
+def pair_logistic(distance: Distance = "euclidean") -> Loss:
+    """Return the mean cross-entropy over comparisons of label and sigmoid(a (b - d)): a logistic of the distance d.
+
+    a > 0 and b are learned, as the last two columns of what comes in; only the distance is served.
+    """
+    from keras import ops
+
+    def loss(labels: Tensor, extended: Tensor) -> Tensor:
+        target, compared = _targets(labels)
+        slope, offset = ops.softplus(extended[0, -2]), extended[0, -1]
+        logits = slope * (offset - distances(extended[:, :-2], distance))
+        return _mean(ops.softplus(logits) - target * logits, compared)
+
+    return loss
+
+
+def _targets(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (n, n): the label of each two, and a mask of which are compared."""
+    same, different = comparisons(labels)
+    compared = same + different
+    return (same if labels.shape[-1] == 2 else labels[:, None, 2] * compared), compared
+
+
 ON_VECTORS: dict[str, Callable[..., Loss]] = {
     "contrastive": contrastive,
     "triplet": triplet,
@@ -204,6 +243,26 @@ ON_VECTORS: dict[str, Callable[..., Loss]] = {
     "circle": circle,
 }
 ON_COSINES: dict[str, Callable[..., Loss]] = {"cosface": cosface, "arcface": arcface, "proxy-anchor": proxy_anchor}
+
+
+GRADED: dict[str, Callable[..., Loss]] = {"similarity": similarity, "pair-logistic": pair_logistic}
+ON_PAIRS = {"contrastive", *GRADED}  # those that can be fed by pairs
+
+
+def logistic_head() -> keras.layers.Layer:
+    """Return a layer from unit vectors (n, d) to (n, d + 2): beside them the two learned numbers of a logistic."""
+    import keras
+
+    class LogisticHead(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
+        def build(self, shape: tuple[int, ...]) -> None:  # noqa: ARG002
+            self.slope = self.add_weight(shape=(1,), initializer=keras.initializers.Constant(4.0), name="slope")
+            self.offset = self.add_weight(shape=(1,), initializer="ones", name="offset")
+
+        def call(self, vectors: Tensor) -> Tensor:
+            rows = keras.ops.ones_like(vectors[:, :1])
+            return keras.ops.concatenate([vectors, rows * self.slope, rows * self.offset], axis=1)
+
+    return LogisticHead(dtype="float32")
 
 
 def cosine_head(identities: int) -> keras.layers.Layer:

@@ -13,12 +13,12 @@ import numpy as np
 from siamese_index import BadInput, Missing, SiameseIndexError, Unreadable
 from siamese_index.files import refused
 from siamese_index.samples import images
+from siamese_index.samples.augment import Jitter
 from siamese_index.samples.framing import FRAMES
 from siamese_index.samples.items import Item, Items
 from siamese_index.vectors import unpack
 
-from .augment import Jitter
-from .losses import ON_VECTORS
+from .losses import ON_PAIRS, ON_VECTORS
 
 FOLDER = Path(__file__).parent / "recipes"
 MINIMUM_IDENTITIES = 4
@@ -43,6 +43,7 @@ class Feeding:
     batch: int = 64  # pictures
     samples: int = 1  # of each identity in a batch of identities
     genuine: float = 0.5  # the share of genuine pairs in a batch of pairs
+    hard: float = 0.0  # the share of a batch's identities that are taken for others easily; on a network (--from)
     classes: int = 1  # 4: a picture turned by a quarter is of another identity; 8: mirrored too; 2: mirrored
 
 
@@ -58,6 +59,7 @@ class Fit:
     warm_up: float = 0.05  # the share of the steps in which the rate rises
     average: float = 0.998  # a step's share that remains of the moving average of weights; 0: none
     rounds: int = 20  # how often the held-out identities are looked at
+    tolerance: float = 1.0  # standard errors by which a later moment may be worse than the best
     patience: int = 10  # rounds without a better FNIR after which it stops
     frozen: float = 0.0  # the share of the steps in which a pretrained backbone is left as it is
     precision: str = "auto"  # auto: mixed_float16 on a GPU; float32, mixed_float16, mixed_bfloat16
@@ -159,10 +161,12 @@ def _refuse_impossible(recipe: Recipe, where: str) -> None:
         (2 <= feeding.batch <= 65536, "[feeding] batch is 2 to 65536"),
         (1 <= feeding.samples <= feeding.batch, "[feeding] samples is 1 to batch"),
         (0 < feeding.genuine <= 1, "[feeding] genuine is above 0, at most 1"),
+        (0 <= feeding.hard <= 0.5, "[feeding] hard is 0 to 0.5"),
         (feeding.classes in (1, 2, 4, 8), "[feeding] classes is 1, 2, 4 or 8"),
         (fit.steps is None or fit.steps >= 1, "[fit] steps is at least 1"),
         (fit.rate > 0 and fit.weight_decay >= 0, "[fit] rate is above 0, weight_decay at least 0"),
         (all(0 <= s < 1 for s in (fit.average, fit.warm_up, fit.frozen)), "[fit] average, warm_up, frozen: 0 … 1"),
+        (fit.tolerance >= 0, "[fit] tolerance is at least 0"),
         (fit.rounds >= 1 and fit.patience >= 1, "[fit] rounds and patience are at least 1"),
         (fit.precision in PRECISIONS, f"[fit] precision is one of {', '.join(PRECISIONS)}"),
     ]  # fmt: skip
@@ -170,7 +174,7 @@ def _refuse_impossible(recipe: Recipe, where: str) -> None:
     if loss in ON_VECTORS:  # it compares within the batch, so that must hold what it compares
         rules += [
             (feeding.by != "identities" or feeding.samples > 1, f"the loss {loss} wants [feeding] samples above 1"),
-            (feeding.by != "pairs" or loss == "contrastive", f"the loss {loss} cannot be fed by pairs"),
+            (feeding.by != "pairs" or loss in ON_PAIRS, f"the loss {loss} cannot be fed by pairs"),
             (feeding.by == "identities" or loss != "circle", "the loss circle wants [feeding] by identities"),
         ]
     for holds, rule in rules:
@@ -190,10 +194,12 @@ class Choice:
     why: tuple[str, ...]
 
 
-def choose(items: Items, wanted: Recipe | None, size: int | None = None, *, pairs: bool = False) -> Choice:
+def choose(
+    items: Items, wanted: Recipe | None, size: int | None = None, *, pairs: bool = False, graded: bool = False
+) -> Choice:
     """Look at a sample of the data and choose what `wanted` leaves open; all of it when it is None.
 
-    `pairs`: they come as a list of pairs.
+    `pairs`: they come as a list of pairs; `graded`: whose labels say how alike they are.
 
     Raises BadInput or Unreadable when nothing can be learned from the data.
     """
@@ -212,8 +218,9 @@ def choose(items: Items, wanted: Recipe | None, size: int | None = None, *, pair
             raise BadInput("Vectors have no size in pixels.", remedy="Leave --size out.")
         return _for_vectors(vectors, wanted)
     if pairs and wanted is None:
-        chosen = _for_pictures(looked, named("pairs"), size)
-        return replace(chosen, why=("They are pairs: recipe pairs.", *chosen.why))
+        name = "graded" if graded else "pairs"
+        chosen = _for_pictures(looked, named(name), size)
+        return replace(chosen, why=(f"They are {'graded ' if graded else ''}pairs: recipe {name}.", *chosen.why))
     return _for_pictures(looked, wanted, size)
 
 

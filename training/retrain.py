@@ -26,6 +26,7 @@ class Retraining:
 
     tower: str  # id
     comparison: dict[str, Any]  # as `siamese_index.analysis.comparison.compare` returns it
+    unchanged: bool = False  # it is the active tower: nothing better was found
 
     @property
     def better(self) -> bool:
@@ -69,7 +70,7 @@ def retrain(
         judged = compare(vectors, made.vectors[present], names, judges - seen, target, attempt=attempt)
         judged["champion_has_seen"] = len(seen)
         opened.add_tower(made.tower, judged)
-    return Retraining(made.tower.id, judged)
+    return Retraining(made.tower.id, judged, made.tower.id == champion.id)
 
 
 def _seen(gallery: Gallery, identities: set[str]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +25,14 @@ class Split:
     watched: NDArray[np.int64]
 
 
-def split(data: Data, holdout: float, seed: int) -> Split:
+def split(data: Data, holdout: float, seed: int, *, singles: bool = False, taught: Set[str] = frozenset()) -> Split:
     """Hold identities with two samples and more out, those whose hash of the name lies below `holdout`.
 
     So one that was learned from is never held out later, however the data grow. Below two the lowest two are taken.
     An identity with more samples than these together is learned from (`richest`): without it little would be.
     Of many held-out samples the first of each identity are taken, about COHORT in all. A part of the held-out
-    identities, by another hash, chooses the moment; the others measure. Of fewer than four all do both.
+    identities, by another hash, chooses the moment; the others measure. Of fewer than four all do both. With `singles`
+    identities of one sample may be held out, too; those that were `taught` to a network before are not.
     """
     good = np.flatnonzero(data.whose >= 0)
     counts = np.bincount(data.whose[good], minlength=len(data.names))
@@ -38,8 +40,9 @@ def split(data: Data, holdout: float, seed: int) -> Split:
     def share(what: str, identity: int) -> float:
         return int.from_bytes(hashlib.sha256(f"{what}/{data.names[identity]}".encode()).digest()[:8], "big") / 2**64
 
-    rich = richest(data)
-    ranked = sorted((i for i in np.flatnonzero(counts > 1).tolist() if i != rich), key=lambda i: share(str(seed), i))
+    rich = None if singles else richest(data)
+    free = (i for i in np.flatnonzero(counts > (0 if singles else 1)).tolist() if data.names[i] not in taught)
+    ranked = sorted((i for i in free if i != rich), key=lambda i: share(str(seed), i))
     below = sum(share(str(seed), i) < holdout for i in ranked)
     held_out = ranked[: max(2, below)] if holdout > 0 else []
     mine = np.isin(data.whose[good], held_out)

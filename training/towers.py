@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 Tensor = Any  # of whichever backend Keras runs on
 
 
-def build(shape: tuple[int, ...], dimension: int, tower: dict[str, Any], known: NDArray[Any]) -> keras.Model:
+Whitening = tuple[NDArray[np.float32], NDArray[np.float32]]  # matrix (d, d) and mean (d,)
+
+
+def build(
+    shape: tuple[int, ...], dimension: int, tower: dict[str, Any], known: NDArray[Any], start: Whitening | None = None
+) -> keras.Model:
     """Return the tower that the table `tower` describes: its name and options.
 
     name is a function of BUILDERS, `application:NAME` of keras.applications, or `module:function`:
     a function of the input's shape that returns a Keras model. `known` are samples (n, *shape), for
-    a normalisation by their mean. Raises BadInput or Missing.
+    a normalisation by their mean; "head" begins as the whitening `start`. Raises BadInput or Missing.
     """
     import keras
 
@@ -36,6 +41,8 @@ def build(shape: tuple[int, ...], dimension: int, tower: dict[str, Any], known: 
     name = tower["name"]
     inputs = keras.Input(shape, name="pixels" if len(shape) == 3 else "numbers")
     try:
+        if name == "head":
+            return head(inputs, dimension, start, **options)
         if name in BUILDERS:
             features = BUILDERS[name](_normalised(inputs, known, options.pop("normalise", None)), **options)
         elif name.startswith("application:"):
@@ -45,7 +52,7 @@ def build(shape: tuple[int, ...], dimension: int, tower: dict[str, Any], known: 
         else:
             raise BadInput(
                 f"There is no tower {name!r}.",
-                f"There are {', '.join(BUILDERS)}, application:NAME of keras.applications, your own module:function.",
+                f"There are {', '.join(BUILDERS)}, head, application:NAME of keras.applications, or module:function.",
             )
     except TypeError as error:
         raise BadInput(f"The tower {name!r} does not take these options.", str(error)) from None
@@ -220,6 +227,32 @@ def mlp(x: Tensor, dense: Sequence[int] = (128, 128), dropout: float = 0.1, besi
     flat = layers.Flatten()(x) if len(x.shape) > 2 else x
     made = _dense(flat, dense, dropout)
     return layers.Concatenate()([flat, made]) if beside and dense else made
+
+
+def head(
+    inputs: Tensor, dimension: int, start: Whitening | None, dense: Sequence[int] = (), dropout: float = 0.0
+) -> keras.Model:
+    """Return a model from the vectors of a finished network to others: a whitening, then what is learned.
+
+    Before anything is learned it is the whitening alone (of equal dimension; of fewer numbers a random projection of
+    it), which few identities are enough for: learning has to be better than that.
+    """
+    import keras
+    from keras import layers
+
+    if len(inputs.shape) != 2:
+        raise BadInput("A head takes vectors.", "It is for --from.")
+    length = int(inputs.shape[-1])
+    moved = layers.Dense(length, trainable=False, name="whitening")
+    white = layers.UnitNormalization()(moved(inputs))
+    matrix, mean = start or (np.eye(length, dtype=np.float32), np.zeros(length, np.float32))
+    moved.set_weights([matrix, -mean @ matrix])
+    first = "identity" if dimension == length else "orthogonal"
+    linear = layers.Dense(dimension, use_bias=False, kernel_initializer=first)(white)
+    if dense:
+        added = layers.Dense(dimension, use_bias=False, kernel_initializer="zeros")(_dense(white, dense, dropout))
+        linear = layers.Add()([linear, added])
+    return keras.Model(inputs, layers.UnitNormalization(name="template", dtype="float32")(linear), name="tower")
 
 
 BUILDERS: dict[str, Callable[..., Any]] = {"resnet": resnet, "cnn": cnn, "mlp": mlp}

@@ -21,12 +21,14 @@ def train(
     on_progress: OnProgress | None = None,
     *,
     recipe: str | None = None,
+    base: str | Path | None = None,
     out: str | Path | None = None,
     **settings: Any,
 ) -> TowerFile:
     """Train a tower on `data` (see `siamese_index.training.data.source`) and return it.
 
-    `recipe` is a name or a .toml file; None chooses from the data. `settings` are the fields of
+    `recipe` is a name or a .toml file; None chooses from the data. `base` is a .tower or .onnx file whose network
+    stays as it is: a head is trained behind it, on its vectors. `settings` are the fields of
     `siamese_index.training.fit.Settings`; `on_progress` is called with what the training says of itself.
     `out` is where the tower is written; beside it, in OUT.training, lie the checkpoint while it
     runs, then the card, the log and the report. On KeyboardInterrupt the best tower so far is
@@ -42,7 +44,13 @@ def train(
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise refused(folder, error, "made") from None
-    made = run({"data": str(data), "recipe": recipe, "settings": settings}, on_progress, folder).tower
+    job = {
+        "data": str(data),
+        "recipe": recipe,
+        "base": None if base is None else str(path_of(base)),
+        "settings": settings,
+    }
+    made = run(job, on_progress, folder).tower
     if out is not None and folder is not None:
         made.write(out)
         (folder / CHECKPOINT).unlink(missing_ok=True)  # only now it is not needed any more
@@ -75,5 +83,5 @@ def look(data: str | Path, recipe: str | None = None, size: int | None = None) -
     if str(data).startswith("tfds:"):  # which needs TensorFlow
         return ()
     found = source(data)
-    choose(found.items, wanted, size, pairs=found.pairs is not None)
+    choose(found.items, wanted, size, pairs=found.pairs is not None, graded=found.graded)
     return found.items.left_out

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siamese_index import describe
 from siamese_index.analysis.contract import OpenGallery
 from siamese_index.describe import percent
 from siamese_index.errors import SiameseIndexError
@@ -16,7 +17,7 @@ from siamese_index.samples.images import Picture, Pixels
 from . import html as html
 from .evaluation import Evaluation, ProbeDistances, Rate
 from .one_shot import OneShot
-from .pairs_evaluation import Verified
+from .pairs_evaluation import GradedPairs, Verified
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,6 +100,20 @@ def pairs_page(verified: Verified, about: str) -> str:
             ("Errors at every threshold", html.det([("", x, y)], "FMR", "FNMR")),
         ],
     )
+
+
+def graded_page(result: GradedPairs, about: str) -> str:
+    """Return the page of an evaluation of pairs with graded labels."""
+
+    def draw(axes: Any) -> None:
+        axes.plot(result.labels, result.distances, ".", alpha=0.4, color="#0072b2")
+        axes.set(xlabel="label: 0 unlike, 1 the same", ylabel="distance", ylim=(0, 2))
+
+    sections = [
+        ("How well distances follow labels", html.paragraph(describe.graded(result.to_dict()))),
+        ("Each pair", html.plot(draw)),
+    ]
+    return html.page("How alike pairs are", about, sections)
 
 
 def one_shot_page(result: OneShot, about: str) -> str:

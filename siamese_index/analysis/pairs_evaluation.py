@@ -12,11 +12,12 @@ from siamese_index.errors import BadInput
 from siamese_index.samples.images import Progress
 from siamese_index.samples.tables import Pairs
 from siamese_index.towers.tower import BATCH
-from siamese_index.vectors import distances
+from siamese_index.vectors import Vectors, distances
 
 from .comparison import equal_error_rate
 from .contract import OpenGallery
 from .evaluation import TARGETS, Rate
+from .graded import graded_figures
 
 
 @dataclass(frozen=True)
@@ -38,25 +39,32 @@ class Verified:
         return {k: v for k, v in asdict(self).items() if not k.endswith("_distances")}
 
 
+@dataclass(frozen=True)
+class GradedPairs:
+    """Pairs with graded labels, ranked by distance."""
+
+    pairs: int
+    items: int
+    spearman: float | None  # rank correlation of label and nearness, -1 … 1
+    spearman_interval: list[float | None]
+    labels: NDArray[np.float32] = field(repr=False)
+    distances: NDArray[np.float64] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that `evaluate --json` prints."""
+        return {k: getattr(self, k) for k in ("pairs", "items", "spearman", "spearman_interval")}
+
+
 def evaluate_pairs(gallery: OpenGallery, pairs: Pairs, progress: Progress | None = None) -> Verified:
     """Compare ready-made pairs by the gallery's tower, at the threshold of `verify`. Raises Unreadable."""
-    positions, genuine = pairs.positions, pairs.genuine
+    genuine = pairs.genuine
     if not genuine.any() or genuine.all():
         raise BadInput(f"{int(genuine.sum())} of {len(genuine)} pairs are genuine.", "Both kinds are needed.")
-    parts = []
-    for start in range(0, len(pairs.items), BATCH):
-        vectors, refusals = gallery.embed([p for _, p in pairs.items[start : start + BATCH]])
-        if refusals:
-            raise next(iter(refusals.values())).error
-        parts.append(vectors)
-        if progress:
-            progress(len(vectors))
-    rows = np.concatenate(parts)
-    distance = distances(rows[positions[:, 0]], rows[positions[:, 1]])
+    distance = _compared(gallery, pairs, progress)
     tau = gallery.verification_threshold()
     same, different = distance[genuine], np.sort(distance[~genuine])
     # Pairs of one picture are not independent: its name stands for it.
-    first = [str(p) for p in positions[:, 0].tolist()]
+    first = [str(p) for p in pairs.positions[:, 0].tolist()]
     limit = -1.0 if tau is None else tau
     at: dict[str, float | None] = {}
     for target in TARGETS:
@@ -73,3 +81,27 @@ def evaluate_pairs(gallery: OpenGallery, pairs: Pairs, progress: Progress | None
         same,
         different,
     )
+
+
+def evaluate_graded(gallery: OpenGallery, pairs: Pairs, progress: Progress | None = None) -> GradedPairs:
+    """Compare pairs with graded labels by the gallery's tower: do near ones have high labels? Raises Unreadable."""
+    rows = _embedded(gallery, pairs, progress)
+    distance = distances(rows[pairs.positions[:, 0]], rows[pairs.positions[:, 1]])
+    return GradedPairs(**graded_figures(rows, pairs.positions, pairs.labels), labels=pairs.labels, distances=distance)
+
+
+def _compared(gallery: OpenGallery, pairs: Pairs, progress: Progress | None) -> NDArray[np.float64]:
+    rows = _embedded(gallery, pairs, progress)
+    return distances(rows[pairs.positions[:, 0]], rows[pairs.positions[:, 1]])
+
+
+def _embedded(gallery: OpenGallery, pairs: Pairs, progress: Progress | None) -> Vectors:
+    parts = []
+    for start in range(0, len(pairs.items), BATCH):
+        vectors, refusals = gallery.embed([p for _, p in pairs.items[start : start + BATCH]])
+        if refusals:
+            raise next(iter(refusals.values())).error
+        parts.append(vectors)
+        if progress:
+            progress(len(vectors))
+    return np.concatenate(parts)

@@ -30,11 +30,21 @@ _DELIMITERS = (",", ";", "\t")
 
 @dataclass(frozen=True)
 class Pairs:
-    """Ready-made pairs of pictures (m, 2), as positions in `items`, and which are genuine (m,)."""
+    """Ready-made pairs of pictures (m, 2), as positions in `items`, and their labels (m,), from 0 to 1."""
 
     items: Items  # the identity is the name of the first picture of those joined by genuine pairs
     positions: NDArray[np.int64]
-    genuine: NDArray[np.bool_]
+    labels: NDArray[np.float32]  # 1: the same, 0: not; between: how alike they are
+
+    @property
+    def genuine(self) -> NDArray[np.bool_]:
+        """Which pairs (m,) are of the same."""
+        return np.asarray(self.labels == 1)
+
+    @property
+    def graded(self) -> bool:
+        """Whether some label is neither 0 nor 1."""
+        return bool(np.any((self.labels > 0) & (self.labels < 1)))
 
 
 def is_pairs(data: str | Path) -> bool:
@@ -98,7 +108,7 @@ def _box(path: Path, number: int, cells: list[str], names: tuple[str, ...]) -> B
 
 
 def pairs(path: str | Path) -> Pairs:
-    """Return the pairs of a .csv with columns path_a, path_b and label: 1 for genuine, 0 for impostor.
+    """Return the pairs of a .csv with columns path_a, path_b and label: 1 for genuine, 0 for impostor, or graded.
 
     Pictures joined by genuine pairs are one identity. Raises BadInput for an impostor pair within
     one, naming the line.
@@ -115,17 +125,16 @@ def pairs(path: str | Path) -> Pairs:
 
     listed = []
     for number, row in _rows(path, *_opened(path), ("path_a", "path_b", "label")):
-        if row["label"] not in ("0", "1"):
-            raise BadInput(f"{path}: line {number} has the label {row['label']!r}.", "Expected 1 (same) or 0 (not).")
+        label = _label(path, number, row["label"])
         a, b = (index.setdefault(row[c], len(index)) for c in ("path_a", "path_b"))
         joined += range(len(joined), len(index))
         if a == b:
             raise BadInput(f"{path}: line {number} pairs a picture with itself.", "Nothing can be learned from that.")
-        listed.append((a, b, row["label"] == "1", number))
-        if row["label"] == "1":
+        listed.append((a, b, label, number))
+        if label == 1:
             joined[max(root(a), root(b))] = min(root(a), root(b))
-    for a, b, genuine, number in listed:
-        if not genuine and root(a) == root(b):
+    for a, b, label, number in listed:
+        if label == 0 and root(a) == root(b):
             raise BadInput(
                 f"{path}: line {number} says that two pictures differ.",
                 "Other lines join them, directly or through further pictures.",
@@ -135,8 +144,22 @@ def pairs(path: str | Path) -> Pairs:
     return Pairs(
         Items([files[root(i)] for i in range(len(files))], lambda i: path.parent / files[i]),
         np.array([(a, b) for a, b, _, _ in listed], np.int64),
-        np.array([genuine for _, _, genuine, _ in listed], np.bool_),
+        np.array([label for _, _, label, _ in listed], np.float32),
     )
+
+
+def _label(path: Path, number: int, cell: str) -> float:
+    """Return the label of a pair, from 0 to 1."""
+    try:
+        label = float(cell)
+    except ValueError:
+        label = -1.0
+    if not 0 <= label <= 1:  # not a number is neither
+        raise BadInput(
+            f"{path}: line {number} has the label {cell!r}.",
+            "Expected 1 (the same), 0 (not), or a number between: how alike.",
+        )
+    return label
 
 
 def names(path: Path) -> list[str]:

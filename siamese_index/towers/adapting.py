@@ -56,10 +56,8 @@ def applied(vectors: Vectors, matrix: NDArray[np.float32], mean: NDArray[np.floa
     return unit
 
 
-def adapted(
-    file: TowerFile, matrix: NDArray[np.float32], mean: NDArray[np.float32], record: TrainingRecord, cohort: Cohort
-) -> TowerFile:
-    """Return the tower with (vector - mean) @ matrix, of unit length again, behind it.
+def whitened(file: TowerFile, matrix: NDArray[np.float32], mean: NDArray[np.float32]) -> TowerFile:
+    """Return the tower with (vector - mean) @ matrix, of unit length again, behind it. Its card says nothing of that.
 
     Raises NotInstalled, or Damaged where the graph does not answer as this arithmetic does.
     """
@@ -87,8 +85,7 @@ def adapted(
             helper.make_node("LpNormalization", [f"{name}moved"], [output], axis=1, p=2),
         ]
     )
-    card = replace(file.card, training=record, optimized=None, adapted={"from": file.id}, held_out={})
-    made = TowerFile(bytes(model.SerializeToString(deterministic=True)), None, card, cohort, file.detector)
+    made = replace(file, onnx=bytes(model.SerializeToString(deterministic=True)))
     shape, rng = file.card.input.shape, np.random.default_rng(0)
     pixels, numbers = rng.integers(0, 256, (4, *shape), np.uint8), rng.normal(size=(4, *shape)).astype(np.float32)
     taken: Any = pixels if len(shape) == 3 else numbers
@@ -97,3 +94,11 @@ def adapted(
     if not difference <= LARGEST_DIFFERENCE:
         raise Damaged("The adapted tower does not answer as it should.", f"Largest difference {difference:.2g}.")
     return made
+
+
+def adapted(
+    file: TowerFile, matrix: NDArray[np.float32], mean: NDArray[np.float32], record: TrainingRecord, cohort: Cohort
+) -> TowerFile:
+    """Return the tower `whitened`, as one of its own: with a record, and with the strangers that `cohort` is."""
+    card = replace(file.card, training=record, optimized=None, adapted={"from": file.id}, held_out={})
+    return replace(whitened(file, matrix, mean), keras=None, card=card, cohort=cohort)

@@ -133,6 +133,9 @@ class Card:
     versions: dict[str, str] = field(default_factory=dict)
     optimized: dict[str, str] | None = None  # of which tower this is a smaller one, and in which numbers
     adapted: dict[str, str] | None = None  # of which tower this is one with a whitening behind it
+    tuned: dict[str, Any] | None = (
+        None  # of which tower this is one with a head behind it, and how long its vectors are
+    )
     imported: dict[str, Any] | None = None  # of a network made elsewhere: its file, and what was put before it
     format: int = FORMAT
     further: dict[str, Any] = field(default_factory=dict)  # keys that this version does not know
@@ -148,6 +151,7 @@ class Card:
             "optimized": (dict, type(None)),
             "imported": (dict, type(None)),
             "adapted": (dict, type(None)),
+            "tuned": (dict, type(None)),
             "made": str,
             "format": int,
         }
@@ -199,6 +203,7 @@ class Card:
             **({"optimized": self.optimized} if self.optimized else {}),
             **({"imported": self.imported} if self.imported else {}),
             **({"adapted": self.adapted} if self.adapted else {}),
+            **({"tuned": self.tuned} if self.tuned else {}),
             **self.further,
         }
 

@@ -45,7 +45,7 @@ class Tower:
             raise Damaged("The tower has no face detector, which its frame needs.")
         finder = faces.FaceFinder(detector) if self.finds and detector is not None else None
         shape = card.input.shape if len(card.input.shape) == 3 else (1, 1, 1)
-        self._frame = framing.Frame(self.frame, *shape, finder, card.input.template)
+        self.cutter = framing.Frame(self.frame, *shape, finder, card.input.template)
         self._at_once = card.input.at_once or max(1, BATCH // card.input.views)
         import onnxruntime
 
@@ -110,7 +110,7 @@ class Tower:
         """
         if self.takes_numbers:
             return [Subject(self._numbers(sample))]
-        return self._frame.subjects(sample)
+        return self.cutter.subjects(sample)
 
     def prepare(self, sample: bytes) -> Taken:
         """Return the largest subject of a sample as this tower takes it: uint8 pixels or float32 numbers.

@@ -109,3 +109,34 @@ def test_faces_that_are_badly_framed_are_found_better(sidx, real_models, real_da
     assert again.comparison["attempt"] == 2  # asked twice, it takes more to be a proof
     assert again.refused == ()
     assert again.comparison["champion"]["searches"] == found["champion"]["searches"]  # what is enrolled counts once
+
+
+def test_without_second_pictures_it_learns_by_changed_views(tower_path, tmp_path):
+    draw(tmp_path / "one", range(400, 440), range(1))
+    draw(tmp_path / "two", range(440, 452), range(2))
+    draw(tmp_path / "two", range(460, 465), range(1))
+    with Gallery.create(tmp_path / "one.gallery", tower_path) as gallery:
+        gallery.enroll_many([(p.parent.name, p) for p in sorted((tmp_path / "one").rglob("*.png"))], conflicts="allow")
+        result = adapt(gallery)
+        assert (result.by, result.learned_from) == ("views", 40) and not result.better  # there is nobody to judge
+        row, _ = gallery.tower_record(result.tower)
+        assert row.card.held_out["searches"] == 0 and len(row.card.training.identities) >= 40
+        gallery.enroll_many([(p.parent.name, p) for p in sorted((tmp_path / "two").rglob("*.png"))], conflicts="allow")
+        judged = adapt(gallery)
+        assert (judged.by, judged.learned_from) == ("views", 45) and judged.comparison["challenger"]["identities"] == 12
+        judges = set(gallery.tower_record(judged.tower)[0].card.training.held_out)
+        assert judges == {f"glyph-{n}" for n in range(440, 452)}
+        assert not judges & set(gallery.tower_record(judged.tower)[0].card.training.identities)
+
+
+def test_views_alone_find_badly_framed_faces_better(real_models, real_data, tmp_path):
+    faces = real_data("orl_faces.zip") / "orl_faces"
+    file = import_network(real_models("face_embedder_rgb.onnx")).file
+    with Gallery.create(tmp_path / "f.gallery", file, fpir=0.05) as gallery:
+        several = [(f"s{p}", faces / f"s{p}" / f"{i}.pgm") for p in range(1, 20) for i in range(1, 11)]
+        single = [(f"s{p}", faces / f"s{p}" / "1.pgm") for p in range(20, 41)]
+        gallery.enroll_many([*several[:90], *single], conflicts="allow")
+        result = adapt(gallery)
+    before, after = result.comparison["champion"], result.comparison["challenger"]
+    assert result.by == "views" and before["identities"] == 9
+    assert after["fnir"] <= before["fnir"] and after["rank1"] >= before["rank1"]

@@ -7,8 +7,8 @@ import pytest
 
 from siamese_index import BadInput
 from siamese_index.samples import images
+from siamese_index.samples.augment import Jitter, jittered, shaken, turned
 from siamese_index.training import recipe
-from siamese_index.training.augment import Jitter, jittered, shaken, turned
 from siamese_index.training.batch_builder import Sampler
 from siamese_index.training.glyphs import draw, glyph
 from siamese_index.training.recipe import Feeding

@@ -33,6 +33,10 @@ class Jitter:
     drop: float = 0.0  # of vectors: the share of features replaced by their mean
 
 
+# How another picture of the same subject may differ, where nobody knows how.
+LIKELY = Jitter(rotation=6.0, scale=0.08, shift=0.05, light=0.25, shade=0.15)
+
+
 def turned(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
     """Return the picture turned by `turn` % 4 quarters, mirrored first when `turn` is 4 or more."""
     mirrored = pixels[:, ::-1] if turn >= 4 else pixels
