@@ -14,8 +14,10 @@ from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Pla
 from .output import AsJson, complain, emit, facts, for_a_person, note, progress, table, tell_left_out
 
 commands = typer.Typer(
-    help="Towers: list, show, promote, rollback, optimize, adapt, add, export; import a network.", no_args_is_help=True
+    help="Towers: list, show, promote, rollback, switch, optimize, adapt, add, export; import a network.",
+    no_args_is_help=True,
 )
+SWITCH_EXAMPLE = "sidx towers switch --pairs old.npy new.npy -g people.gallery"
 TowerArgument = Annotated[str, typer.Argument(help="A tower's id, or the beginning of it.")]
 
 
@@ -266,6 +268,77 @@ def export_tower(
 def promote(tower: TowerArgument, gallery: GalleryOption = DEFAULT_GALLERY) -> None:
     """Swap a candidate in. Searches go on with the active tower until one transaction switches."""
     promote_tower(gallery, tower)
+
+
+@commands.command("switch", epilog=f"Example:  {SWITCH_EXAMPLE}")
+def switch(
+    tower: Annotated[
+        Path | None, typer.Argument(help="The new embedder's tower file; none: one outside.", readable=False)
+    ] = None,
+    pairs: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="OLD.npy NEW.npy: vectors of the same pictures by both, row by row.", readable=False),
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option(help="Whose each row of --pairs is: a line each, or a .csv.", readable=False)
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Pictures to embed by both, as for train.")] = None,
+    most_loss: Annotated[
+        float, typer.Option(help="Do not switch if more of the searches would miss.", min=0, max=1)
+    ] = 0.05,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure, and change nothing.")] = False,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = None,
+) -> None:
+    """Go over to another embedder although pictures were not kept: a map is learned from vectors of the same pictures.
+
+    What it costs is measured on pairs that it was not learned from. Back:  sidx towers rollback
+    """
+    from siamese_index.analysis import switching
+    from siamese_index.samples import sources, tables
+
+    if (pairs is None) == (data is None and tower is None) or (pairs is not None and data is not None):
+        raise BadInput(
+            "Vectors by both embedders are needed.", remedy="--pairs OLD.npy NEW.npy, or a TOWER (and --data)"
+        )
+    if names is not None and pairs is None:
+        raise BadInput("--names is for --pairs.", remedy="Leave it out.")
+    file = TowerFile.read(tower) if tower is not None else None
+    items = sources.items(data) if data is not None else None
+    with Gallery.open(gallery) as opened:
+        row, _ = opened.tower_record()
+        target = opened.threshold().evidence.target_fpir or 0.01
+        if pairs is not None:
+            rows = [sources.vectors(each)[1] for each in pairs]
+            found = switching.given(rows[0], rows[1], None if names is None else tables.names(names))
+        elif file is not None:
+            with progress("embedding", 2 * (len(items or ()) + sum(s.kept for s in opened.samples()))) as tick:
+                found = switching.by_both(opened, file, items, tick)
+        result = switching.measured(found, row.dimension, target)
+        if file is not None and found.new.shape[1] != file.card.dimension:
+            raise BadInput(f"The tower gives {file.card.dimension} numbers; the new vectors have {found.new.shape[1]}.")
+        _print_switch(result.figures, as_json)
+        tell_left_out(items.left_out if items is not None else ())
+        if dry_run:
+            return
+        if result.loss > most_loss:
+            note(
+                f"Not switched: it loses more than {most_loss:g}. If that is good enough: --most-loss {result.loss:.2f}"
+            )
+            raise typer.Exit(10)
+        made = opened.switch(file if file is not None else found.new.shape[1], result.map, result.figures)
+    note(f"Embedder {made[:12]} is active. Back:  sidx towers rollback -g {gallery}")
+
+
+def _print_switch(figures: dict[str, Any], as_json: AsJson) -> None:
+    """Print what a map costs."""
+    if not for_a_person(as_json):
+        facts(figures, as_json)
+    else:
+        told = {"before": "the old embedder", "anew": "everything embedded anew", "mapped": "mapped vectors"}
+        rows = [{"with": told[key], **figures[key]} for key in told if figures[key]]
+        emit(rows, as_json, ["with", "rank1", "fnir", "searches"])
+    note(describe.mapped(figures))
 
 
 @commands.command("rollback", epilog="Example:  sidx towers rollback -g people.gallery")

@@ -368,6 +368,16 @@ def graded(figures: dict[str, Any]) -> str:
     )
 
 
+def mapped(figures: dict[str, Any]) -> str:
+    """Say what a map from one embedder's vectors to another's costs (`switching.measured`)."""
+    same = " Each probe was the very picture that is enrolled; --names would take others." * figures["same_picture"]
+    return (
+        f"A {figures['kind']} map of {counted(figures['pairs'], 'pair')}, measured on"
+        f" {counted(figures['identities'], 'identity')} that it was not learned from: FNIR rises by"
+        f" {figures['loss']:.3f}.{same}"
+    )
+
+
 def compared(report: dict[str, Any]) -> str:
     """Say what a comparison of two towers (`comparison.compare`) rests on, and its verdict."""
     figures = report["challenger"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -149,18 +149,18 @@ class Gallery:
     ) -> Enrollment:
         """Enroll (name, picture) items; the good ones are enrolled, the others listed in `refused`.
 
-        Durable after every `enrollment.CHUNK` pictures, so an interrupted run can simply be repeated. Conflicts are
-        refused when the threshold promises an FPIR of at most 2 %: a weaker one would refuse too many. A dry run is
-        one transaction. `dask` is the address of a Dask scheduler whose workers embed. The rest is as for `enroll`.
+        Durable after every `enrollment.CHUNK`, so an interrupted run can simply be repeated. Conflicts are refused when
+        the threshold promises an FPIR of at most 2 %: a weaker one would refuse too many. A dry run is one transaction.
+        `dask` is the address of a Dask scheduler whose workers embed. The rest is as for `enroll`.
         """
         given = enrollment.Terms.of(terms, kind=enrollment.SampleTerms)
         return enrollment.enroll_many(self._session, items, given, progress, dask)
 
     def enroll_vectors(self, names: Sequence[str], vectors: Any, **terms: Unpack[VectorTerms]) -> Enrollment:
-        """Enroll vectors (n, dimension) of an outside embedder under `names` (n,), in one transaction.
+        """Enroll some thousand vectors (n, dimension) at most of an outside embedder, in one transaction.
 
-        For some thousands at most: `enroll_many_vectors` takes any number. Raises BadInput for a name or vector
-        that is not acceptable, Conflict for one that looks like another identity, and then enrolls nothing.
+        `names` (n,) say whose. Raises BadInput for a name or vector that is not acceptable, Conflict for one that looks
+        like another identity, and then enrolls nothing.
         """
         return enrollment.enroll_vectors(self._session, names, vectors, enrollment.Terms.of(terms, strict=True))
 
@@ -229,10 +229,7 @@ class Gallery:
         return identify.identify(self._session, each(pictures), Question.of(asked))
 
     def identify_vectors(self, vectors: Any, *, log: bool = True, **asked: Unpack[Asked]) -> list[Decision]:
-        """Return one answer per vector (n, dimension) of the embedder that this gallery was filled with.
-
-        `log` False keeps them out of the decision log: a test is no decision. The rest is as for `identify`.
-        """
+        """As `identify`, for vectors (n, dimension) of an embedder outside; `log` False keeps a test out of the log."""
         return identify.identify_vectors(self._session, vectors, Question.of(asked), log)
 
     def log(self, on: bool | None = None, *, clear: bool = False) -> tuple[bool, int]:
@@ -360,11 +357,14 @@ class Gallery:
         return promote.add_tower(self._session, tower, report)
 
     def promote(self, tower: str, progress: Progress | None = None) -> int:
-        """Make a stored tower (its id, or the beginning of it) active; return how many samples it had to embed.
-
-        Searches go on with the old tower until one transaction switches. Interrupted, it can be repeated.
-        """
+        """Make a stored tower (the beginning of its id) active, in one transaction; return how many it had to embed."""
         return promote.promote(self._session, tower, progress)
+
+    def switch(
+        self, to: TowerFile | int, mapped: Callable[[Vectors], Vectors], report: dict[str, Any] | None = None
+    ) -> str:
+        """Make another embedder active, by vectors `mapped` where no picture is kept: `promote.switch`."""
+        return promote.switch(self._session, to, mapped, report)
 
     def rollback(self, progress: Progress | None = None) -> str:
         """Go back to the generation before; return its tower's id. Raises BadInput when there is none."""

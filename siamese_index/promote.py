@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import BadInput, Missing
+import numpy as np
+
+from .errors import BadInput, Damaged, Missing
 from .samples.images import Progress
 from .session import Session
 from .store.opening import creating
@@ -19,8 +21,10 @@ from .towers.card import Card
 from .towers.embedding import Embedder
 from .towers.tower import Tower
 from .towers.tower_file import TowerFile
+from .towers.vector_embedder import VectorEmbedder
 from .vectors import Vectors
 
+Mapped = Callable[[Vectors], Vectors]  # vectors (n, d) of the old embedder to (n, e) of the new one
 CHUNK = 1024  # samples that are embedded per transaction
 
 
@@ -112,6 +116,34 @@ def promote(session: Session, tower: str, progress: Progress | None = None) -> i
     return _switch(session, active.id, row, None, progress)
 
 
+def switch(
+    session: Session,
+    to: TowerFile | int,
+    mapped: Mapped,
+    report: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> str:
+    """Make another embedder active: a tower, or one outside by the dimension of its vectors; return its id.
+
+    What is enrolled without a picture gets the vectors that `mapped` makes of the active embedder's, as do strangers.
+    """
+    content = _served(to) if isinstance(to, TowerFile) else None
+    active = session.active()
+    with session.changing("switch") as change:
+        if content is not None:
+            there = {row.sha256: row.id for row in change.store.towers.all()}
+            row = there.get(content.id) or insert_tower(change.store, change.record(tower=content.id), content, report)
+        else:
+            dimension = int(to) if isinstance(to, int) else 0
+            name = f"vectors-{dimension}-{len(change.store.towers.all())}"
+            made = NewTower(name, Card.of_vectors(dimension), report=report)
+            row = change.store.towers.add(change.record(tower=name), made)
+    with session.store.reading():
+        new = session.store.towers.row(row)
+    _switch(session, active.id, new, None, progress, mapped)
+    return new.sha256
+
+
 def rollback(session: Session, progress: Progress | None = None) -> str:
     """Go back to the generation before the active one; return its tower's id. Raises BadInput when there is none."""
     with session.reading() as state:
@@ -124,19 +156,33 @@ def rollback(session: Session, progress: Progress | None = None) -> str:
     return row.sha256
 
 
-def _switch(session: Session, active: int, row: TowerRow, back_to: int | None, progress: Progress | None) -> int:
+def _switch(
+    session: Session,
+    active: int,
+    row: TowerRow,
+    back_to: int | None,
+    progress: Progress | None,
+    mapped: Mapped | None = None,
+) -> int:
     """Make the tower `row` active instead of the tower `active`; return how many samples it had to embed.
 
     Begins a new generation, or goes `back_to` one. Most samples are embedded before, in pieces, while
     others search and enroll; one transaction embeds the latest and switches.
     """
     embedder, store, embedded = session.opened(row), session.store, 0
+    before = store.towers.row(active) if mapped is not None else None
+
+    def vectors_of(kept: Sequence[tuple[int, bytes | None]]) -> Vectors:
+        if mapped is None or before is None:
+            return _embed_kept(embedder, kept)
+        return _mapped_or_embedded(store, embedder, before, mapped, kept)
+
     while True:
         with store.reading():
             missing = store.templates.missing(row.id, CHUNK)
         if not missing:
             break
-        vectors = _embed_kept(embedder, missing)
+        vectors = vectors_of(missing)
         with session.changing("embed") as change:
             change.record(tower=row.sha256, samples=len(missing))
             store.templates.add(row.id, [sample for sample, _ in missing], vectors)
@@ -147,18 +193,53 @@ def _switch(session: Session, active: int, row: TowerRow, back_to: int | None, p
         event = change.record(tower=row.sha256)
         late = store.templates.missing(row.id, -1)  # enrolled since the last look
         if late:
-            store.templates.add(row.id, [sample for sample, _ in late], _embed_kept(embedder, late))
+            store.templates.add(row.id, [sample for sample, _ in late], vectors_of(late))
         given = store.impostors.to_embed(row.id)
         learned = row.card.training.has_learned_from(digest for _, _, digest in given)
         fresh = [each[:2] for each in given if each[2] not in learned]  # who was learned from is no stranger to it
         if fresh:
             store.impostors.add(row.id, [stranger for stranger, _ in fresh], _embed_kept(embedder, fresh))
+        if mapped is not None and before is not None:
+            _map_strangers(store, before, row, mapped)
         if back_to is None:
             store.towers.begin_generation(event, row.id)
         else:
             store.towers.activate(back_to)
         change.switched()
     return embedded + len(late)
+
+
+def _mapped_or_embedded(
+    store: Store, embedder: Embedder, before: TowerRow, mapped: Mapped, kept: Sequence[tuple[int, bytes | None]]
+) -> Vectors:
+    """Return the vectors of samples: of the picture where one was kept, else made of the old embedder's vector."""
+    vectors = np.zeros((len(kept), embedder.dimension), np.float32)
+    seen = np.array([picture is not None for _, picture in kept], np.bool_) & (not isinstance(embedder, VectorEmbedder))
+    if seen.any():
+        vectors[seen] = embedder.embed_samples(p for (_, p), s in zip(kept, seen.tolist(), strict=True) if s and p)
+    ids = np.array([sample for sample, _ in kept], np.int64)[~seen]
+    present, old = store.templates.of_samples(before.id, before.dimension, ids)
+    if not present.all():
+        raise Damaged(f"{store.path}: {int(np.sum(~present))} samples have no template of the active tower.")
+    if len(ids):
+        vectors[~seen] = mapped(old)
+    return vectors
+
+
+def _map_strangers(store: Store, before: TowerRow, row: TowerRow, mapped: Mapped) -> None:
+    """Give the new embedder the strangers that it has not; those of the old tower's training where it brings none."""
+    everyone = store.impostors.strangers(before.id, before.dimension)
+    there = store.impostors.strangers(row.id, row.dimension)
+    brings = "tower" in there.sources
+    known = set(there.ids.tolist())
+    wanted = [
+        i
+        for i, (stranger, source) in enumerate(zip(everyone.ids.tolist(), everyone.sources, strict=True))
+        if stranger not in known and not (brings and source == "tower")
+    ]
+    if wanted:
+        store.impostors.add(row.id, everyone.ids[wanted].tolist(), mapped(everyone.vectors[wanted]))
+        strangers.compare(store, row.id, row.dimension)
 
 
 def _embed_kept(embedder: Embedder, kept: Sequence[tuple[int, bytes | None]]) -> Vectors:

@@ -5,10 +5,11 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import typer
 
-from siamese_index import Gallery, TowerFile
+from siamese_index import Gallery, Tower, TowerFile
 from siamese_index.cli.app import ALIASES, COMMANDS, app, register
 from siamese_index.training.glyphs import draw
 
@@ -98,6 +99,12 @@ def test_the_example_in_the_help_works_as_it_stands(sidx, prepared, world, words
         (prepared / "net.onnx").write_bytes(TowerFile.read(prepared / "faces.tower").onnx)
     if words == ["towers", "adapt"]:
         draw(prepared / "faces", range(300, 330), range(2))
+    if words == ["towers", "switch"]:
+        draw(prepared / "more", range(300, 460), range(1))
+        drawn = [file.read_bytes() for file in prepared.glob("more/*/*.png")]
+        old = Tower.open(prepared / "faces.tower").embed_samples(drawn)
+        np.save(prepared / "old.npy", old)
+        np.save(prepared / "new.npy", old[:, ::-1])
     if words == ["towers", "add"]:
         shutil.copy(prepared / "faces.tower", prepared / "second.tower")
     done = sidx(*line)
@@ -109,7 +116,7 @@ def test_every_command_of_the_design_is_there():
     there = {" ".join(words) for words, _ in ALL}
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "verify", "retrain", "towers list", "towers show",
-        "towers promote", "towers optimize", "towers rollback", "towers import", "towers add", "towers export", "towers adapt", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
+        "towers promote", "towers optimize", "towers rollback", "towers import", "towers add", "towers export", "towers adapt", "towers switch", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
         "identities tag", "identities remove", "settings list", "settings set", "index status", "index rebuild", "status", "samples list", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted
