@@ -49,7 +49,7 @@ bench-decisions: .venv/installed
 	$(BIN)/python -m benchmarks.decisions $(PART)
 
 bench-frames: .venv/installed
-	OPENCV_LOG_LEVEL=SILENT $(BIN)/python -m benchmarks.frames
+	OPENCV_LOG_LEVEL=SILENT $(BIN)/python -m benchmarks.frames $(PART)
 
 torture: .venv/installed
 	$(BIN)/python -m tests.mutants --count 3000

@@ -1,6 +1,6 @@
 """What framing is worth: faces of ORL at several sizes and places on drawn photographs, by one embedder.
 
-    SIAMESE_INDEX_DATA=… SIAMESE_INDEX_MODELS=… python -m benchmarks.frames
+    SIAMESE_INDEX_DATA=… SIAMESE_INDEX_MODELS=… python -m benchmarks.frames [framing] [visits] [network]
 
 20 people are enrolled from one frame of 640 x 480 each, 80 further frames of them are searched, and 100 of 20 others, who
 set the threshold at which a share of strangers is let in. The same gallery, tables and commands for each way of framing:
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index import Gallery
+from siamese_index import Gallery, Tower
 from siamese_index.samples import images, sources
 from siamese_index.thresholds.statistics import clustered_interval
+from siamese_index.thresholds.visits import offset
 from siamese_index.towers.foreign import import_network
+from siamese_index.training.quantize import optimize
 
 HEIGHTS = (80, 112, 160, 224, 300)  # of a portrait in its frame
 
@@ -97,8 +101,8 @@ def measured(gallery: Gallery, probes: Path, strangers: Path) -> dict[str, Any]:
     return result
 
 
-def main() -> None:
-    data, models = Path(os.environ["SIAMESE_INDEX_DATA"]), Path(os.environ["SIAMESE_INDEX_MODELS"])
+def framing(data: Path, models: Path) -> None:
+    """Print what each way of framing finds."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with zipfile.ZipFile(data / "orl_faces.zip") as archive:
@@ -115,6 +119,78 @@ def main() -> None:
                 done = gallery.enroll_many(sources.items(tables["enroll"]), conflicts="allow")
                 found = measured(gallery, tables["probes"], tables["strangers"])
             print(json.dumps({"frame": way, "enrolled": len(done.enrolled), **found}), flush=True)
+
+
+def visits(data: Path, models: Path) -> None:  # noqa: ARG001
+    """Print how many strangers get in per visit of so many pictures, by dlib's vectors of ORL, over 60 splits."""
+    vectors, target = np.load(data / "orl_dlib128.npy"), 0.05
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    rates: dict[tuple[int, str], list[float]] = {}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        people = rng.permutation(40)
+        enrolled, known, asking = vectors[people[:12], 0], vectors[people[12:26]], vectors[people[26:]]
+        among = np.sqrt(np.maximum(2 - 2 * known.reshape(-1, 128) @ enrolled.T, 0))
+        nearest = np.sort(among.min(axis=1))
+        tau = float(nearest[int(target * len(nearest)) - 1])
+        names = [f"s{i}" for i in range(len(known)) for _ in range(10)]
+        for pictures in (1, 3, 5):
+            farther = tau + offset(among, names, pictures, target)
+            each = np.stack([person[rng.permutation(10)[:pictures]] for person in asking for _ in range(5)])
+            found = np.sqrt(np.maximum(2 - 2 * each @ enrolled.T, 0))
+            means = found.mean(axis=1).min(axis=1)
+            for name, let_in in (
+                ("any picture", found.min(axis=(1, 2)) <= tau),
+                ("mean, threshold of one", means <= tau),
+                ("mean, threshold of so many", means <= farther),
+            ):
+                rates.setdefault((pictures, name), []).append(float(np.mean(let_in)))
+    for (pictures, name), found_rates in rates.items():
+        print(json.dumps({"pictures": pictures, "by": name, "fpir": round(float(np.mean(found_rates)), 4)}), flush=True)
+
+
+def network(data: Path, models: Path) -> None:
+    """Print the time of an imported tower over that of the bare network by ONNX Runtime; and its 8-bit form."""
+    import onnxruntime
+
+    file = import_network(models / "face_embedder_rgb.onnx").file
+    tower = Tower.of(file)
+    bare = onnxruntime.InferenceSession(str(models / "face_embedder_rgb.onnx"), providers=["CPUExecutionProvider"])
+    name = bare.get_inputs()[0].name
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 150, 150, 3), np.uint8)
+    for batch, turns in ((1, 200), (64, 15)):
+        taken = list(pixels[:batch])
+        given = np.ascontiguousarray(pixels[:batch].astype(np.float32).transpose(0, 3, 1, 2))
+        times: list[list[float]] = [[], []]
+        for _ in range(turns):
+            for which, run in enumerate((lambda: tower.embed(taken), lambda: bare.run(None, {name: given}))):
+                begin = time.perf_counter()
+                run()
+                times[which].append(time.perf_counter() - begin)
+        ours, theirs = (float(np.median(each)) for each in times)
+        told = {"batch": batch, "tower_ms": round(1000 * ours, 2), "bare_ms": round(1000 * theirs, 2)}
+        print(json.dumps({**told, "ratio": round(ours / theirs, 3)}), flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with zipfile.ZipFile(data / "orl_faces.zip") as archive:
+            archive.extractall(folder)
+        with Gallery.create(folder / "g.gallery", file) as gallery:
+            items = [(f"s{p}", folder / "orl_faces" / f"s{p}" / f"{i}.pgm") for p in range(1, 41) for i in range(1, 11)]
+            gallery.enroll_many(items, conflicts="allow")
+        done = optimize(folder / "g.gallery")
+        keys = ("rank1", "fnir", "searches")
+        told = {side: {k: done.comparison[side][k] for k in keys} for side in ("champion", "challenger")}
+        size = {key: round(done.comparison[key], 3) for key in ("speed", "size")}
+        print(json.dumps({"optimize": done.accepted, "why": done.why, **size, **told}), flush=True)
+
+
+PARTS = {"framing": framing, "visits": visits, "network": network}
+
+
+def main() -> None:
+    data, models = Path(os.environ["SIAMESE_INDEX_DATA"]), Path(os.environ["SIAMESE_INDEX_MODELS"])
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part](data, models)
 
 
 if __name__ == "__main__":

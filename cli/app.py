@@ -33,6 +33,7 @@ COMMANDS = (
     "init",
     "enroll",
     "identify",
+    "watch",
     "verify",
     "calibrate",
     "capacity",

@@ -36,9 +36,12 @@ class Frame:
 
     def subjects(self, data: bytes) -> list[Subject]:
         """Return what is in a picture, the largest first; nothing when nobody is. Raises Unreadable."""
+        return self.subjects_in(decode(data, self.channels))
+
+    def subjects_in(self, pixels: Pixels) -> list[Subject]:
+        """Return what is in pixels (h, w, channels), as `subjects` does."""
         if self.finder is None:
-            return [Subject(load(data, self.height, self.width, self.channels, self.name))]
-        pixels = decode(data, self.channels)
+            return [Subject(fitted(pixels, self.height, self.width, self.name))]
         return [
             Subject(aligned(pixels, face, self.points, self.height, self.width), face.box)
             for face in self.finder.find(pixels)
@@ -79,7 +82,11 @@ def load(data: bytes, height: int, width: int, channels: int, frame: str = "whol
     `frame` is one of FRAMES: the whole picture, or a window around its strokes. A JPEG is decoded in full: at a half or
     a quarter of its size its thin strokes would not be those of the same picture as a PNG.
     """
-    pixels = decode(data, channels)
+    return fitted(decode(data, channels), height, width, frame)
+
+
+def fitted(pixels: Pixels, height: int, width: int, frame: str = "whole") -> Pixels:
+    """Frame and fit pixels (h, w, channels) that were decoded: as `load`."""
     return fit(around_strokes(pixels) if frame == "strokes" else pixels, height, width)
 
 

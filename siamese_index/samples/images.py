@@ -180,6 +180,13 @@ def _stripes(picture: Decoded, out: Decoded) -> Iterator[tuple[Decoded, Decoded]
         yield picture[first : first + step], out[first : first + step]
 
 
+def with_channels(pixels: Pixels, channels: int) -> Pixels:
+    """Return RGB pixels (h, w, 3) as RGB or grey."""
+    if channels == pixels.shape[2]:
+        return pixels
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)[:, :, None]
+
+
 def fit(pixels: Pixels, height: int, width: int) -> Pixels:
     """Resize to (height, width, channels), by area when shrinking."""
     if pixels.shape[:2] == (height, width):

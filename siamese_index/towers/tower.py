@@ -112,6 +112,12 @@ class Tower:
             return [Subject(self._numbers(sample))]
         return self.cutter.subjects(sample)
 
+    def subjects_in(self, pixels: NDArray[np.uint8]) -> list[Subject]:
+        """Return what is in pixels (h, w, 3), RGB: as `subjects`. Raises BadInput for a tower of numbers."""
+        if self.takes_numbers:
+            raise BadInput("This tower takes vectors, not pictures.")
+        return self.cutter.subjects_in(images.with_channels(pixels, self.cutter.channels))
+
     def prepare(self, sample: bytes) -> Taken:
         """Return the largest subject of a sample as this tower takes it: uint8 pixels or float32 numbers.
 

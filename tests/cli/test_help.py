@@ -99,6 +99,8 @@ def test_the_example_in_the_help_works_as_it_stands(sidx, prepared, world, words
         (prepared / "net.onnx").write_bytes(TowerFile.read(prepared / "faces.tower").onnx)
     if words == ["towers", "adapt"]:
         draw(prepared / "faces", range(300, 330), range(2))
+    if words == ["watch"]:
+        shutil.copytree(prepared / "probes" / "glyph-101", prepared / "shots")
     if words == ["towers", "switch"]:
         draw(prepared / "more", range(300, 460), range(1))
         drawn = [file.read_bytes() for file in prepared.glob("more/*/*.png")]
@@ -115,7 +117,7 @@ def test_the_example_in_the_help_works_as_it_stands(sidx, prepared, world, words
 def test_every_command_of_the_design_is_there():
     there = {" ".join(words) for words, _ in ALL}
     wanted = {
-        "demo", "train", "init", "enroll", "enrol", "identify", "verify", "retrain", "towers list", "towers show",
+        "demo", "train", "init", "enroll", "enrol", "identify", "watch", "verify", "retrain", "towers list", "towers show",
         "towers promote", "towers optimize", "towers rollback", "towers import", "towers add", "towers export", "towers adapt", "towers switch", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
         "identities tag", "identities remove", "settings list", "settings set", "index status", "index rebuild", "status", "samples list", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
     }  # fmt: skip
