@@ -24,9 +24,10 @@ from .options import (
     Place,
     SplitsOption,
     pairs,
+    pixels_of,
     tags,
 )
-from .output import emit, for_a_person, interrupted, note, progress, tell_left_out, tell_suspects
+from .output import emit, for_a_person, interrupted, note, progress, tell_left_out, tell_suspects, tell_unboxed
 
 EXAMPLE = "sidx enroll ada ada.png -g people.gallery"
 LISTED = 24  # samples that a person may want to read about; of more only those that were refused
@@ -85,7 +86,8 @@ def enroll(
         if name is not None:
             found = sources.samples(pictures or [])
             left_out = found.left_out
-            done = opened.enroll(name, found, conflicts=by_hand, floor=least, dry_run=dry_run, tags=told, box=_box(box))
+            part = None if box is None else pixels_of(box)
+            done = opened.enroll(name, found, conflicts=by_hand, floor=least, dry_run=dry_run, tags=told, box=part)
         else:
             items = sources.items(data or "", names, by_file_name=by_file_name, splits_apart=splits_apart)
             left_out = items.left_out
@@ -94,6 +96,8 @@ def enroll(
                     items, tick, conflicts=in_bulk, floor=least, dry_run=dry_run, tags=told, dask=dask
                 )
         after = done.outlook or opened.outlook()
+        cut = box is not None or (found.boxed if name is not None else items.boxed)
+        tell_unboxed(opened.embedder().frame, cut)
     verb = "would be enrolled" if dry_run else "enrolled"
     rows: list[dict[str, Any]] = [{"identity": n, "sample": s, "result": verb} for n, s in done.enrolled]
     rows += [{"identity": n, "sample": s, "result": "already enrolled"} for n, s in done.already]
@@ -164,17 +168,6 @@ def _refuse_other_tower(gallery: Place, opened: Gallery, tower: Path) -> None:
             "--tower only makes a gallery.",
             "Leave it out to enroll with the gallery's own tower, or choose another gallery.",
         )
-
-
-def _box(text: str | None) -> tuple[int, int, int, int] | None:
-    """Return x, y, width and height. Raises BadInput."""
-    if text is None:
-        return None
-    parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
-        raise BadInput(f"--box {text!r} is no box.", "Expected X,Y,WIDTH,HEIGHT in pixels, such as 120,80,64,64.")
-    x, y, width, height = map(int, parts)
-    return x, y, width, height
 
 
 def _floor(given: list[str] | None) -> dict[str, float]:

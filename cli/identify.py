@@ -25,9 +25,21 @@ from .options import (
     Place,
     TagOption,
     ThresholdOption,
+    pixels_of,
     tags,
 )
-from .output import AsJson, complain, emit, for_a_person, interrupted, note, printable, progress, tell_left_out
+from .output import (
+    AsJson,
+    complain,
+    emit,
+    for_a_person,
+    interrupted,
+    note,
+    printable,
+    progress,
+    tell_left_out,
+    tell_unboxed,
+)
 
 EXAMPLE = "sidx identify probe.png -g people.gallery"
 
@@ -53,6 +65,9 @@ def identify(
     largest: Annotated[
         bool, typer.Option("--largest", help="Of several faces in a picture answer for the largest only.")
     ] = False,
+    box: Annotated[
+        str | None, typer.Option(help="Of one picture only what is here: X,Y,WIDTH,HEIGHT in pixels.")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why, and draw it: probe, what drove the distance, the nearest two.")
     ] = False,
@@ -82,7 +97,9 @@ def identify(
         "largest": largest,
         "tags": tags(tag),
     }
-    pictures, left_out = _samples([*(probes or []), *_listed(paths_from)])
+    pictures, left_out, boxed = _samples([*(probes or []), *_listed(paths_from)])
+    if box is not None:
+        pictures = [_part(gallery, pictures, box)]
     if show_frame:
         if explain or len(pictures) != 1:
             raise BadInput("--show-frame takes one picture, without --explain.")
@@ -100,6 +117,7 @@ def identify(
         except KeyboardInterrupt:
             interrupted(f"\nInterrupted: {len(codes):,} of {len(pictures):,} were answered.")
             raise typer.Exit(130) from None
+        tell_unboxed(opened.embedder().frame, boxed or box is not None)
     seen = next((answer for answer in answers if answer.verdict != "no_subject"), None)
     if seen is not None:
         note(describe.evidence(seen.evidence, enrolled=bool(seen.candidates)))
@@ -108,20 +126,36 @@ def identify(
     raise typer.Exit(0 if exit_zero and worst in EXIT.values() else worst)
 
 
-def _samples(probes: list[str]) -> tuple[list[Path | bytes], list[str]]:
-    """Return what is asked about, and what of it was left out."""
+def _samples(probes: list[str]) -> tuple[list[Path | bytes], list[str], bool]:
+    """Return what is asked about, what of it was left out, and whether boxes came with all of it."""
     pictures: list[Path | bytes] = []
     left_out: list[str] = []
+    boxed = True
     for probe in probes:
         if probe == "-":
             pictures += sources.piped(sys.stdin.buffer.read())
+            boxed = False
             continue
         found = sources.samples([probe])
         pictures += found
         left_out += found.left_out
+        boxed = boxed and found.boxed
     if not pictures:
         raise BadInput("There is no probe.", remedy="Name a picture, or --paths-from FILE.")
-    return pictures, left_out
+    return pictures, left_out, boxed
+
+
+def _part(gallery: Place, pictures: list[Path | bytes], box: str) -> Path | bytes:
+    """Return the part of a picture that a box names."""
+    from siamese_index.samples import images
+    from siamese_index.samples.images import NamedSample, picture_name
+    from siamese_index.towers.embedding import within
+
+    if len(pictures) != 1:
+        raise BadInput("--box is for one picture.", "Ask about each by itself.")
+    with Gallery.open(gallery) as opened:
+        part = within(opened.embedder(), images.read(pictures[0]), pixels_of(box))
+    return NamedSample(part, picture_name(pictures[0], 0))
 
 
 def _listed(paths_from: str | None) -> list[str]:

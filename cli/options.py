@@ -69,6 +69,15 @@ def pairs(given: list[str] | None, option: str, such_as: str) -> dict[str, str]:
     return found
 
 
+def pixels_of(text: str) -> tuple[int, int, int, int]:
+    """Return x, y, width and height of what --box gives. Raises BadInput."""
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+        raise BadInput(f"--box {text!r} is no box.", "Expected X,Y,WIDTH,HEIGHT in pixels, such as 120,80,64,64.")
+    x, y, width, height = map(int, parts)
+    return x, y, width, height
+
+
 def tags(given: list[str] | None) -> dict[str, str]:
     """Return what --tag gives. Raises BadInput."""
     return pairs(given, "--tag", "site=north")

@@ -130,6 +130,14 @@ def tell_left_out(sentences: Sequence[str]) -> None:
         note(sentence)
 
 
+def tell_unboxed(frame: str, boxed: bool) -> None:
+    """Say that a tower which knows parts of pictures was given whole ones."""
+    if frame == "box" and not boxed:
+        note(
+            "This tower learned from parts of pictures. If these are not cut out: --box, a table with boxes, or .json."
+        )
+
+
 def tell_suspects(suspects: Sequence[Suspicion]) -> None:
     """Say which searches were set aside, the nearest pairs first."""
     from siamese_index import describe

@@ -50,7 +50,7 @@ def train(
         typer.Option("--from", help="A .tower or .onnx whose network stays; a head behind it learns.", readable=False),
     ] = None,
     frame: Annotated[
-        str | None, typer.Option(help="What it sees of a picture: whole, strokes or face; default: the recipe's.")
+        str | None, typer.Option(help="What it sees of a picture: whole, strokes, box or face; default: the recipe's.")
     ] = None,
     face_model: Annotated[
         Path | None, typer.Option(help="For --frame face: the detector, a YuNet as .onnx.", readable=False)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from siamese_index import BadInput, Cohort, NotInstalled, Tower, TowerFile
 from siamese_index import __version__ as version
+from siamese_index.samples.framing import FRAMES
 from siamese_index.towers.adapting import applied, whitened
 from siamese_index.towers.card import Card, TowerInput, TrainingRecord, packed
 
@@ -109,6 +110,12 @@ def fit(
         frame, shape = tower.cutter, tower.shape
     else:
         frame, shape = framed(choice.shape, settings.frame, choice.recipe.input.frame, detector)
+    if settings.frame == "box" and not source.items.boxed:
+        raise BadInput(
+            "The frame box needs boxes.",
+            "These data have none.",
+            "A table with x, y, w and h, or MegaDetector's .json.",
+        )
     data = Data(source.items, shape, on_progress, frame=frame, duplicates=settings.duplicates)
     recipe = _adapted(choice.recipe, settings, data, source, base)
     parts = split(data, settings.holdout, settings.seed, singles=source.graded, taught=_taught(base, data))
@@ -246,7 +253,9 @@ def _adapted(recipe: Recipe, settings: Settings, data: Data, source: Source, bas
     """Return the recipe as these data allow it, and as the settings want it."""
     if settings.dimension:
         recipe = replace(recipe, tower={**recipe.tower, "dimension": settings.dimension})
-    elif base is not None and "dimension" not in recipe.tower:
+    if data.frame.name in FRAMES and len(data.shape) == 3:  # so that a retraining goes on with it
+        recipe = replace(recipe, input=replace(recipe.input, frame=data.frame.name))
+    if not settings.dimension and base is not None and "dimension" not in recipe.tower:
         recipe = replace(recipe, tower={**recipe.tower, "dimension": base.card.dimension})
     feeding = recipe.feeding
     if feeding.hard and base is None:

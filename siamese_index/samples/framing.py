@@ -63,7 +63,22 @@ def around(data: bytes, box: Box, margin: float = 0.5) -> bytes:
 
     Raises Unreadable, or BadInput for a box that is not in the picture.
     """
+    return _cut(decode(data, 3), box, margin)
+
+
+def part_of(data: bytes, part: tuple[float, float, float, float]) -> bytes:
+    """Return a part of a picture as a picture file: x, y, width and height relative to its own.
+
+    What lies outside is left out. Raises Unreadable, or BadInput for a part that is too small.
+    """
     pixels = decode(data, 3)
+    height, width = pixels.shape[:2]
+    x, y = max(0, round(part[0] * width)), max(0, round(part[1] * height))
+    right, bottom = min(width, round((part[0] + part[2]) * width)), min(height, round((part[1] + part[3]) * height))
+    return _cut(pixels, (x, y, right - x, bottom - y), 0.0)
+
+
+def _cut(pixels: Pixels, box: Box, margin: float) -> bytes:
     x, y, w, h = box
     more_x, more_y = round(margin * w), round(margin * h)
     part = pixels[max(0, y - more_y) : y + h + more_y, max(0, x - more_x) : x + w + more_x]
@@ -90,7 +105,7 @@ def fitted(pixels: Pixels, height: int, width: int, frame: str = "whole") -> Pix
     return fit(around_strokes(pixels) if frame == "strokes" else pixels, height, width)
 
 
-FRAMES = ("whole", "strokes")  # those that need nothing else
+FRAMES = ("whole", "strokes", "box")  # those that need nothing else; "box": the part that somebody cut out, as a whole
 ALL_FRAMES = (*FRAMES, "face")  # "face" needs a detector
 _FILLED = 0.7  # share of the window that strokes are to take, in the direction in which they take more
 _NEARER, _FARTHER = 1 / 1.5, 1 / 0.7  # how small and how large a window may be, beside the picture

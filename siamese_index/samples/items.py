@@ -27,11 +27,13 @@ class Items(Sequence[Item]):
         tags: Sequence[dict[str, str]] | None = None,
         vectors: NDArray[np.generic] | None = None,
         left_out: tuple[str, ...] = (),
+        boxed: bool = False,
     ) -> None:
         self.names = cleaned(names)
         self.left_out = left_out  # what was not taken and why, and how the data were read: a sentence each
         self.tags = tags  # of each sample: what else its table says of it
         self.vectors = vectors  # (n, d): all samples, where they are the rows of one array
+        self.boxed = boxed  # whether they were cut out of pictures by boxes that came with them
         self._sample = sample
 
     def __len__(self) -> int:
@@ -54,6 +56,7 @@ class Items(Sequence[Item]):
             [*self.names, *other.names],
             lambda i: self._sample(i) if i < first else other._sample(i - first),
             left_out=(*self.left_out, *other.left_out),
+            boxed=self.boxed and other.boxed,
         )
 
 

@@ -17,7 +17,7 @@ from siamese_index.files import path_of, refused
 from siamese_index.samples.images import NamedSample
 from siamese_index.vectors import pack
 
-from . import folders, headers, images, tables
+from . import detections, folders, headers, images, tables
 from .items import Items, of_vectors
 
 
@@ -33,11 +33,12 @@ def items(
 
     `data` is a folder with a folder per identity (nested: the relative path is the identity, without train/ and val/
     at the top unless `splits_apart`; `by_file_name`: bob-1.png is bob's), a .csv with columns path and label (paths
-    relative to it) or label and numbers, an .npz with x_train and y_train, x and y, or vectors and names, an .npy
-    whose first two axes are identity and sample, a .parquet of vectors, or keras:NAME in Keras' own cache. Arrays are
-    uint8 pictures (n, height, width[, 3]) or vectors of floats (n, d). `names` is a file that says whose each row of
-    an .npy (n, d) is, as for `vectors`. Without it, and if `each_its_own`, each row is an identity by itself, and
-    each picture of a folder without folders. Raises Missing, or BadInput saying what was found.
+    relative to it) or label and numbers, MegaDetector's .json (the folder of a picture is the identity), an .npz with
+    x_train and y_train, x and y, or vectors and names, an .npy whose first two axes are identity and sample, a .parquet
+    of vectors, or keras:NAME in Keras' own cache. Arrays are uint8 pictures (n, height, width[, 3]) or vectors of floats
+    (n, d). `names` is a file that says whose each row of an .npy (n, d) is, as for `vectors`. Without it, and if
+    `each_its_own`, each row is an identity by itself, and each picture of a folder without folders. Raises Missing, or
+    BadInput saying what was found.
     """
     text = str(data)
     if text.startswith("keras:"):
@@ -57,6 +58,8 @@ def items(
         return _vectors(path, names, each_its_own)
     if path.suffix.lower() == ".csv":
         return tables.read(path)
+    if detections.is_detections(path):
+        return detections.items(path)
     if path.suffix.lower() == ".parquet":
         return tables.parquet(path)
     if path.suffix.lower() == ".npz":
@@ -64,7 +67,7 @@ def items(
     if path.suffix.lower() == ".npy":
         return _array(path, each_its_own)
     raise BadInput(
-        f"{path}: cannot be read as data.", "Expected a folder, a .csv, .npz, .npy or .parquet, or keras:NAME."
+        f"{path}: cannot be read as data.", "Expected a folder, a .csv, .npz, .npy, .parquet or .json, or keras:NAME."
     )
 
 
@@ -72,6 +75,7 @@ class Samples(list[Path | bytes]):
     """Samples without names."""
 
     left_out: tuple[str, ...] = ()  # what was not taken and why, a sentence each
+    boxed = False  # whether all were cut out by boxes
 
 
 def samples(paths: Iterable[str | Path]) -> Samples:
@@ -82,6 +86,11 @@ def samples(paths: Iterable[str | Path]) -> Samples:
         is_folder = os.path.isdir(path)  # noqa: PTH112  # where one may not look there is none
         if path.suffix.lower() in (".npy", ".npz") and os.path.isfile(path):  # noqa: PTH113
             found += _rows_of(path)
+        elif detections.is_detections(path):
+            cut, said = detections.samples(path)
+            found += cut
+            found.left_out += said
+            found.boxed = len(given) == 1
         elif is_folder:
             files = folders.pictures(path)
             found.left_out += files.left_out.sentences()

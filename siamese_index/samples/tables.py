@@ -89,7 +89,7 @@ def read(path: Path) -> Items:
         except SiameseIndexError as error:  # of one row among many
             return Unusable(b"", where, error)
 
-    return Items(whom, sample, tags)
+    return Items(whom, sample, tags, boxed=boxes is not None)
 
 
 def _box(path: Path, number: int, cells: list[str], names: tuple[str, ...]) -> Box | None:

@@ -22,6 +22,7 @@ class VectorEmbedder:
 
     takes_numbers = True
     finds = False
+    frame = "whole"
 
     def __init__(self, tower_id: str, dimension: int) -> None:
         self.id, self.dimension, self.shape = tower_id, dimension, (dimension,)

@@ -227,15 +227,16 @@ def test_the_rate_rises_and_comes_down_to_nothing():
 
 
 def test_the_later_moment_is_better_unless_by_more_than_the_noise():
-    assert better({"fnir": 0.1, "noise": 0.02}, {})
-    assert better({"fnir": 0.1, "noise": 0.02}, {"fnir": 0.2, "noise": 0.05})
-    assert better({"fnir": 0.12, "noise": 0.02}, {"fnir": 0.1, "noise": 0.02})
-    assert not better({"fnir": 0.13, "noise": 0.02}, {"fnir": 0.1, "noise": 0.02})
-    assert better({}, {"fnir": 0.1, "noise": 0.0})  # nobody was held out
+    assert better({"error": 0.1, "noise": 0.02}, {})
+    assert better({"error": 0.1, "noise": 0.02}, {"error": 0.2, "noise": 0.05})
+    assert better({"error": 0.12, "noise": 0.02}, {"error": 0.1, "noise": 0.02})
+    assert not better({"error": 0.13, "noise": 0.02}, {"error": 0.1, "noise": 0.02})
+    assert not better({"error": 0.1, "noise": 0.02}, {"error": 0.1, "noise": 0.02}, 0.0)  # only lower is better
+    assert better({}, {"error": 0.1, "noise": 0.0})  # nobody was held out
 
 
 def test_what_later_moments_must_come_near_is_the_lowest_so_far():
-    low, high = {"fnir": 0.1, "noise": 0.02}, {"fnir": 0.12, "noise": 0.02}
+    low, high = {"error": 0.1, "noise": 0.02}, {"error": 0.12, "noise": 0.02}
     assert lowest(high, low) == low and lowest(low, high) == low and lowest(high, {}) == high
 
 
@@ -255,7 +256,7 @@ def test_without_progress_it_ends_early_and_keeps_the_best(world, tmp_path):
     training = made.card.training
     assert training.ended == "no better for 2 rounds"
     lowest_yet, kept = {}, 0
-    for i, point in enumerate(training.history):
+    for i, point in enumerate({**point, "error": point["fnir"]} for point in training.history):
         if better(point, lowest_yet):
             lowest_yet, kept = lowest(point, lowest_yet), i
     assert training.history[kept]["step"] == training.kept_from_step and kept == len(training.history) - 3
