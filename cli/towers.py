@@ -246,19 +246,23 @@ def add_tower(
 def export_tower(
     tower: Annotated[str | None, typer.Argument(help="A tower's id, or its beginning; else the active one.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write.", readable=False)] = None,
-    to: Annotated[str, typer.Option("--to", help="tower, or its network alone: onnx.")] = "tower",
+    to: Annotated[str, typer.Option("--to", help="tower, or its network alone: onnx, keras or litert.")] = "tower",
     gallery: GalleryOption = DEFAULT_GALLERY,
 ) -> None:
     """Write a tower of the gallery to a file: whole, without its strangers, or its network alone."""
     from siamese_index.files import replace_file
 
-    if to not in ("tower", "onnx"):
-        raise BadInput(f"A tower cannot be exported to {to!r}.", "There are tower and onnx.")
+    if to not in ("tower", "onnx", "keras", "litert"):
+        raise BadInput(f"A tower cannot be exported to {to!r}.", "There are tower, onnx, keras and litert.")
     with Gallery.open(gallery) as opened:
         file = opened.tower_file(tower)
-    target = out or Path(f"{file.id[:12]}.{to}")
+    target = out or Path(f"{file.id[:12]}.{'tflite' if to == 'litert' else to}")
     if to == "tower":
         file.write(target)
+    elif to != "onnx":
+        from siamese_index.training.convert import convert
+
+        replace_file(target, convert(file, to), "network")
     else:
         replace_file(target, file.onnx, "network")
     note(f"Wrote {target}.")

@@ -146,7 +146,7 @@ def test_arrows_run_one_way():
             "onnxruntime",
             {"siamese_index.towers.tower", "siamese_index.towers.foreign", "siamese_index.training.quantize"},
         ),
-        ("tensorflow", {"siamese_index.training.networks"}),
+        ("tensorflow", {"siamese_index.training.networks", "siamese_index.training.convert"}),
     ],
 )
 def test_each_library_is_used_in_few_places(library, homes):

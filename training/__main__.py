@@ -22,7 +22,7 @@ from siamese_index.towers.heads import without_head
 from . import recipe
 from .data import Source, enrolled, source
 from .fit import HEADS, Settings, Trained, fit
-from .process import EMBEDDED, TOWER
+from .process import CONVERTED, EMBEDDED, TOWER
 from .progress import OnProgress
 
 
@@ -50,6 +50,11 @@ def serve() -> None:
 
 
 def _do(job: dict[str, Any], on_progress: OnProgress, interrupted: Callable[[], bool]) -> None:
+    if "convert" in job:
+        from .convert import converted
+
+        (Path(job["out"]) / CONVERTED).write_bytes(converted(TowerFile.read(job["tower"]), job["convert"]))
+        return
     start, detector, base, ids = None, None, None, np.zeros(0, np.int64)
     found = None if job.get("data") is None else source(job["data"])
     if "gallery" in job:

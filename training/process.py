@@ -25,7 +25,7 @@ from siamese_index import BadInput, Damaged, Missing, NotInstalled, SiameseIndex
 
 from .progress import OnProgress
 
-TOWER, EMBEDDED = "made.tower", "embedded.npz"  # in the folder of a job
+TOWER, EMBEDDED, CONVERTED = "made.tower", "embedded.npz", "converted"  # in the folder of a job
 _ERRORS = {kind.__name__: kind for kind in (BadInput, Damaged, Missing, NotInstalled, Unreadable)}
 
 
@@ -56,37 +56,42 @@ def run(job: dict[str, Any], on_progress: OnProgress | None = None, folder: Path
     """
     require("keras", "tensorflow", "tf2onnx")
     with tempfile.TemporaryDirectory(prefix="sidx-") as out:
-        child = subprocess.Popen(
-            # -P: the folder that it is started in is not searched for modules.
-            [sys.executable, "-P", "-m", "siamese_index.training"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"},
-        )
-        if not (child.stdin and child.stdout and child.stderr):
-            raise RuntimeError("the child was started without pipes")
-        noise: list[str] = []
-        listener = threading.Thread(target=noise.extend, args=(child.stderr,), daemon=True)
-        listener.start()
-        try:
-            # The pipe stays open: its end tells the child that this process is gone.
-            child.stdin.write(json.dumps({**job, "out": out, "folder": folder and str(folder)}) + "\n")
-            child.stdin.flush()
-            _listen(child, child.stdout, on_progress)
-            child.wait()
-            if child.returncode != 0:
-                listener.join(5)
-                raise _died(child.returncode, noise)
-            return _made(Path(out))
-        finally:
-            child.kill()
-            child.wait()
-            for pipe in (child.stdin, child.stdout):
-                pipe.close()
+        work(job, Path(out), on_progress, folder)
+        return _made(Path(out))
+
+
+def work(job: dict[str, Any], out: Path, on_progress: OnProgress | None = None, folder: Path | None = None) -> None:
+    """Have a child do a job and leave what it made in the folder `out`; its errors are raised here."""
+    child = subprocess.Popen(
+        # -P: the folder that it is started in is not searched for modules.
+        [sys.executable, "-P", "-m", "siamese_index.training"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0"},
+    )
+    if not (child.stdin and child.stdout and child.stderr):
+        raise RuntimeError("the child was started without pipes")
+    noise: list[str] = []
+    listener = threading.Thread(target=noise.extend, args=(child.stderr,), daemon=True)
+    listener.start()
+    try:
+        # The pipe stays open: its end tells the child that this process is gone.
+        child.stdin.write(json.dumps({**job, "out": str(out), "folder": folder and str(folder)}) + "\n")
+        child.stdin.flush()
+        _listen(child, child.stdout, on_progress)
+        child.wait()
+        if child.returncode != 0:
             listener.join(5)
-            child.stderr.close()
+            raise _died(child.returncode, noise)
+    finally:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            pipe.close()
+        listener.join(5)
+        child.stderr.close()
 
 
 def _listen(child: subprocess.Popen[str], lines: IO[str], on_progress: OnProgress | None) -> None:

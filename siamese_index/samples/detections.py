@@ -1,7 +1,7 @@
 """Boxes that a detector found: the JSON that MegaDetector writes for a batch of pictures.
 
-Its keys are those of MegaDetector's output format: `images`, of each `file`, and `detections` (`category`, `conf`, `bbox`
-as x, y, width and height relative to the upright picture) or `failure`; `detection_categories` names the categories.
+Its keys are those of MegaDetector's output format: `images`, of each `file`, and `detections` (`category`, `conf`,
+`bbox` as x, y, width and height relative to the upright picture) or `failure`.
 """
 
 from __future__ import annotations

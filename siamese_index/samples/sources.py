@@ -35,8 +35,8 @@ def items(
     at the top unless `splits_apart`; `by_file_name`: bob-1.png is bob's), a .csv with columns path and label (paths
     relative to it) or label and numbers, MegaDetector's .json (the folder of a picture is the identity), an .npz with
     x_train and y_train, x and y, or vectors and names, an .npy whose first two axes are identity and sample, a .parquet
-    of vectors, or keras:NAME in Keras' own cache. Arrays are uint8 pictures (n, height, width[, 3]) or vectors of floats
-    (n, d). `names` is a file that says whose each row of an .npy (n, d) is, as for `vectors`. Without it, and if
+    of vectors, or keras:NAME in Keras' own cache. Arrays are uint8 pictures (n, height, width[, 3]) or vectors of
+    floats (n, d). `names` is a file that says whose each row of an .npy (n, d) is, as for `vectors`. Without it, and if
     `each_its_own`, each row is an identity by itself, and each picture of a folder without folders. Raises Missing, or
     BadInput saying what was found.
     """

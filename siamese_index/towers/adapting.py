@@ -96,6 +96,22 @@ def whitened(file: TowerFile, matrix: NDArray[np.float32], mean: NDArray[np.floa
     return made
 
 
+def whitenings(onnx: bytes) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return the (matrix, mean) of each whitening behind a network, in their order. Raises NotInstalled."""
+    try:
+        from onnx import load_from_string, numpy_helper
+    except ImportError:
+        raise NotInstalled("Reading a network needs onnx.", remedy="pip install onnx") from None
+    constants = {tensor.name: tensor for tensor in load_from_string(onnx).graph.initializer}
+    found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+    while f"{_OUR}{2 * len(found)}/matrix" in constants:
+        name = f"{_OUR}{2 * len(found)}/"
+        found.append(
+            (numpy_helper.to_array(constants[f"{name}matrix"]), numpy_helper.to_array(constants[f"{name}mean"]))
+        )
+    return found
+
+
 def adapted(
     file: TowerFile, matrix: NDArray[np.float32], mean: NDArray[np.float32], record: TrainingRecord, cohort: Cohort
 ) -> TowerFile:
