@@ -154,7 +154,7 @@ def test_pairs_join_pictures_into_identities(tmp_path):
     )
     assert list(found.items.names) == ["0.png", "0.png", "0.png", "3.png", "3.png", "5.png"]
     assert found.pairs.tolist() == [[0, 1], [1, 2], [3, 4], [0, 3], [5, 2]]
-    assert found.genuine.tolist() == [True, True, True, False, False]
+    assert found.labels.tolist() == [1, 1, 1, 0, 0] and not found.graded
     assert found.items[4] == ("3.png", tmp_path / "4.png")
 
 
