@@ -19,8 +19,8 @@ from .thresholds import statistics, strangers
 from .thresholds.question import share
 from .towers.card import Card
 from .towers.embedding import Embedder
-from .towers.tower import Tower
 from .towers.tower_file import TowerFile
+from .towers.tryout import try_out
 from .towers.vector_embedder import VectorEmbedder
 from .vectors import Vectors
 
@@ -52,9 +52,9 @@ def new_gallery(
 
 
 def _served(tower: TowerFile | str | Path) -> TowerFile:
-    """Return a tower file, having opened its network: what cannot serve is not taken in."""
+    """Return a tower file, having seen its network embed: what cannot serve is not taken in."""
     content = TowerFile.read(tower) if isinstance(tower, (str, Path)) else tower
-    Tower.of(content)
+    try_out(content)
     return content
 
 

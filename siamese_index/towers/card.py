@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from siamese_index.samples.faces import Points
 from siamese_index.samples.framing import ALL_FRAMES
 
-FORMAT = 2  # since then a tower's id is of all that changes a vector
+FORMAT = 3  # since 2 a tower's id is of all that changes a vector, since 3 of the shape of its input, too
 _SIDE, _NUMBERS, _VIEWS, _DIMENSION = 4096, 65536, 1024, 65536  # at most
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,6 +154,12 @@ class Tower:
                 waiting = []
         return np.concatenate([*rows, self.embed(waiting)])
 
+    def _run(self, batch: NDArray[np.float32]) -> Any:
+        try:
+            return self._session.run(None, {self._input: batch})[0]
+        except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no public base class
+            raise Damaged("The tower's network cannot be run.", str(error).splitlines()[0][:300]) from None
+
     def embed(self, samples: Sequence[Taken] | Taken) -> Vectors:
         """Return float32 (n, dimension) unit vectors of prepared samples (n, *shape).
 
@@ -164,7 +170,7 @@ class Tower:
         out = np.empty((len(samples), self.dimension), np.float32)
         for start in range(0, len(samples), self._at_once):
             batch = np.stack(list(samples[start : start + self._at_once])).astype(np.float32)
-            rows = self._session.run(None, {self._input: batch})[0]
+            rows = self._run(batch)
             if rows.shape != (len(batch), self.dimension):
                 raise Damaged(f"The tower yields shape {rows.shape[1:]}, its card says ({self.dimension},).")
             out[start : start + len(batch)] = rows

@@ -9,6 +9,7 @@ import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from siamese_index.vectors import Vectors, unit
 from .card import FORMAT, Card
 
 _MEMBER_LIMIT = 2 << 30
+_OUTSIDE = b"\x0a\x08location\x12"  # in a graph: the key under which a tensor names the file that it lies in
 # What reading a file that is none may raise; RuntimeError: encrypted, of a later zip, or nested too deeply.
 _NO_TOWER = (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, RuntimeError, ArithmeticError, MemoryError)
 
@@ -40,13 +42,15 @@ def tower_id(onnx: bytes, card: Card, detector: bytes | None) -> str:
     network = hashlib.sha256(onnx).hexdigest()
     if card.format < 2:
         return network
-    parts = {
+    parts: dict[str, Any] = {
         "network": network,
         "frame": card.input.frame,
         "at_once": card.input.at_once,
         "template": [list(point) for point in card.input.template],
         "detector": hashlib.sha256(detector).hexdigest() if detector else None,
     }
+    if card.format >= 3:
+        parts["shape"] = list(card.input.shape)  # a network may take any
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -103,8 +107,11 @@ class TowerFile:
                 parsed = Card.parse(card)
                 if (parsed.input.frame == "face") != (detector is not None):
                     raise ValueError("its frame is face without a detector, or it has one that its frame does not use")
+                onnx = archive.read("tower.onnx")
+                if _OUTSIDE in onnx:
+                    raise ValueError("its network keeps weights in other files")
                 cohort = _read_cohort(archive.read("calibration.npz"), parsed.dimension)
-                return cls(archive.read("tower.onnx"), keras, parsed, cohort, detector)
+                return cls(onnx, keras, parsed, cohort, detector)
         except FileNotFoundError:
             raise Missing(f"{path}: no such tower.", remedy="Make one: sidx train DATA -o faces.tower") from None
         except OSError as error:
@@ -117,6 +124,9 @@ class TowerFile:
 
 
 def _read_cohort(data: bytes, dimension: int) -> Cohort:
+    with zipfile.ZipFile(io.BytesIO(data)) as inner:
+        if any(i.compress_type != zipfile.ZIP_STORED for i in inner.infolist()):
+            raise ValueError("its calibration is compressed")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         names, digests, vectors = arrays["names"], arrays["digests"], arrays["vectors"]
     if vectors.ndim != 2 or not len(names) == len(digests) == len(vectors):
