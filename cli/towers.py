@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -27,7 +27,7 @@ def list_towers(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = 
     with Gallery.open(gallery) as opened:
         rows = [
             {
-                "tower": row.sha256[:12],
+                "tower": row.sha256[:12] if row.has_network else row.sha256,
                 "active": active,
                 "made": row.card.made or None,
                 "identities": len(row.card.training.identities),
@@ -301,10 +301,8 @@ def switch(
     from siamese_index.analysis import switching
     from siamese_index.samples import sources, tables
 
-    if (pairs is None) == (data is None and tower is None) or (pairs is not None and data is not None):
-        raise BadInput(
-            "Vectors by both embedders are needed.", remedy="--pairs OLD.npy NEW.npy, or a TOWER (and --data)"
-        )
+    if (pairs is None and tower is None) or (data is not None and (pairs is not None or tower is None)):
+        raise BadInput("Vectors by both are needed.", remedy="--pairs OLD.npy NEW.npy, or a TOWER (and --data)")
     if names is not None and pairs is None:
         raise BadInput("--names is for --pairs.", remedy="Leave it out.")
     file = TowerFile.read(tower) if tower is not None else None
@@ -315,10 +313,10 @@ def switch(
         if pairs is not None:
             rows = [sources.vectors(each)[1] for each in pairs]
             found = switching.given(rows[0], rows[1], None if names is None else tables.names(names))
-        elif file is not None:
+        else:
             with progress("embedding", 2 * (len(items or ()) + sum(s.kept for s in opened.samples()))) as tick:
-                found = switching.by_both(opened, file, items, tick)
-        result = switching.measured(found, row.dimension, target)
+                found = switching.by_both(opened, cast("TowerFile", file), items, tick)
+        result = switching.measured(found, row.dimension, target, enrolled={each.name for each in opened.identities()})
         if file is not None and found.new.shape[1] != file.card.dimension:
             raise BadInput(f"The tower gives {file.card.dimension} numbers; the new vectors have {found.new.shape[1]}.")
         _print_switch(result.figures, as_json)
@@ -330,7 +328,9 @@ def switch(
                 f"Not switched: it loses more than {most_loss:g}. If that is good enough: --most-loss {result.loss:.2f}"
             )
             raise typer.Exit(10)
-        made = opened.switch(file if file is not None else found.new.shape[1], result.map, result.figures)
+        made = opened.switch(
+            file if file is not None else found.new.shape[1], result.map, report=result.figures, given=result.strangers
+        )
     note(f"Embedder {made[:12]} is active. Back:  sidx towers rollback -g {gallery}")
 
 

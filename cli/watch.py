@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from siamese_index import BadInput, Gallery, describe
+from siamese_index import BadInput, Gallery, SiameseIndexError, describe
+from siamese_index.errors import SeveralSubjects
 from siamese_index.thresholds.question import Asked, Question
 
 from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, TagOption, ThresholdOption, tags
-from .output import as_line, complain, for_a_person, interrupted, note, printable
+from .output import as_line, complain, for_a_person, interrupted, note, printable, tell_unboxed
 
 if TYPE_CHECKING:
     from siamese_index.analysis.visits import Visit
@@ -44,8 +48,14 @@ def watch(
         raise BadInput("--csv is for results that end.", remedy="Leave it out: a line of JSON each.")
     asked: Asked = {"fpir": fpir, "threshold": threshold, "strict": strict, "tags": tags(tag)}
     with Gallery.open(gallery) as opened:
-        visits = Visits(opened, Question.of(asked), keep=enroll is not None)
-        count = 0
+        visits = Visits(opened, Question.of(asked), every=every, keep=enroll is not None)
+        tell_unboxed(opened.embedder().frame, boxed=False)
+        count = unreadable = 0
+
+        def told(text: str) -> None:
+            nonlocal unreadable
+            unreadable += 1
+            complain(text)
 
         def over(found: list[Visit]) -> bool:
             """Print visits; return whether nothing more is to come."""
@@ -54,21 +64,57 @@ def watch(
                 count += 1
                 _tell(visit, as_json)
                 if enroll is not None:
-                    done = opened.enroll(enroll, list(visit.pictures))
-                    note(f"Enrolled {describe.counted(len(done.enrolled), 'picture')} of {enroll!r}.")
+                    _enroll(opened, enroll, visit)
                     return True
             return False
 
         try:
-            for shot in shots(source, every, once=once, told=complain):
-                if over(visits.see(shot)):
-                    return
+            with _ended_by_signal():
+                for shot in shots(source, every, once=once, told=told):
+                    if over(visits.see(shot)):
+                        return
         except KeyboardInterrupt:
             over(visits.end())
             interrupted(f"\nInterrupted after {describe.counted(count, 'visit')}.")
             raise typer.Exit(130) from None
+        except SiameseIndexError:
+            over(visits.end())  # what was seen before the source went away
+            raise
         over(visits.end())
+    if visits.dropped:
+        note(f"Not answered: {describe.counted(visits.dropped, 'visit')} while the tower was swapped.")
     note(f"{describe.counted(count, 'visit')}.")
+    if once and unreadable:
+        raise typer.Exit(3)
+
+
+def _enroll(opened: Gallery, name: str, visit: Visit) -> None:
+    """Enroll the pictures of a visit. Raises SeveralSubjects where others were seen beside."""
+    if not visit.alone:
+        raise SeveralSubjects(
+            "Others were seen beside, where one is needed.",
+            "Nobody was enrolled.",
+            "Let one come alone, and try again.",
+        )
+    done = opened.enroll(name, list(visit.pictures))
+    if done.enrolled:
+        note(f"Enrolled {describe.counted(len(done.enrolled), 'picture')} of {name!r}.")
+    else:
+        note(f"All pictures of this visit are enrolled already, as {name!r}.")
+
+
+@contextlib.contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """Let a service manager's SIGTERM end it as Ctrl-C does."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(visit: Visit, as_json: bool | None) -> None:

@@ -371,10 +371,12 @@ def graded(figures: dict[str, Any]) -> str:
 def mapped(figures: dict[str, Any]) -> str:
     """Say what a map from one embedder's vectors to another's costs (`switching.measured`)."""
     same = " Each probe was the very picture that is enrolled; --names would take others." * figures["same_picture"]
+    kind = f"{'An' if figures['kind'][0] == 'o' else 'A'} {figures['kind']}"
+    way = "falls" if figures["loss"] < 0 else "rises"
     return (
-        f"A {figures['kind']} map of {counted(figures['pairs'], 'pair')}, measured on"
-        f" {counted(figures['identities'], 'identity')} that it was not learned from: FNIR rises by"
-        f" {figures['loss']:.3f}.{same}"
+        f"{kind} map of {counted(figures['pairs'], 'pair')}, measured among"
+        f" {counted(figures['identities'], 'identity')} that it was not learned from:"
+        f" FNIR {way} by {abs(figures['loss']):.3f}.{same}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import re
 import shutil
@@ -15,7 +16,8 @@ from typing import Literal
 
 from .errors import BadInput, Missing
 
-_LEFTOVER = re.compile(r"\..+\.(\d+)\.partial")
+_LEFTOVER = re.compile(r"\..+\.(\d+)\.(?:sidx-)?partial")
+_PARTIAL = ".sidx-partial"
 Kind = Literal["gallery", "tower", "report", "explanation", "network"]
 _OF_A_GALLERY = ("-journal", "-wal", "-shm", ".lock", ".cache")  # endings of what lies beside one
 GENERATOR = '<meta name="generator" content="siamese-index">'  # in every report
@@ -115,7 +117,7 @@ def replacing(path: Path, exclusive: bool = False) -> Iterator[Path]:
     Raises Missing when the folder does not exist or cannot be written, and, if `exclusive`, when
     `path` exists.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     sweep(path)
     try:
         try:
@@ -134,7 +136,7 @@ def replacing(path: Path, exclusive: bool = False) -> Iterator[Path]:
         except OSError as error:
             raise refused(path, error, "written") from error
     finally:
-        for part in path.parent.glob(f"{temporary.name}*"):  # SQLite may have put a journal or lock beside it
+        for part in path.parent.glob(f"{glob.escape(temporary.name)}*"):  # SQLite may have put a journal there
             part.unlink(missing_ok=True)
 
 
@@ -159,13 +161,14 @@ def drop_cache(gallery: Path) -> None:
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Return what killed writes of `path`, and of its cache, left behind: files of processes that are gone."""
+    """Return what killed writes left behind: of `path` and its cache, and others of ours in its folder."""
+    mine = path.parent.glob(f".{glob.escape(path.name)}.*.partial*")
     found = []
-    for part in [*path.parent.glob(f".{path.name}.*.partial*"), *cache_folder(path).glob(".*.partial*")]:
+    for part in {*mine, *path.parent.glob(f".*{_PARTIAL}*"), *cache_folder(path).glob(".*.partial*")}:
         owner = _LEFTOVER.match(part.name)
         if owner and not alive(int(owner[1])):
             found.append(part)
-    return found
+    return sorted(found)
 
 
 def sweep(path: Path) -> None:

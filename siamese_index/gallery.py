@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from .analysis.replay import Replay
     from .calibrate import FusionChoice
     from .enrollment import Enrollment, SampleTerms, VectorTerms
+    from .promote import Told
     from .store import backup
     from .thresholds.calibration import Calibration
     from .thresholds.planning import Capacity, Plan, Planner
+    from .towers.mapping import VectorMap
     from .towers.tower_file import TowerFile
 else:  # most commands need none of them
     calibrate, curate, enrollment, promote, backup, audit, index_status, replay = when_used(
@@ -276,8 +278,7 @@ class Gallery:
 
     def pictures(self) -> Iterator[tuple[str, bytes | None]]:
         """Yield (identity, sample as it was kept) in the order of enrollment; None where none was kept."""
-        with self.reading() as state:
-            yield from ((name, picture) for _, name, picture in state.store.pictures())
+        yield from ((name, picture) for _, name, picture in self._session.store.pictures())
 
     def threshold(self, fpir: float | None = None) -> Threshold:
         """Return the learned threshold for this FPIR (the gallery's target when None) and its evidence."""
@@ -360,11 +361,9 @@ class Gallery:
         """Make a stored tower (the beginning of its id) active, in one transaction; return how many it had to embed."""
         return promote.promote(self._session, tower, progress)
 
-    def switch(
-        self, to: TowerFile | int, mapped: Callable[[Vectors], Vectors], report: dict[str, Any] | None = None
-    ) -> str:
+    def switch(self, to: TowerFile | int, mapped: VectorMap, **told: Unpack[Told]) -> str:
         """Make another embedder active, by vectors `mapped` where no picture is kept: `promote.switch`."""
-        return promote.switch(self._session, to, mapped, report)
+        return promote.switch(self._session, to, mapped, **told)
 
     def rollback(self, progress: Progress | None = None) -> str:
         """Go back to the generation before; return its tower's id. Raises BadInput when there is none."""
@@ -385,7 +384,8 @@ class Gallery:
     def rebuild_index(self, progress: Progress | None = None) -> None:
         """Write the cached index anew, of everything enrolled. Raises Missing when it cannot be written."""
         with self.reading() as state:
-            state.searcher.index.rebuild(progress)
+            index = state.searcher.index
+        index.rebuild(progress)  # nobody who writes waits for it
 
     def backup(self, path: str | Path) -> None:
         """Write a complete copy to `path`, durably, while in use. Raises BadInput to replace anything else than one."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -23,6 +24,15 @@ from .towers.tower_file import TowerFile
 from .towers.tryout import try_out
 from .towers.vector_embedder import VectorEmbedder
 from .vectors import Vectors
+
+
+class Told(TypedDict, total=False):
+    """What a switch of embedders may be told beside."""
+
+    report: dict[str, Any] | None  # what was measured
+    given: tuple[Sequence[str], Vectors] | None  # strangers: names, and vectors by the new embedder
+    progress: Progress | None
+
 
 Mapped = Callable[[Vectors], Vectors]  # vectors (n, d) of the old embedder to (n, e) of the new one
 CHUNK = 1024  # samples that are embedded per transaction
@@ -121,11 +131,13 @@ def switch(
     to: TowerFile | int,
     mapped: Mapped,
     report: dict[str, Any] | None = None,
+    given: tuple[Sequence[str], Vectors] | None = None,
     progress: Progress | None = None,
 ) -> str:
     """Make another embedder active: a tower, or one outside by the dimension of its vectors; return its id.
 
-    What is enrolled without a picture gets the vectors that `mapped` makes of the active embedder's, as do strangers.
+    What is enrolled without a picture gets the vectors that `mapped` makes of the active embedder's, as do strangers;
+    unless others are `given`, with their names and vectors by the new embedder.
     """
     content = _served(to) if isinstance(to, TowerFile) else None
     active = session.active()
@@ -140,7 +152,7 @@ def switch(
             row = change.store.towers.add(change.record(tower=name), made)
     with session.store.reading():
         new = session.store.towers.row(row)
-    _switch(session, active.id, new, None, progress, mapped)
+    _switch(session, active.id, new, None, progress, mapped, given)
     return new.sha256
 
 
@@ -163,6 +175,7 @@ def _switch(
     back_to: int | None,
     progress: Progress | None,
     mapped: Mapped | None = None,
+    given: tuple[Sequence[str], Vectors] | None = None,
 ) -> int:
     """Make the tower `row` active instead of the tower `active`; return how many samples it had to embed.
 
@@ -194,13 +207,20 @@ def _switch(
         late = store.templates.missing(row.id, -1)  # enrolled since the last look
         if late:
             store.templates.add(row.id, [sample for sample, _ in late], vectors_of(late))
-        given = store.impostors.to_embed(row.id)
-        learned = row.card.training.has_learned_from(digest for _, _, digest in given)
-        fresh = [each[:2] for each in given if each[2] not in learned]  # who was learned from is no stranger to it
+        stored = store.impostors.to_embed(row.id)
+        learned = row.card.training.has_learned_from(digest for _, _, digest in stored)
+        fresh = [each[:2] for each in stored if each[2] not in learned]  # who was learned from is no stranger to it
         if fresh:
             store.impostors.add(row.id, [stranger for stranger, _ in fresh], _embed_kept(embedder, fresh))
         if mapped is not None and before is not None:
-            _map_strangers(store, before, row, mapped)
+            if given is None:
+                _map_strangers(store, before, row, mapped)
+            else:
+                samples = [
+                    NewSample(n, hashlib.sha256(v.tobytes()).digest(), "", None) for n, v in zip(*given, strict=True)
+                ]
+                strangers.admit(store, event, row.id, "given", samples, given[1])
+                strangers.compare(store, row.id, row.dimension)
         if back_to is None:
             store.towers.begin_generation(event, row.id)
         else:
@@ -248,6 +268,6 @@ def _embed_kept(embedder: Embedder, kept: Sequence[tuple[int, bytes | None]]) ->
         raise BadInput(
             f"{len(without)} samples have no picture in this gallery (first: sample {without[0]}).",
             "Another tower cannot embed what was not kept.",
-            "Enroll them again in a gallery that keeps pictures.",
+            "Remove who was enrolled since, or go over by vectors of both: sidx towers switch --help",
         )
     return embedder.embed_samples(picture for _, picture in kept if picture is not None)

@@ -1,5 +1,6 @@
 """Enroll, identify, remove, swap towers: what a gallery promises, on one real SQLite file."""
 
+import contextlib
 import re
 import sqlite3
 import stat
@@ -595,6 +596,98 @@ def test_a_backup_is_complete_and_restoring_puts_the_former_content_beside(file_
     assert Gallery.restore(tmp_path / "copy", tmp_path / "new.gallery") is None
     with pytest.raises(BadInput, match="the gallery itself"):
         file_gallery.backup(file_gallery.path)
+
+
+@pytest.mark.parametrize("damage", ["header", "pages", "cut"])
+def test_a_damaged_gallery_is_put_beside_and_restored(file_gallery, angles, tmp_path, damage):
+    file_gallery.enroll_vectors(["ada", "bob"], angles(0, 90))
+    file_gallery.backup(tmp_path / "copy")
+    path = file_gallery.path
+    file_gallery.close()
+    data = bytearray(path.read_bytes())
+    if damage == "header":
+        data[:64] = b"\xff" * 64
+    elif damage == "pages":
+        data[4096 : len(data) // 2] = b"\xff" * (len(data) // 2 - 4096)
+    broken = bytes(data[:3000] if damage == "cut" else data)
+    path.write_bytes(broken)
+    path.with_name(f"{path.name}-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(504))
+    former = Gallery.restore(tmp_path / "copy", path, replace=True)
+    assert "damaged" in former.name and former.read_bytes() == broken
+    with Gallery.open(path) as gallery:
+        assert [i.name for i in gallery.identities()] == ["ada", "bob"]
+        assert gallery.identify_vectors(angles(1), threshold=0.5)[0].identity == "ada"
+    assert examine(path).findings == ()
+
+
+def test_a_file_of_another_kind_is_not_replaced_by_a_restored_gallery(file_gallery, angles, tmp_path):
+    file_gallery.enroll_vectors(["ada"], angles(0))
+    file_gallery.backup(tmp_path / "copy")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(Damaged):
+        Gallery.restore(tmp_path / "copy", tmp_path / "notes.txt", replace=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_after_restoring_an_older_state_nothing_is_stale(file_gallery, tmp_path):
+    rng = np.random.default_rng(0)
+    names = [f"p{i}" for i in range(6000)]
+    file_gallery.enroll_many_vectors(names[:3000], rng.normal(size=(3000, 8)))
+    file_gallery.backup(tmp_path / "copy")
+    file_gallery.enroll_many_vectors(names[3000:], rng.normal(size=(3000, 8)))
+    file_gallery.rebuild_index()
+    path = file_gallery.path
+    file_gallery.close()
+    Gallery.restore(tmp_path / "copy", path, replace=True)
+    assert examine(path).findings == ()
+
+
+def test_a_gallery_is_the_same_one_wherever_one_goes(angles, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with Gallery.create("v.gallery", dimension=8) as gallery:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        gallery.enroll_many_vectors([f"p{i}" for i in range(3000)], np.random.default_rng(0).normal(size=(3000, 8)))
+        gallery.identify_vectors(angles(0))
+        gallery.rebuild_index()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "v.gallery.cache").is_dir()
+
+
+def test_one_may_write_while_pictures_are_read_and_leave_in_between(gallery, person):
+    gallery.enroll_many([(f"p{n}", person(n, 0)) for n in range(4)], conflicts="allow")
+    seen = []
+    for name, _ in gallery.pictures():
+        seen.append(name)
+        gallery.tag(name, {"seen": "yes"})
+        if len(seen) == 3:
+            break
+    gallery.remove("p3")
+    assert [name for name, _ in gallery.pictures()] == ["p0", "p1", "p2"]
+
+
+def test_a_gallery_that_came_in_wal_mode_leaves_it_where_sqlite_is_not_sound(file_gallery, angles, monkeypatch):
+    path = file_gallery.path
+    file_gallery.close()
+    monkeypatch.setattr(store_module, "wal_is_safe", lambda *_: False)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal"
+    with Gallery.open(path) as gallery:
+        gallery.enroll_vectors(["ada"], angles(0))
+        assert gallery._session.store.facts()["journal"].startswith("truncate")
+
+
+def test_a_change_inside_a_reading_is_refused_in_words(file_gallery, angles):
+    with file_gallery.reading(), pytest.raises(BadInput, match="while it is being read"):
+        file_gallery.enroll_vectors(["ada"], angles(0))
+    file_gallery.enroll_vectors(["ada"], angles(0))
+
+
+def test_an_old_program_does_not_write_what_a_newer_one_has_brought_up(file_gallery, angles):
+    with contextlib.closing(sqlite3.connect(file_gallery.path)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(BadInput, match="newer siamese-index"):
+        file_gallery.enroll_vectors(["ada"], angles(0))
 
 
 def test_a_damaged_backup_is_not_restored(vector_gallery, angles, tmp_path):

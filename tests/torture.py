@@ -279,6 +279,7 @@ from siamese_index.samples import images
 from siamese_index.towers.card import Card, TowerInput
 from siamese_index.training import towers
 from siamese_index.training.export import export
+from siamese_index.training.networks import Networks
 from siamese_index.training.glyphs import glyph
 
 pixels = np.stack([images.fit(glyph(n, 0), 16, 16) for n in range(50, 62)])
@@ -288,7 +289,7 @@ for seed, name in enumerate(("first", "second")):
     card = Card(TowerInput((16, 16, 1)), 8)
     vectors = np.asarray(tower.predict(pixels.astype("float32"), verbose=0))
     cohort = Cohort(tuple(f"glyph {n}" for n in range(50, 62)), tuple(f"{n:064x}" for n in range(50, 62)), vectors)
-    export(tower, tower, card, cohort, pixels).write(Path(sys.argv[1]) / f"{name}.tower")
+    export(Networks(tower, tower, tower, False), card, cohort, pixels, pixels).write(Path(sys.argv[1]) / f"{name}.tower")
 """
     subprocess.run([sys.executable, "-c", script, str(folder)], check=True, capture_output=True)
     return folder

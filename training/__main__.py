@@ -84,7 +84,12 @@ def _do(job: dict[str, Any], on_progress: OnProgress, interrupted: Callable[[], 
 
 def _network(path: str) -> TowerFile:
     """Return a tower file, or a network as one that takes 0 to 255, RGB."""
-    return import_network(path).file if path.lower().endswith(".onnx") else TowerFile.read(path)
+    if not path.lower().endswith(".onnx"):
+        return TowerFile.read(path)
+    try:
+        return import_network(path).file
+    except BadInput as error:
+        raise BadInput(error.what, error.why, f"Make a tower of it first: sidx towers import {path} --help") from None
 
 
 def _kept(file: TowerFile) -> tuple[bytes | None, bytes | None, TowerFile]:

@@ -68,15 +68,16 @@ def source(data: str | Path) -> Source:
 
 
 def enrolled(gallery: Gallery) -> tuple[Items, NDArray[np.int64]]:
-    """Return the gallery's kept samples as they are at this moment, and their ids (n,)."""
+    """Return the gallery's kept samples, and their ids (n,). Others may write meanwhile."""
     ids: list[int] = []
 
     def kept() -> Iterator[Item]:
         with gallery.reading() as state:
-            for sample, name, picture in state.store.pictures():
-                if picture is not None:
-                    ids.append(sample)
-                    yield name, picture
+            store = state.store
+        for sample, name, picture in store.pictures():
+            if picture is not None:
+                ids.append(sample)
+                yield name, picture
 
     return spooled(kept()), np.array(ids, np.int64)
 

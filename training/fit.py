@@ -102,7 +102,7 @@ def fit(
     """
     began = time.monotonic()
     if base is not None and recipe is None:
-        recipe = named("head")
+        recipe = _head(source)
     pairs = source.pairs is not None
     choice = choose(source.items, recipe, None if base else settings.size, pairs=pairs, graded=source.graded)
     tower = None if base is None else _refuse_no_head(base, choice, settings)
@@ -119,7 +119,7 @@ def fit(
     data = Data(source.items, shape, on_progress, frame=frame, duplicates=settings.duplicates)
     recipe = _adapted(choice.recipe, settings, data, source, base)
     parts = split(data, settings.holdout, settings.seed, singles=source.graded, taught=_taught(base, data))
-    on_progress(_told(choice, data, parts, base))
+    on_progress(_told(choice, data, parts, base, source.graded))
     learned: LearnedSamples = data
     if tower is not None:
         learned = Features(tower, data, parts.seen, recipe.augment, on_progress, folder)
@@ -228,12 +228,23 @@ def _refuse_no_head(base: TowerFile, choice: Choice, settings: Settings) -> Towe
         )
     if name not in HEADS and (":" not in name or name.startswith("application:")):
         raise BadInput(
-            f"The recipe {choice.recipe.name!r} learns from pixels; a head learns from vectors.", remedy="--recipe head"
+            f"The recipe {choice.recipe.name!r} learns from pixels; a head learns from vectors.",
+            remedy="Leave --recipe out.",
         )
     if len(choice.shape) != len(tower.shape):
         kinds = {1: "vectors", 3: "pictures"}
         raise BadInput(f"The tower takes {kinds[len(tower.shape)]}; these data are {kinds[len(choice.shape)]}.")
     return tower
+
+
+def _head(source: Source) -> Recipe:
+    """Return the recipe of a head, for graded pairs with a loss for these."""
+    recipe = named("head")
+    if not source.graded:
+        return recipe
+    return replace(
+        recipe, loss={"name": "similarity"}, feeding=replace(recipe.feeding, by="pairs", samples=1, hard=0.0)
+    )
 
 
 HEADS = ("head", "mlp")  # what takes vectors
@@ -293,7 +304,7 @@ def _graded_losses() -> set[str]:
     return set(GRADED)
 
 
-def _told(choice: Choice, data: Data, parts: Split, base: TowerFile | None) -> dict[str, Any]:
+def _told(choice: Choice, data: Data, parts: Split, base: TowerFile | None, graded: bool) -> dict[str, Any]:
     counts = np.bincount(data.whose[parts.seen], minlength=len(data.names))
     rich = richest(data)
     alone = [] if rich is None else [f"{data.names[rich]} has most of the samples: it is learned from, not held out."]
@@ -304,7 +315,7 @@ def _told(choice: Choice, data: Data, parts: Split, base: TowerFile | None) -> d
         "shape": list(choice.shape),
         "identities": int(np.sum(counts > 0)),
         "samples": len(parts.seen),
-        "single": int(np.sum(counts == 1)),
+        "single": 0 if graded else int(np.sum(counts == 1)),
         "held_out_identities": len(np.unique(data.whose[parts.unseen])),
         "held_out_samples": len(parts.unseen),
         "left_out": data.left_out,

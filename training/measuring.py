@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import keras
 
 LOOKED_AT = 1000  # samples that a look during the training searches
+FEW_PAIRS = 10  # below which all held-out pairs choose the moment, and measure
 WHITENED_BY = 2000  # samples that the closed form at the end learns from
 
 
@@ -57,6 +58,8 @@ class Measuring:
 
     def _graded_moment(self, served: keras.Model) -> dict[str, float]:
         pairs, labels = self.source.within(self.parts.watched)
+        if len(pairs) < FEW_PAIRS:
+            pairs, labels = self.source.within(self.parts.unseen)
         items, at = np.unique(pairs, return_inverse=True)
         rows = embed(served, self.learned, items)[at.reshape(pairs.shape)]
         found = correlation(labels, distances(rows[:, 0], rows[:, 1])) if len(pairs) else None
@@ -89,7 +92,7 @@ class Measuring:
     def _graded(self, measured: Cohort) -> dict[str, Any]:
         left = np.setdiff1d(self.parts.unseen, self.parts.watched)
         pairs, labels = self.source.within(left)
-        chose = not len(pairs)
+        chose = len(pairs) < FEW_PAIRS or len(self.source.within(self.parts.watched)[0]) < FEW_PAIRS
         if chose:
             pairs, labels = self.source.within(self.parts.unseen)
         at = np.zeros(len(self.data), np.int64)

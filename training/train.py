@@ -10,6 +10,7 @@ from siamese_index import BadInput, TowerFile
 from siamese_index.files import path_of, refuse_to_replace, refused
 
 from .data import source
+from .features import FILE as FEATURES
 from .loop import CHECKPOINT
 from .process import run
 from .progress import OnProgress
@@ -59,8 +60,10 @@ def train(
 
 def _refuse_other_folder(folder: Path) -> None:
     """Raise BadInput for a folder in which a training would write over files that no training left there."""
-    if not folder.is_dir() or not any(folder.iterdir()) or (folder / CHECKPOINT).exists():
+    if not folder.is_dir() or (folder / CHECKPOINT).exists():
         return
+    if all(file.name == FEATURES or file.name.endswith("partial") for file in folder.iterdir()):
+        return  # nothing, or what was embedded before it was interrupted
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         ours = isinstance(card, dict) and "tower" in card and "input" in card

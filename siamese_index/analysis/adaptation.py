@@ -81,16 +81,19 @@ def adapt(gallery: OpenGallery, data: Items | None = None, progress: Progress | 
     several = {name for name, i in zip(names, ids.tolist(), strict=True) if counts[i] > 1}
     judges = {n for n in several if _share(n) < _JUDGES and n not in taught and n not in record.identities}
     by_views = min(len(judges), len(several - judges)) < ENOUGH
-    if by_views:
-        judges = {name for name in several if name not in taught and name not in record.identities}
     learn = np.array([name not in judges for name in names])
     if by_views:
-        pictures, learn = _pictures(gallery, before, there, learn)
-        if len(pictures) < ENOUGH:
+        everyone = {name for name in several if name not in taught and name not in record.identities}
+        for tried in (everyone, judges, set[str]()):  # nobody judges where all are needed to learn from
+            judges = tried
+            among = np.array([name not in judges for name in names], np.bool_)
+            pictures, learn = _pictures(gallery, before, there, among)
+            if len(pictures) >= ENOUGH:
+                break
+        else:
             raise BadInput(
-                f"{len(several)} identities have two or more pictures, {len(judges)} of which the tower was not"
-                f" trained on; of the others {len(pictures)} pictures are kept.",
-                f"{2 * ENOUGH} such identities are needed, or {ENOUGH} pictures of others.",
+                f"{len(several)} identities have two or more pictures, and {len(pictures)} pictures are kept in all.",
+                f"{ENOUGH} pictures are needed; 10 identities with two to judge by would be good.",
                 "Enroll more, or add some with --data.",
             )
         matrix, mean = whitening(*_views(before, pictures))

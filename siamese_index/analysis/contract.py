@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Unpack
@@ -57,9 +57,5 @@ class OpenGallery(Protocol):
     def tower_file(self, tower: str | None = None) -> TowerFile: ...
 
     def add_tower(self, tower: TowerFile | str | Path, report: dict[str, Any] | None = None) -> str: ...
-
-    def switch(
-        self, to: TowerFile | int, mapped: Callable[[Vectors], Vectors], report: dict[str, Any] | None = None
-    ) -> str: ...
 
     def tower_record(self, tower: str | None = None) -> tuple[TowerRow, bool]: ...

@@ -16,7 +16,8 @@ def graded_figures(vectors: Vectors, pairs: NDArray[np.int64], labels: NDArray[n
     """Return how well distances rank pairs (m, 2) of rows of `vectors` by their labels (m,): counts, and `spearman`.
 
     That is Spearman's rank correlation of label and nearness, -1 … 1; None where labels or distances are all alike.
-    Its 95 % interval is a bootstrap's over items, since pairs of one item are not independent.
+    Its 95 % interval is a bootstrap's over items, since pairs of one item are not independent; and at least as wide as
+    so few of them make it by Fisher's transformation (Bonett and Wright, 2000).
     """
     distance = distances(vectors[pairs[:, 0]], vectors[pairs[:, 1]]) if len(pairs) else np.zeros(0)
     found = correlation(labels, distance)
@@ -29,8 +30,22 @@ def graded_figures(vectors: Vectors, pairs: NDArray[np.int64], labels: NDArray[n
         value = correlation(labels[again], distance[again])
         if value is not None:
             drawn.append(value)
-    low, high = np.quantile(drawn, (0.025, 0.975)).tolist() if drawn else (None, None)
+    low, high = (None, None)
+    if drawn and found is not None:
+        wide = _by_count(found, min(len(pairs), len(items)))
+        low, high = (
+            float(f(x))
+            for f, x in ((min, (np.quantile(drawn, 0.025), wide[0])), (max, (np.quantile(drawn, 0.975), wide[1])))
+        )
     return {"pairs": len(pairs), "items": len(items), "spearman": found, "spearman_interval": [low, high]}
+
+
+def _by_count(found: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a rank correlation of so many."""
+    if count <= 3:
+        return -1.0, 1.0
+    middle, half = float(np.arctanh(min(max(found, -0.9999), 0.9999))), 1.96 * ((1 + found**2 / 2) / (count - 3)) ** 0.5
+    return float(np.tanh(middle - half)), float(np.tanh(middle + half))
 
 
 def correlation(labels: NDArray[Any], distance: NDArray[Any]) -> float | None:

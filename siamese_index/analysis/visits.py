@@ -43,6 +43,7 @@ class Visit:
     independent: int  # pictures that these are worth
     began: float  # seconds
     ended: float
+    alone: bool = True  # whether nobody else was seen beside
     pictures: tuple[bytes, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,13 +64,18 @@ class _Open:
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
     crops: list[tuple[int, Pixels, Box]] = field(default_factory=list)
     seen: int = 0
+    alone: bool = True
 
 
 class Visits:
     """Follows subjects from picture to picture, and answers when they are gone."""
 
-    def __init__(self, gallery: OpenGallery, question: Question | None = None, *, keep: bool = False) -> None:
-        """`keep` keeps some pictures of each visit. Raises BadInput for a gallery of vectors."""
+    def __init__(
+        self, gallery: OpenGallery, question: Question | None = None, *, every: float = 0.0, keep: bool = False
+    ) -> None:
+        """`every` is the time between two pictures; `keep` keeps some of each visit. Raises BadInput for vectors."""
+        self._gap, self._longest = max(GAP, 2.5 * every), max(LONGEST, 10 * every)
+        self.dropped = 0  # visits of a tower that was swapped meanwhile: they are not answered
         self.gallery, self.question, self.keep = gallery, question or Question(), keep
         self._open: list[_Open] = []
         self._offsets: dict[tuple[Any, ...], float] = {}
@@ -77,7 +83,7 @@ class Visits:
 
     def see(self, shot: Shot) -> list[Visit]:
         """Take a picture in; return the visits that are over by then."""
-        over = [v for v in self._open if shot.at - v.last > GAP or shot.at - v.began > LONGEST]
+        over = [v for v in self._open if shot.at - v.last > self._gap or shot.at - v.began > self._longest]
         self._open = [v for v in self._open if v not in over]
         if shot.pixels is not None:
             self._follow(shot, shot.pixels)
@@ -117,6 +123,7 @@ class Visits:
                 free.remove(nearest)
             nearest.last, nearest.box = shot.at, box
             nearest.seen += 1
+            nearest.alone = nearest.alone and len(found) == 1
             if len(nearest.vectors) < FRAMES:
                 nearest.vectors.append(vector)
             if self.keep:
@@ -126,8 +133,9 @@ class Visits:
         if not over:
             return []
         with self.gallery.reading() as state:
-            # Of another tower than the active one nothing can be said.
-            return [self._answered(state, visit) for visit in over if visit.tower == state.active.sha256]
+            same = [visit for visit in over if visit.tower == state.active.sha256]
+            self.dropped += len(over) - len(same)  # of another tower nothing can be said
+            return [self._answered(state, visit) for visit in same]
 
     def _answered(self, state: State, visit: _Open) -> Visit:
         vectors, asked = np.stack(visit.vectors), self.question
@@ -158,7 +166,7 @@ class Visits:
             box=visit.box if self._tower().finds else None,
         )
         pictures = tuple(_cut(pixels, box, self._tower().finds) for _, pixels, box in visit.crops)
-        return Visit(decision, visit.seen, worth, visit.began, visit.last, pictures)
+        return Visit(decision, visit.seen, worth, visit.began, visit.last, visit.alone, pictures)
 
     def _offset(self, state: State, worth: int, target: float) -> float:
         key = (state.revision, worth, target)

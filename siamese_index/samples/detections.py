@@ -96,7 +96,7 @@ def _read(path: Path) -> tuple[list[Detection], list[str]]:
         sure = [each for each in detections if _confidence(each) >= LEAST]
         counts["nothing" if not sure else "some"] += 1
         counts["unsure"] += len(detections) - len(sure)
-        found += [Detection(picture["file"], _part(path, picture["file"], each)) for each in sure]
+        found += dict.fromkeys(Detection(picture["file"], _part(path, picture["file"], each)) for each in sure)
     told = {
         "failed": "pictures that the detector could not read",
         "nothing": "pictures in which it found nothing",

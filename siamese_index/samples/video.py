@@ -58,6 +58,7 @@ def _folder(folder: Path, once: bool, told: Told) -> Iterator[Shot]:
     """Yield the pictures of a folder by their time, and those that come; a file that still grows waits."""
     seen: set[tuple[str, int]] = set()
     sizes: dict[str, int] = {}
+    last = 0.0  # cameras' clocks may be wrong: never before what came, never in the future
     while True:
         now = time.time()
         for path, about in _files(folder):
@@ -74,10 +75,12 @@ def _folder(folder: Path, once: bool, told: Told) -> Iterator[Shot]:
             except SiameseIndexError as error:
                 told(str(images.named(path.name, error)).replace("\n", " "))
                 continue
-            yield Shot(path.name, about.st_mtime, pixels)
+            last = max(last, min(about.st_mtime, now))
+            yield Shot(path.name, last, pixels)
         if once:
             return
-        yield Shot("", time.time(), None)
+        last = time.time()
+        yield Shot("", last, None)
         time.sleep(POLL)
 
 

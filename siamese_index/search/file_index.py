@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,9 +131,14 @@ class FileIndex:
                 )
 
     def rebuild(self, progress: Callable[[int], None] | None = None) -> None:
-        """Write a new base of everything enrolled, inside `store.reading()`. Raises Missing if it cannot be."""
-        revision = self._store.revision()
-        chunks = self._store.templates.chunks(self._row, self._dimension, 0)
+        """Write a new base of everything enrolled. Raises Missing if it cannot be.
+
+        Outside `store.reading()` nobody waits for it: ids only grow, and whoever is removed meanwhile is known by the
+        revision that it began at.
+        """
+        with self._store.reading():
+            revision, last = self._store.revision(), self._store.database.last("template")
+        chunks = _up_to(last, self._store.templates.chunks(self._row, self._dimension, 0))
         first = next(chunks, None)
         if first is None:
             return
@@ -142,7 +147,8 @@ class FileIndex:
         except OSError as error:
             raise refused(self.folder, error, "written") from None
         write_base(self._file, self._tower, revision, self._dimension, itertools.chain([first], chunks), progress)
-        self._reopen()
+        with self._store.reading():
+            self._reopen()
 
     def described(self) -> tuple[str, str]:
         """Return how the nearest are found, and why so."""
@@ -322,6 +328,16 @@ class _Tail:
         if self._filled >= _BLOCK:
             self._closed.append(_cut(self._open, self._filled))
             self._open, self._filled = self._nothing, 0
+
+
+def _up_to(last: int, chunks: Iterator[Rows]) -> Iterator[Rows]:
+    """Yield rows with template ids of at most `last`."""
+    for ids, owners, vectors in chunks:
+        count = int(np.searchsorted(ids, last, side="right"))
+        if count:
+            yield ids[:count], owners[:count], vectors[:count]
+        if count < len(ids):
+            return
 
 
 def _cut(rows: Rows, count: int) -> Rows:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamese_index.errors import BadInput, Damaged
-from siamese_index.files import refuse_to_replace
+from siamese_index.files import drop_cache, kind_of, refuse_to_replace
 
 from .address import Address, place_of
 from .schema import TABLES
@@ -75,17 +75,40 @@ def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
             raise BadInput(f"{source} is the gallery itself.", remedy="Give a file that backup made.")
         if not replace:
             raise BadInput(f"{place}: exists already.", remedy="Add --replace; its present content is put beside it.")
-        gallery = SQLite(target)
         try:
-            kept = f"{target.name}.before-restore-{Store(gallery).revision()[0]}"
-            beside = (target.with_name(f"{kept}{again}") for again in ("", *(f".{n}" for n in range(2, 10_000))))
-            former = next(path for path in beside if not path.exists())
-            gallery.restore(file, former)
-        finally:
-            gallery.close()
+            with contextlib.closing(SQLite(target)) as gallery:
+                with gallery.reading():
+                    revision = Store(gallery).revision()[0]
+                former = _beside(target, str(revision))
+                gallery.restore(file, former)
+        except Damaged:
+            if target.suffix != ".gallery" and kind_of(target) != "gallery":
+                raise  # it may be anything
+            return _replaced(file, target)
+        drop_cache(target)  # of another history
         return former
     finally:
         file.close()
+
+
+def _replaced(file: SQLite, target: Path) -> Path:
+    """Put a damaged gallery, which cannot be read, beside; then make `target` what `file` is."""
+    former = _beside(target, "damaged")
+    former.hardlink_to(target)
+    for ending in ("-journal", "-wal", "-shm"):  # they are of the damaged one, and would be played into the new one
+        part = target.with_name(target.name + ending)
+        if part.exists():
+            part.replace(former.with_name(former.name + ending))
+    file.backup(target)
+    drop_cache(target)
+    return former
+
+
+def _beside(target: Path, what: str) -> Path:
+    """Return a free name for the former content of a gallery."""
+    kept = f"{target.name}.before-restore-{what}"
+    names = (target.with_name(f"{kept}{again}") for again in ("", *(f".{n}" for n in range(2, 10_000))))
+    return next(path for path in names if not path.exists())
 
 
 def copy(source: Database, target: Database) -> None:

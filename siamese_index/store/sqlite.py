@@ -64,6 +64,7 @@ class SQLite:
             )
         if not path.is_file():
             raise Missing(f"{path}: no such gallery.", remedy=f"Make one: sidx init -g {path} --tower faces.tower")
+        path = self.path = path.absolute()  # what lies beside it is found whatever folder one goes to
         sweep(path)
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         mode = "rw" if writable else _reading_mode(path)
@@ -137,8 +138,11 @@ class SQLite:
         Raises Locked when another writer does not finish in WAIT_SECONDS.
         """
         with _explained(self.path, self._writer):
+            if self._db.in_transaction:
+                raise BadInput(f"{self.path}: nothing can be changed while it is being read.", "Leave `reading` first.")
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._version()  # a newer program may have been here since it was opened
                 self._say(verb)
                 yield
                 self._db.execute("COMMIT")
@@ -266,9 +270,9 @@ def _set(connection: sqlite3.Connection, writable: bool) -> None:
     """Set what durability and safety rest on, and make sure that it took."""
     if writable and wal_is_safe():
         connection.execute("PRAGMA journal_mode = WAL")
-    elif writable and connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        # A journal that is deleted may be back after a power cut, and take back what was acknowledged.
-        connection.execute("PRAGMA journal_mode = TRUNCATE")
+    elif writable and connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()[0] == "wal":
+        # Not DELETE: a journal that is deleted may be back after a power cut, and take back what was acknowledged.
+        raise Damaged("It is in WAL mode, in which this SQLite can lose commits, and others are using it.")
     wanted = {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "trusted_schema": 0}
     for name, value in wanted.items():
         connection.execute(f"PRAGMA {name} = {value}")

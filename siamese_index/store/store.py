@@ -226,13 +226,21 @@ class Store:
         row = self._db.execute("SELECT picture FROM sample WHERE id = ?", (sample,)).fetchone()
         return row[0] if row else None
 
-    def pictures(self) -> Iterator[tuple[int, str, bytes | None]]:
-        """Yield (sample id, identity name, picture) of every enrolled sample, by id."""
-        for chunk in self._db.chunks(
-            64,
-            "SELECT s.id, i.name, s.picture FROM sample s JOIN identity i ON i.id = s.identity_id"
-            " WHERE i.removed IS NULL ORDER BY s.id",
-        ):
+    def pictures(self, after: int = 0) -> Iterator[tuple[int, str, bytes | None]]:
+        """Yield (sample id, identity name, picture) of every enrolled sample, by id.
+
+        Some at a time are read, each in a statement by itself: others may write meanwhile, and so may the caller.
+        """
+        while True:
+            with self.reading():
+                chunk = self._db.execute(
+                    "SELECT s.id, i.name, s.picture FROM sample s JOIN identity i ON i.id = s.identity_id"
+                    " WHERE i.removed IS NULL AND s.id > ? ORDER BY s.id LIMIT 64",
+                    (after,),
+                ).fetchall()
+            if not chunk:
+                return
+            after = chunk[-1][0]
             yield from chunk
 
     def removed_since(self, revision: int) -> NDArray[np.int64]:

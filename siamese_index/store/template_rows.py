@@ -32,13 +32,17 @@ class Templates:
     def chunks(
         self, tower: int, dimension: int, after: int, size: int = 8192
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Vectors]]:
-        """Yield what `templates_after` returns, `size` at a time."""
-        for chunk in self._db.chunks(
-            size,
-            "SELECT id, identity_id, vector FROM template WHERE tower_id = ? AND id > ?"
-            " AND identity_id NOT IN (SELECT id FROM identity WHERE removed IS NOT NULL) ORDER BY id",
-            (tower, after),
-        ):
+        """Yield what `after` returns, `size` at a time: each a statement by itself, so nobody waits for the whole."""
+        while True:
+            with self._db.reading():
+                chunk = self._db.execute(
+                    "SELECT id, identity_id, vector FROM template WHERE tower_id = ? AND id > ?"
+                    " AND identity_id NOT IN (SELECT id FROM identity WHERE removed IS NOT NULL) ORDER BY id LIMIT ?",
+                    (tower, after, size),
+                ).fetchall()
+            if not chunk:
+                return
+            after = chunk[-1][0]
             ids, owners, blobs = zip(*chunk, strict=True)
             yield np.array(ids, np.int64), np.array(owners, np.int64), columns.matrix(blobs, dimension, self._db.path)
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Gallery
+from siamese_index import BadInput, Gallery, Tower
 from siamese_index.analysis.switching import by_both, given, measured
 from siamese_index.samples.items import Items
 from siamese_index.towers.mapping import learned, linear, orthogonal
@@ -73,19 +73,61 @@ def test_a_gallery_of_vectors_goes_over_and_back(worlds, tmp_path, sidx):
     done = sidx(*words, "--most-loss", "0.5")
     assert done.returncode == 0, done.stderr
     with Gallery.open(tmp_path / "v.gallery") as gallery:
-        assert gallery.tower_record()[0].dimension == 32 and len(gallery.strangers()) == 50
+        assert gallery.tower_record()[0].dimension == 32 and {s.name for s in gallery.strangers()} == set(names[450:])
         answers = gallery.identify_vectors(new[enrolled[:150] + 1])  # other pictures, by the new embedder
         assert (
             np.mean([a.candidates[0].identity == names[i] for a, i in zip(answers, enrolled[:150], strict=True)]) > 0.8
         )
         strangers = gallery.identify_vectors(new[enrolled[150:] + 1])
         assert np.mean([a.verdict == "match" for a in strangers]) < 0.2
+        missed = np.mean([a.identity != names[i] for a, i in zip(answers, enrolled[:150], strict=True)])
+        assert missed < json.loads(dry.stdout)["mapped"]["fnir"] + 0.15  # what was measured is what one gets
         gallery.enroll_vectors(["late"], new[-1:])
         with pytest.raises(BadInput, match="no picture"):
             gallery.rollback()  # the old embedder has not seen who came since
         gallery.remove("late")
         gallery.rollback()
         assert np.array_equal(gallery.template(1), before)
+
+
+def test_strangers_among_the_pairs_set_the_threshold_by_the_new_embedder(worlds):
+    old, new, names = worlds
+    enrolled = set(names[:450])
+    result = measured(given(old, new, names), 24, 0.05, enrolled)
+    assert set(result.strangers[0]) == set(names) - enrolled and np.array_equal(result.strangers[1], new[450:])
+    assert measured(given(old, new), 24, 0.05, enrolled).strangers is None  # who they are is not known
+    assert measured(given(old, new, names), 24, 0.05, set(names)).strangers is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--data", "people"],
+        ["--pairs", "a.npy", "b.npy", "--data", "people"],
+        ["a.tower", "--names", "n.txt"],
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(file_gallery, sidx, words):
+    done = sidx("towers", "switch", *words, "-g", "vectors.gallery")
+    assert done.returncode == 2 and "bug" not in done.stderr
+
+
+def test_a_gallery_of_vectors_goes_over_to_a_tower_by_vectors_that_are_there(tower_path, person, sidx, tmp_path):
+    draw(tmp_path / "data", range(300, 400), range(2))
+    files = sorted((tmp_path / "data").rglob("*.png"))
+    vectors = Tower.open(tower_path).embed_samples([file.read_bytes() for file in files])
+    turned = vectors @ np.linalg.qr(np.random.default_rng(0).normal(size=(32, 32)))[0].astype(np.float32)
+    with Gallery.create(tmp_path / "v.gallery", dimension=32) as gallery:
+        gallery.enroll_many_vectors([f.parent.name for f in files[:100]], turned[:100], conflicts="allow")
+    np.save(tmp_path / "old.npy", turned)
+    np.save(tmp_path / "new.npy", vectors)
+    (tmp_path / "names.txt").write_text("\n".join(f.parent.name for f in files))
+    pairs = ["--pairs", "old.npy", "new.npy", "--names", "names.txt"]
+    done = sidx("towers", "switch", tower_path, *pairs, "-g", "v.gallery")
+    assert done.returncode == 0, done.stderr
+    with Gallery.open(tmp_path / "v.gallery") as gallery:
+        assert gallery.identify(files[3], threshold=0.5).identity == files[3].parent.name
 
 
 def test_too_few_and_unlike_are_told(worlds, tmp_path):
@@ -118,7 +160,7 @@ def test_pictures_that_were_kept_are_embedded_and_only_the_others_mapped(tower_p
         result = measured(pairs, 32, 0.05)
         assert result.map.kind == "orthogonal" and abs(result.loss) < 0.05
         answer = gallery.identify(files[1], threshold=1.0)
-        assert gallery.switch(second, result.map, result.figures) == second.id
+        assert gallery.switch(second, result.map, report=result.figures) == second.id
         again = gallery.identify(files[1], threshold=1.0)
         assert again.tower == second.id and again.identity == answer.identity
         assert again.distance == pytest.approx(answer.distance, abs=1e-3)

@@ -12,6 +12,7 @@ from siamese_index.analysis.visits import Visits
 from siamese_index.samples import images
 from siamese_index.samples.video import Shot
 from siamese_index.thresholds.visits import independent, offset
+from siamese_index.towers.adapting import whitened
 from siamese_index.vectors import unit
 from tests.towers.scenes import scene
 
@@ -97,6 +98,23 @@ def test_distances_are_means_and_a_long_visit_is_answered_meanwhile(door, person
     assert len(over) == 1 and over[0].frames == 61
 
 
+def test_pictures_far_apart_in_time_are_still_one_visit_where_one_asks_for_that(door, person):
+    visits = Visits(door, every=5.0)
+    over = []
+    for at in range(0, 25, 5):
+        over += visits.see(Shot(str(at), float(at), pixels(person(0, 1))))
+    assert over == [] and visits.end()[0].frames == 5
+
+
+def test_visits_of_a_tower_that_was_swapped_are_counted(door, person, tower_file):
+    visits = Visits(door)
+    visits.see(Shot("a", 0.0, pixels(person(0, 1))))
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(32, 32)))[0].astype(np.float32)
+    door.promote(door.add_tower(whitened(tower_file, turn, np.zeros(32, np.float32))))
+    visits.see(Shot("b", 0.5, pixels(person(1, 1))))
+    assert [v.decision.probe for v in visits.end()] == ["b"] and visits.dropped == 1
+
+
 def test_a_gallery_of_vectors_cannot_be_watched(file_gallery):
     with pytest.raises(BadInput, match="holds vectors"):
         Visits(file_gallery)
@@ -144,6 +162,7 @@ def test_two_faces_are_two_visits(real_data, real_models, tmp_path):
             assert visits.see(Shot(f"{at}", 0.5 * at, frame)) == []
         over = visits.end()
         assert sorted(v.decision.candidates[0].identity for v in over) == ["s1", "s2"]
+        assert not any(v.alone for v in over)
         assert [v.frames for v in over] == [4, 4] and all(v.decision.box for v in over)
         cut = over[0].pictures[0]
         assert len(gallery.embedder().subjects(cut)) == 1

@@ -61,6 +61,14 @@ def test_a_folder_comes_by_time_and_what_cannot_be_read_is_told(tmp_path):
     assert len(told) == 1 and "notes.txt" in told[0]
 
 
+def test_a_clock_that_is_wrong_does_not_turn_the_order(tmp_path):
+    for name, stamp in (("a.png", time.time() + 1e8), ("b.png", time.time() - 5), ("c.png", time.time())):
+        (tmp_path / name).write_bytes(images.encode(pictures(1)[0]))
+        os.utime(tmp_path / name, (stamp, stamp))
+    at = [shot.at for shot in shots(str(tmp_path), once=True)]
+    assert at == sorted(at) and at[-1] <= time.time()
+
+
 def test_what_is_put_into_a_folder_comes_and_only_once(tmp_path):
     seen = []
     for shot in shots(str(tmp_path)):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from siamese_index import BadInput, Gallery, Tower
+from siamese_index.analysis.graded import graded_figures
 from siamese_index.samples import images
 from siamese_index.samples.tables import pairs
 from siamese_index.towers.adapting import whitening
@@ -15,6 +16,7 @@ from siamese_index.towers.heads import without_head
 from siamese_index.training import retrain, train
 from siamese_index.training.features import FILE, nearest_identities
 from siamese_index.training.glyphs import draw
+from siamese_index.vectors import unit
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,9 @@ def test_a_head_is_learned_and_the_network_stays_as_it_was(network, world, tmp_p
     plain = where[hashlib.sha256(first).digest()][0]
     assert np.abs(plain - Tower.of(base).embed_samples([first])[0]).max() < 1e-6
     (tmp_path / "a.tower").unlink()
+    for file in (tmp_path / "a.training").iterdir():
+        if file.name != FILE:
+            file.unlink()  # as if it had been interrupted after embedding
     again = train(world / "people", base=network, out=tmp_path / "a.tower", steps=20, holdout=0.4)
     assert again.id == made.id
 
@@ -139,6 +144,14 @@ def test_graded_pairs_are_learned_and_ranked_on_items_never_seen(graded, sidx, t
     done = sidx("evaluate", "alike.csv", "-g", "a.gallery", "--report", "a.html")
     assert done.returncode == 0 and "rank correlation" in done.stderr, done.stderr
     assert "0 unlike, 1 the same" in (tmp_path / "a.html").read_text()
+
+
+def test_few_pairs_say_little():
+    vectors = np.eye(6, dtype=np.float32)
+    vectors[1] = unit(np.array([[0.9, 0.1, 0, 0, 0, 0]]))[0]
+    listed, labels = np.array([[0, 1], [2, 3], [4, 1]]), np.array([1, 0.2, 0.3], np.float32)
+    low, high = graded_figures(vectors, listed, labels)["spearman_interval"]
+    assert low == -1 and high == 1
 
 
 def test_labels_of_pairs_are_numbers_from_0_to_1(graded):
