@@ -52,7 +52,8 @@ class Tower:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = min(4, os.cpu_count() or 1)
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads burn the other core
+        # Threads wait for work at full speed while it runs, a tenth faster; after it they burn no core.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no public base class
@@ -169,7 +170,10 @@ class Tower:
             raise BadInput(f"This tower takes samples of shape {self.shape}.")
         out = np.empty((len(samples), self.dimension), np.float32)
         for start in range(0, len(samples), self._at_once):
-            batch = np.stack(list(samples[start : start + self._at_once])).astype(np.float32)
+            some = samples[start : start + self._at_once]
+            batch = np.empty((len(some), *self.shape), np.float32)
+            for i, sample in enumerate(some):
+                batch[i] = sample
             rows = self._run(batch)
             if rows.shape != (len(batch), self.dimension):
                 raise Damaged(f"The tower yields shape {rows.shape[1:]}, its card says ({self.dimension},).")
