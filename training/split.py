@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from siamese_index.samples.names import hashed_share
 
 from .data import Data
 
@@ -38,7 +39,7 @@ def split(data: Data, holdout: float, seed: int, *, singles: bool = False, taugh
     counts = np.bincount(data.whose[good], minlength=len(data.names))
 
     def share(what: str, identity: int) -> float:
-        return int.from_bytes(hashlib.sha256(f"{what}/{data.names[identity]}".encode()).digest()[:8], "big") / 2**64
+        return hashed_share(what, data.names[identity])
 
     rich = None if singles else richest(data)
     free = (i for i in np.flatnonzero(counts > (0 if singles else 1)).tolist() if data.names[i] not in taught)

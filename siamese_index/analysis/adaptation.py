@@ -17,6 +17,7 @@ from siamese_index.errors import BadInput, Refusal
 from siamese_index.samples.augment import LIKELY, jittered
 from siamese_index.samples.images import Progress
 from siamese_index.samples.items import Items
+from siamese_index.samples.names import hashed_share
 from siamese_index.towers.adapting import adapted, applied, whitening
 from siamese_index.towers.tower import Tower
 from siamese_index.towers.tower_file import Cohort, TowerFile
@@ -79,7 +80,9 @@ def adapt(gallery: OpenGallery, data: Items | None = None, progress: Progress | 
     seen = record.has_learned_from(map(bytes.fromhex, digests))
     taught = {name for name, digest in zip(names, digests, strict=True) if bytes.fromhex(digest) in seen}
     several = {name for name, i in zip(names, ids.tolist(), strict=True) if counts[i] > 1}
-    judges = {n for n in several if _share(n) < _JUDGES and n not in taught and n not in record.identities}
+    judges = {
+        n for n in several if hashed_share("adapt", n) < _JUDGES and n not in taught and n not in record.identities
+    }
     by_views = min(len(judges), len(several - judges)) < ENOUGH
     learn = np.array([name not in judges for name in names])
     if by_views:
@@ -144,7 +147,3 @@ def _views(file: TowerFile, pictures: list[bytes]) -> tuple[Vectors, NDArray[np.
         changed = np.rint(jittered(np.repeat(taken[None], VIEWS - 1, axis=0), LIKELY, rng)).astype(np.uint8)
         rows.append(tower.embed([taken, *changed]))
     return np.concatenate(rows), np.repeat(np.arange(len(pictures), dtype=np.int64), VIEWS)
-
-
-def _share(name: str) -> float:
-    return int.from_bytes(hashlib.sha256(f"adapt/{name}".encode()).digest()[:8], "big") / 2**64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from siamese_index.errors import BadInput
 from siamese_index.samples.images import Progress
 from siamese_index.samples.items import Items
+from siamese_index.samples.names import hashed_share
 from siamese_index.thresholds.learning import threshold
 from siamese_index.thresholds.statistics import clustered_interval
 from siamese_index.towers.mapping import VectorMap, learned
@@ -103,7 +103,7 @@ def measured(pairs: BothVectors, dimension: int, target: float, enrolled: Set[st
         )
     if pairs.old.shape[1] != dimension:
         raise BadInput(f"The old vectors have {pairs.old.shape[1]} numbers; this gallery's have {dimension}.")
-    share = np.array([_share(name) for name in pairs.names])
+    share = np.array([hashed_share("switch", name) for name in pairs.names])
     free = ~np.array(pairs.taught, np.bool_) if pairs.taught else np.ones(len(share), np.bool_)
     choosing, judging = share < _CHOOSE, (share >= _CHOOSE) & (share < _MEASURE) & free
     counts = len(set(pairs.names)), len({n for n, j in zip(pairs.names, judging.tolist(), strict=True) if j})
@@ -162,7 +162,3 @@ def _figures(
         "fnir_interval": list(clustered_interval(missed, whose)),
         "target_fpir": target,
     }
-
-
-def _share(name: str) -> float:
-    return int.from_bytes(hashlib.sha256(f"switch/{name}".encode()).digest()[:8], "big") / 2**64

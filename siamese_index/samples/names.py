@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,11 @@ from siamese_index.errors import BadInput
 
 NAME_LIMIT = 255
 Tags = Mapping[str, str] | None  # of identities: keys and values
+
+
+def hashed_share(what: str, name: str) -> float:
+    """Return a number from 0 to below 1 by a name, for one purpose: the same in every run, whoever else there is."""
+    return int.from_bytes(hashlib.sha256(f"{what}/{name}".encode()).digest()[:8], "big") / 2**64
 
 
 def clean_name(name: str, what: str = "name") -> str:
