@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,7 +19,7 @@ from .files import path_of
 from .identify import Verification
 from .samples.images import Picture, Progress, each, several
 from .samples.names import Tags, clean_tags
-from .session import Session, State
+from .session import Session, State, in_turns
 from .store.opening import connect
 from .store.rows import IdentityRow, SampleRow, StrangerRow, TowerRow
 from .store.store import Store
@@ -50,15 +51,16 @@ else:  # most commands need none of them
     )  # fmt: skip
 
 
+@in_turns
 class Gallery:
     """One gallery. `Gallery.open` and `Gallery.create` make it; close it, or use it with `with`.
 
     Samples are pictures: paths, bytes of picture files, open files, uint8 pixels in RGB, PIL images; in a gallery of
-    vectors .npy of one row. Every method that changes something is one durable transaction.
+    vectors .npy of one row. A method that changes something is one durable transaction. Threads take turns.
     """
 
     def __init__(self, store: Store) -> None:
-        self._session = Session(store)
+        self._session, self._turn = Session(store), threading.RLock()
 
     @classmethod
     def create(
@@ -71,10 +73,9 @@ class Gallery:
         keep_pictures: bool = True,
         nodes: Sequence[str] = (),
     ) -> Gallery:
-        """Make a new gallery, of a tower or of vectors with `dimension` numbers from elsewhere.
+        """Make a new gallery, of a tower or of vectors with `dimension` numbers from elsewhere; `fpir` is its target.
 
-        `path` may be a postgresql:// address, `nodes` those of further servers for its templates. `fpir` is the
-        share of strangers that may be taken for somebody. Raises BadInput when `path` exists, Missing, Damaged.
+        `path` may be a postgresql:// address, `nodes` those of further servers. Raises BadInput, Missing, Damaged.
         """
         promote.new_gallery(path, tower, dimension, fpir, keep_pictures, nodes)
         return cls.open(path)
@@ -159,10 +160,9 @@ class Gallery:
         return enrollment.enroll_many(self._session, items, given, progress, dask)
 
     def enroll_vectors(self, names: Sequence[str], vectors: Any, **terms: Unpack[VectorTerms]) -> Enrollment:
-        """Enroll some thousand vectors (n, dimension) at most of an outside embedder, in one transaction.
+        """Enroll some thousand vectors (n, dimension) of an outside embedder under `names` (n,), in one transaction.
 
-        `names` (n,) say whose. Raises BadInput for a name or vector that is not acceptable, Conflict for one that looks
-        like another identity, and then enrolls nothing.
+        Raises BadInput, or Conflict for one that looks like another identity, and then enrolls nothing.
         """
         return enrollment.enroll_vectors(self._session, names, vectors, enrollment.Terms.of(terms, strict=True))
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +28,59 @@ from .towers.vector_embedder import VectorEmbedder
 from .vectors import Vectors
 
 if TYPE_CHECKING:
+    from threading import RLock
+
     from .search.identities import Searcher
     from .thresholds.impostor_searches import ImpostorSearches
     from .thresholds.mean_shift import MeanShift
     from .thresholds.suspects import Suspicion
+
+
+C = TypeVar("C", bound=type)
+
+
+def in_turns(cls: C) -> C:
+    """Let an object be used by any number of threads: of its public methods one at a time runs.
+
+    It has an RLock `_turn`. What a method yields is made in turns, too: others come in between.
+    """
+    for name, member in list(vars(cls).items()):
+        if name.startswith("_"):
+            continue
+        if isinstance(member, property) and member.fget:
+            setattr(cls, name, property(_one_at_a_time(member.fget), doc=member.__doc__))
+        elif inspect.isfunction(member):
+            setattr(cls, name, _one_at_a_time(member))
+    return cls
+
+
+def _one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._turn:
+            made = method(self, *args, **kwargs)
+        # Before Python 3.13 a path is one, too.
+        if isinstance(made, contextlib.AbstractContextManager) and not isinstance(made, os.PathLike):
+            return _within(self._turn, made)
+        return _each_in_turn(self._turn, made) if inspect.isgenerator(made) else made
+
+    return call
+
+
+@contextlib.contextmanager
+def _within(turn: RLock, entered: contextlib.AbstractContextManager[Any]) -> Iterator[Any]:
+    with turn, entered as inner:
+        yield inner
+
+
+def _each_in_turn(turn: RLock, made: Iterator[Any]) -> Iterator[Any]:
+    while True:
+        with turn:
+            try:
+                item = next(made)
+            except StopIteration:
+                return
+        yield item
 
 
 @dataclass(frozen=True)
@@ -200,6 +252,7 @@ class Session:
 
     def __init__(self, store: Store) -> None:
         self._store, self.closed = store, False
+        self._process = os.getpid()
         self._state: State | None = None
         self._embedder: Embedder | None = None
         self._searcher: tuple[str, Searcher] | None = None  # of the tower by that id
@@ -208,6 +261,8 @@ class Session:
     def close(self) -> None:
         """Let go of what searches, and of the store."""
         self.closed = True
+        if self._process != os.getpid():
+            return  # it is the other one's
         if self._searcher:
             self._searcher[1].index.close()
         self._store.close()
@@ -217,6 +272,12 @@ class Session:
         """The open store. Raises BadInput once it is closed."""
         if self.closed:
             raise BadInput("This gallery is closed.", remedy="Open it again: Gallery.open(PATH)")
+        if self._process != os.getpid():
+            raise BadInput(
+                "This gallery was opened by another process.",
+                "A fork has none of the threads that search and embed.",
+                "Open it again here: Gallery.open(PATH)",
+            )
         return self._store
 
     @property

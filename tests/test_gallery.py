@@ -677,6 +677,27 @@ def test_a_gallery_that_came_in_wal_mode_leaves_it_where_sqlite_is_not_sound(fil
         assert gallery._session.store.facts()["journal"].startswith("truncate")
 
 
+def test_a_gallery_that_is_put_in_its_place_is_noticed(file_gallery, angles, tmp_path):
+    file_gallery.enroll_vectors(["ada", "bob"], angles(0, 90))
+    assert file_gallery.identify_vectors(angles(1), threshold=0.5)[0].identity == "ada"
+    with Gallery.create(tmp_path / "new.gallery", dimension=8) as other:
+        other.enroll_vectors(["cyd", "dan"], angles(0, 180))
+    (tmp_path / "new.gallery").replace(file_gallery.path)
+    assert file_gallery.identify_vectors(angles(1), threshold=0.5)[0].identity == "cyd"
+    file_gallery.enroll_vectors(["eve"], angles(45))
+    with Gallery.open(file_gallery.path) as again:
+        assert [row.name for row in again.identities()] == ["cyd", "dan", "eve"]
+
+
+def test_nothing_is_written_into_a_gallery_that_is_gone(file_gallery, angles):
+    file_gallery.enroll_vectors(["ada"], angles(0))
+    file_gallery.path.unlink()
+    with pytest.raises(Missing, match="is gone"):
+        file_gallery.enroll_vectors(["bob"], angles(90))
+    with pytest.raises(Missing, match="is gone"):
+        file_gallery.identities()
+
+
 def test_a_change_inside_a_reading_is_refused_in_words(file_gallery, angles):
     with file_gallery.reading(), pytest.raises(BadInput, match="while it is being read"):
         file_gallery.enroll_vectors(["ada"], angles(0))

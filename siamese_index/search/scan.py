@@ -83,7 +83,20 @@ def nearest(
 def _threads() -> int:
     import faiss
 
-    return int(faiss.omp_get_max_threads())
+    return 1 if _forked else int(faiss.omp_get_max_threads())
+
+
+_forked = False  # from a process in which FAISS' threads had run: here they would be waited for for ever
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = _forked or "faiss" in sys.modules
+    _threads.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def shares() -> int:

@@ -64,13 +64,19 @@ class SQLite:
             )
         if not path.is_file():
             raise Missing(f"{path}: no such gallery.", remedy=f"Make one: sidx init -g {path} --tower faces.tower")
-        path = self.path = path.absolute()  # what lies beside it is found whatever folder one goes to
-        sweep(path)
+        self.path = path.absolute()  # what lies beside it is found whatever folder one goes to
+        sweep(self.path)
+        self._connect()
+
+    def _connect(self) -> None:
+        path = self.path
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         mode = "rw" if writable else _reading_mode(path)
         uri = f"{path.resolve().as_uri()}?mode={mode}"
         with _explained(path):
-            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS)
+            self._db = sqlite3.connect(
+                uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False
+            )
             try:
                 version = self._version()
                 _set(self._db, writable)
@@ -79,6 +85,22 @@ class SQLite:
             except BaseException:
                 self._db.close()
                 raise
+        about = path.stat()
+        self._file = about.st_dev, about.st_ino
+
+    def _follow(self) -> None:
+        """Open the file anew if another one was put in its place. Raises Missing when there is none any more."""
+        try:
+            about = os.stat(self.path)  # noqa: PTH116
+        except OSError:
+            raise Missing(
+                f"{self.path}: the gallery is gone.",
+                "It was deleted or moved while it was open.",
+                "Open it where it is.",
+            ) from None
+        if (about.st_dev, about.st_ino) != self._file:
+            self._db.close()
+            self._connect()
 
     def _version(self) -> int:
         """Return the schema that the file has."""
@@ -125,6 +147,7 @@ class SQLite:
             if self._db.in_transaction:
                 yield
                 return
+            self._follow()
             self._db.execute("BEGIN")
             try:
                 yield
@@ -140,6 +163,7 @@ class SQLite:
         with _explained(self.path, self._writer):
             if self._db.in_transaction:
                 raise BadInput(f"{self.path}: nothing can be changed while it is being read.", "Leave `reading` first.")
+            self._follow()
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._version()  # a newer program may have been here since it was opened

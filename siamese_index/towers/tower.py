@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .tower_file import TowerFile
 
 Taken = NDArray[np.uint8] | NDArray[np.float32]  # what a tower takes: pixels, or numbers
+_open: weakref.WeakSet[Tower] = weakref.WeakSet()
 BATCH = 64  # samples per run: more only costs memory
 
 
@@ -59,6 +61,7 @@ class Tower:
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no public base class
             raise Damaged("The tower's network cannot be opened.", str(error).splitlines()[0]) from None
         self._input = self._session.get_inputs()[0].name
+        _open.add(self)
 
     def __repr__(self) -> str:
         takes = " x ".join(map(str, self.shape))
@@ -182,3 +185,15 @@ class Tower:
         if not np.all(np.abs(squared - 1) < 2e-3):  # also false for NaN
             raise Damaged("The tower yields vectors that are not of unit length.", remedy="Train it again.")
         return out
+
+
+def _keep_in_child() -> None:
+    """Keep what a fork inherited for ever: ending a session would wait for threads that are not there."""
+    import ctypes
+
+    for tower in _open:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(tower._session))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_in_child)
