@@ -698,6 +698,27 @@ def test_nothing_is_written_into_a_gallery_that_is_gone(file_gallery, angles):
         file_gallery.identities()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON identity BEGIN DELETE FROM identity; END",
+        "CREATE VIEW v AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "CREATE VIRTUAL TABLE f USING fts5(x)",
+        "DROP TABLE tag",
+        "ALTER TABLE sample RENAME TO simple",
+        "ALTER TABLE setting DROP COLUMN strict",
+    ],
+)
+def test_a_gallery_that_another_program_changed_is_refused_in_words(file_gallery, angles, statement):
+    file_gallery.enroll_vectors(["ada"], angles(0))
+    path = file_gallery.path
+    file_gallery.close()
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute(statement)
+    with pytest.raises(Damaged), Gallery.open(path) as gallery:
+        gallery.identify_vectors(angles(1))
+
+
 def test_a_change_inside_a_reading_is_refused_in_words(file_gallery, angles):
     with file_gallery.reading(), pytest.raises(BadInput, match="while it is being read"):
         file_gallery.enroll_vectors(["ada"], angles(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from siamese_index.errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
 from siamese_index.files import GALLERY_ID, alive, kind_of, replacing, sweep
 
-from .schema import VERSION, migrate
+from .schema import TABLES, VERSION, migrate
 
 if TYPE_CHECKING:
     pass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 10.0  # how long a second writer waits for the first
 _NOTE = 120  # bytes
+_OTHER = re.compile(r"decode to UTF-8|^no such (table|column)")  # what SQLite says of a file that is not ours
 _SOMEBODY = "a reader, or another program"
 
 
@@ -82,6 +84,7 @@ class SQLite:
                 _set(self._db, writable)
                 if version < VERSION:
                     self._bring_up(writable)
+                self._refuse_other_schema()
             except BaseException:
                 self._db.close()
                 raise
@@ -114,6 +117,24 @@ class SQLite:
                 "pip install -U siamese-index",
             )
         return int(version)
+
+    def _refuse_other_schema(self) -> None:
+        """Raise Damaged for a gallery that somebody else made: with code in it, or without our tables."""
+        found = self._db.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+        for kind, name, sql in found:
+            if kind in ("trigger", "view") or re.match(r"\s*CREATE\s+VIRTUAL", sql or "", re.IGNORECASE):
+                raise Damaged(
+                    f"{self.path}: this gallery was changed by another program.",
+                    f"It has a {kind if kind != 'table' else 'virtual table'} {str(name)[:60]!r}, which is not run.",
+                    "Restore a backup: sidx restore FILE",
+                )
+        missing = sorted(set(TABLES) - {name for kind, name, _ in found if kind == "table"})
+        if missing:
+            raise Damaged(
+                f"{self.path}: this gallery is not whole.",
+                f"It has no table {missing[0]}.",
+                "Restore a backup: sidx restore FILE",
+            )
 
     def _bring_up(self, writable: bool) -> None:
         if not writable:
@@ -325,7 +346,7 @@ def _explained(path: Path, writer: Callable[[], str] = lambda: _SOMEBODY) -> Ite
             raise Missing(
                 f"{path}: cannot be written.", f"{error}.", "Check the rights of the file and its folder."
             ) from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode to UTF-8" in str(error):
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or _OTHER.search(str(error)):
             raise Damaged(
                 f"{path}: this is not a gallery, or it is damaged.", f"{error}.", "Restore a backup: sidx restore FILE"
             ) from error

@@ -155,7 +155,38 @@ def check(name, loss, plain, labels, x, gradient=True):
         assert abs(found[i, j] - difference) < 2e-3 * max(1, abs(difference)), (name, i, j, found[i, j], difference)
 
 
+GRADED = np.column_stack([PAIRS, [0.3, 0.3, 0.0, 0.0, 0.85, 0.85]]).astype(np.float32)
+
+
+def targets(labels):
+    """(i, j, label) of all ordered comparisons."""
+    return [(i, j, float(labels[i][2]) if len(labels[i]) == 3 else float(g)) for i, j, g in compared(labels)]
+
+
+def similarity(labels, v):
+    return mean([(v[i] @ v[j] - target) ** 2 for i, j, target in targets(labels)])
+
+
+def pair_logistic(labels, extended, distance):
+    slope, offset, v = math.log1p(math.exp(extended[0, -2])), extended[0, -1], extended[:, :-2]
+    likely = [(1 / (1 + math.exp(-slope * (offset - apart(v, i, j, distance)))), y) for i, j, y in targets(labels)]
+    return mean([-(y * math.log(p) + (1 - y) * math.log(1 - p)) for p, y in likely])
+
+
 def main():
+    for labels in (PAIRS, GRADED, LABELS):
+        v = unit(RNG.normal(size=(len(labels), 4)) + np.eye(4)[0])
+        check("similarity", losses.similarity(), similarity, labels, v)
+        extended = np.hstack([v, np.full((len(v), 1), 3.0), np.full((len(v), 1), 0.8)])
+        for d in ("euclidean", "cosine"):
+            check(
+                f"pair-logistic {d}",
+                losses.pair_logistic(d),
+                lambda y, x, d=d: pair_logistic(y, x, d),
+                labels,
+                extended,
+                gradient=d == "euclidean",
+            )
     for labels in (LABELS, PAIRS, TRIPLETS):
         v = unit(RNG.normal(size=(len(labels), 4)) + np.eye(4)[0])
         for d in ("euclidean", "cosine"):
@@ -217,6 +248,10 @@ def main():
     cosines = np.asarray(head(v.astype("float32")))
     directions = np.asarray(head.directions)
     assert np.allclose(cosines, v @ (directions / np.linalg.norm(directions, axis=0)), atol=1e-5)
+
+    # The other head: beside the vectors the two numbers of the logistic, which start at 4 and 1.
+    extended = np.asarray(losses.logistic_head()(v.astype("float32")))
+    assert np.allclose(extended[:, :4], v, atol=1e-6) and np.allclose(extended[:, 4:], [4.0, 1.0])
 
     # The masks, by hand: pictures 0 and 1 are one identity, 2 another; 3 is of another group.
     same, different = losses.comparisons(tf.constant([[0, 0], [0, 0], [0, 1], [1, 0]], tf.float32))

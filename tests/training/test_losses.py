@@ -17,7 +17,9 @@ def test_every_loss_is_its_formula_and_its_gradient_is_right():
     assert done.returncode == 0, done.stderr[-2000:]
     # Each by name is in the script: a loss that is added there is added here.
     text = script.read_text()
-    assert [n for n in losses.ON_VECTORS | losses.ON_COSINES if f"losses.{n.replace('-', '_')}(" not in text] == []
+    assert [
+        n for n in losses.ON_VECTORS | losses.ON_COSINES | losses.GRADED if f"losses.{n.replace('-', '_')}(" not in text
+    ] == []
 
 
 def test_an_unknown_loss_or_option_is_named():
