@@ -16,7 +16,7 @@ def status(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None)
         row, outlook, learned = state.active, state.outlook(), state.threshold(None)
         identities = state.store.identities()
         shown = {
-            "gallery": str(opened.path),
+            "gallery": str(gallery),
             "revision": state.revision[0],
             "identities": len(identities),
             "samples": sum(identity.samples for identity in identities),
