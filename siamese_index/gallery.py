@@ -384,7 +384,7 @@ class Gallery:
     def rebuild_index(self, progress: Progress | None = None) -> None:
         """Write the cached index anew, of everything enrolled. Raises Missing when it cannot be written."""
         with self.reading() as state:
-            index = state.searcher.index
+            index = self._session.searcher(state).index  # as it is: to catch up would be one long reading
         index.rebuild(progress)  # nobody who writes waits for it
 
     def backup(self, path: str | Path) -> None:

@@ -46,6 +46,7 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
     from siamese_index.samples import images
     from siamese_index.search import cache, file_index
     from siamese_index.store.store import Store
+    from siamese_index.towers import tryout
     from siamese_index.training.glyphs import glyph
 
     file_index.BASE_MINIMUM = 4  # so that this short life has caches
@@ -68,6 +69,7 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
         return images.encode(glyph(number, hand))
 
     first, second = (TowerFile.read(material / f"{name}.tower") for name in ("first", "second"))
+    tryout._fine.update((first.id, second.id))  # trying a tower changes no gallery
     path = folder / "g.gallery"
     probe = picture(1, 0)
 
