@@ -4,7 +4,6 @@ import io
 import shutil
 import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,8 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 from siamese_index import Damaged, Gallery, Tower, TowerFile
 from siamese_index.towers import tryout
 from siamese_index.towers.card import Card, TowerInput
-
-CASES = Path(__file__).parents[3] / "shared" / "cases"
 
 
 def network(nodes, *, further=(), inputs=(), dimension=4, shape=("n", 8, 8, 1)):
@@ -130,9 +127,6 @@ def test_weights_in_other_files_are_refused(tmp_path):
     TowerFile((tmp_path / "net.onnx").read_bytes(), None, tower(model).card).write(tmp_path / "a.tower")
     with pytest.raises(Damaged, match="weights in other files"):
         TowerFile.read(tmp_path / "a.tower")
-    if (CASES / "external-data.tower").exists():
-        with pytest.raises(Damaged):
-            TowerFile.read(CASES / "external-data.tower")
 
 
 def test_a_compressed_calibration_is_refused_unread(tmp_path):
