@@ -162,10 +162,11 @@ def drop_cache(gallery: Path) -> None:
 
 def leftovers(path: Path) -> list[Path]:
     """Return what killed writes left behind: of `path` and its cache, and others of ours in its folder."""
-    mine = path.parent.glob(f".{glob.escape(path.name)}.*.partial*")
     found = []
-    for part in {*mine, *path.parent.glob(f".*{_PARTIAL}*"), *cache_folder(path).glob(".*.partial*")}:
-        owner = _LEFTOVER.match(part.name)
+    # One look into the folder, which may hold a hundred thousand pictures, at each opening.
+    for part in [*path.parent.glob(".*partial*"), *cache_folder(path).glob(".*.partial*")]:
+        mine = part.parent != path.parent or part.name.startswith(f".{path.name}.") or _PARTIAL in part.name
+        owner = _LEFTOVER.match(part.name) if mine else None
         if owner and not alive(int(owner[1])):
             found.append(part)
     return sorted(found)

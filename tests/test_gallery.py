@@ -719,6 +719,22 @@ def test_a_gallery_that_another_program_changed_is_refused_in_words(file_gallery
         gallery.identify_vectors(angles(1))
 
 
+def test_a_gallery_in_wal_mode_that_others_use_is_not_put_aside(file_gallery, angles, tmp_path, monkeypatch):
+    file_gallery.enroll_vectors(["ada"], angles(0))
+    file_gallery.backup(tmp_path / "copy")
+    path = file_gallery.path
+    file_gallery.close()
+    monkeypatch.setattr(store_module, "wal_is_safe", lambda *_: False)
+    monkeypatch.setattr(store_module, "WAIT_SECONDS", 0.2)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM event").fetchone()
+        with pytest.raises(Locked):
+            Gallery.restore(tmp_path / "copy", path, replace=True)
+    assert not list(tmp_path.glob("*before-restore*"))
+
+
 def test_a_change_inside_a_reading_is_refused_in_words(file_gallery, angles):
     with file_gallery.reading(), pytest.raises(BadInput, match="while it is being read"):
         file_gallery.enroll_vectors(["ada"], angles(0))

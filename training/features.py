@@ -23,7 +23,7 @@ from .progress import OnProgress
 
 FILE = "features.npz"  # in the folder of a training
 VIEWS = 4  # of a sample that is learned from: as it is, and three that are changed
-ROOM = 1 << 30  # bytes of vectors; with more samples there are fewer views
+MEMORY = 1 << 30  # bytes that all vectors may take; where four views of each take more there are fewer
 CHUNK = 64  # samples that are embedded at once
 SAVED_EVERY = 60.0  # seconds
 NEAREST = 10  # other identities that are kept of each
@@ -48,7 +48,7 @@ class Features:
         self.shape: tuple[int, ...] = (tower.dimension,)
         pictures = not tower.takes_numbers
         each = tower.dimension * 4 * max(1, len(data))
-        self.views = max(1, min(VIEWS, ROOM // each)) if pictures else 1
+        self.views = max(1, min(VIEWS, MEMORY // each)) if pictures else 1
         self._rows = np.zeros((len(data), self.views, tower.dimension), np.float32)
         self._is_learned = np.zeros(len(data), np.bool_)
         self._is_learned[learned] = True

@@ -30,14 +30,12 @@ def graded_figures(vectors: Vectors, pairs: NDArray[np.int64], labels: NDArray[n
         value = correlation(labels[again], distance[again])
         if value is not None:
             drawn.append(value)
-    low, high = (None, None)
+    interval: list[float | None] = [None, None]
     if drawn and found is not None:
-        wide = _by_count(found, min(len(pairs), len(items)))
-        low, high = (
-            float(f(x))
-            for f, x in ((min, (np.quantile(drawn, 0.025), wide[0])), (max, (np.quantile(drawn, 0.975), wide[1])))
-        )
-    return {"pairs": len(pairs), "items": len(items), "spearman": found, "spearman_interval": [low, high]}
+        low, high = np.quantile(drawn, (0.025, 0.975)).tolist()
+        least, most = _by_count(found, min(len(pairs), len(items)))
+        interval = [min(low, least), max(high, most)]
+    return {"pairs": len(pairs), "items": len(items), "spearman": found, "spearman_interval": interval}
 
 
 def _by_count(found: float, count: int) -> tuple[float, float]:

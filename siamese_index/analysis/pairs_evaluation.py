@@ -60,7 +60,8 @@ def evaluate_pairs(gallery: OpenGallery, pairs: Pairs, progress: Progress | None
     genuine = pairs.genuine
     if not genuine.any() or genuine.all():
         raise BadInput(f"{int(genuine.sum())} of {len(genuine)} pairs are genuine.", "Both kinds are needed.")
-    distance = _compared(gallery, pairs, progress)
+    rows = _embedded(gallery, pairs, progress)
+    distance = distances(rows[pairs.positions[:, 0]], rows[pairs.positions[:, 1]])
     tau = gallery.verification_threshold()
     same, different = distance[genuine], np.sort(distance[~genuine])
     # Pairs of one picture are not independent: its name stands for it.
@@ -88,11 +89,6 @@ def evaluate_graded(gallery: OpenGallery, pairs: Pairs, progress: Progress | Non
     rows = _embedded(gallery, pairs, progress)
     distance = distances(rows[pairs.positions[:, 0]], rows[pairs.positions[:, 1]])
     return GradedPairs(**graded_figures(rows, pairs.positions, pairs.labels), labels=pairs.labels, distances=distance)
-
-
-def _compared(gallery: OpenGallery, pairs: Pairs, progress: Progress | None) -> NDArray[np.float64]:
-    rows = _embedded(gallery, pairs, progress)
-    return distances(rows[pairs.positions[:, 0]], rows[pairs.positions[:, 1]])
 
 
 def _embedded(gallery: OpenGallery, pairs: Pairs, progress: Progress | None) -> Vectors:

@@ -52,7 +52,7 @@ class Visit:
         return {**self.decision.to_dict(), **told, "began": round(self.began, 2), "ended": round(self.ended, 2)}
 
 
-@dataclass
+@dataclass(eq=False)  # each is itself alone
 class _Open:
     """A visit that goes on."""
 

@@ -317,7 +317,10 @@ def _set(connection: sqlite3.Connection, writable: bool) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
     elif writable and connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()[0] == "wal":
         # Not DELETE: a journal that is deleted may be back after a power cut, and take back what was acknowledged.
-        raise Damaged("It is in WAL mode, in which this SQLite can lose commits, and others are using it.")
+        raise Locked(  # not Damaged: `restore` would take it for broken, and put it aside while others write
+            "The gallery is in WAL mode, in which this SQLite can lose commits, and others are using it.",
+            remedy="Close the other programs, and try again.",
+        )
     wanted = {"synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "trusted_schema": 0}
     for name, value in wanted.items():
         connection.execute(f"PRAGMA {name} = {value}")

@@ -1,6 +1,8 @@
 """One answer per visit: which pictures belong together, what they are worth, and how many strangers get in."""
 
 import json
+import shutil
+import threading
 
 import cv2
 import numpy as np
@@ -142,6 +144,18 @@ def test_the_command_prints_a_line_per_visit_and_enrolls(door, person, sidx, tmp
     assert 2 <= len(door.samples("back")) <= 5
     assert sidx("watch", "nowhere", "-g", "people.gallery").returncode == 4
     assert sidx("watch", "door.avi", "--csv", "-g", "people.gallery").returncode == 2
+
+
+def test_a_source_that_goes_away_costs_no_visit(door, person, sidx, tmp_path):
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    shutil.copy(person(0, 1), shots / "a.png")
+    gone = threading.Timer(3.0, shutil.rmtree, [shots])
+    gone.start()
+    done = sidx("watch", "shots", "-g", "people.gallery")
+    gone.join()
+    assert done.returncode == 4 and "cannot be read" in done.stderr
+    assert [json.loads(line)["probe"] for line in done.stdout.splitlines()] == ["a.png"]
 
 
 def test_two_faces_are_two_visits(real_data, real_models, tmp_path):
