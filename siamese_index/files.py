@@ -9,10 +9,11 @@ import os
 import re
 import shutil
 import stat
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from .errors import BadInput, Missing
 
@@ -49,11 +50,72 @@ def refused(path: str | Path, error: OSError, verb: str = "read") -> Missing:
     return Missing(f"{path}: cannot be {verb}.", why, how)
 
 
+# A process that closes a file gives up every lock that it has on it, SQLite's too: a gallery that is open here must
+# not be opened by anything else. Its inode, and how each connection opened it:
+_galleries: dict[tuple[int, int], list[str]] = {}
+_kept: dict[tuple[int, int], int] = {}
+_BLOCK = 1 << 18  # bytes
+_looking = threading.RLock()
+
+
+def opened_as(path: str | Path) -> str | None:
+    """Return how a connection of this process has opened a gallery, or None. Raises OSError."""
+    about = os.stat(path) if _galleries else None  # noqa: PTH116
+    modes = _galleries.get((about.st_dev, about.st_ino)) if about else None
+    return modes[-1] if modes else None
+
+
+def note_opened(path: Path, mode: str) -> tuple[int, int]:
+    """Note a connection that is about to be made; return what `note_closed` takes. Raises OSError."""
+    with _looking:
+        about = path.stat()
+        _galleries.setdefault((about.st_dev, about.st_ino), []).append(mode)
+        return about.st_dev, about.st_ino
+
+
+def note_closed(file: tuple[int, int]) -> None:
+    """Forget a connection that was closed."""
+    with _looking:
+        modes = _galleries.get(file, [])
+        if modes:
+            modes.pop()
+        if not modes:
+            _galleries.pop(file, None)
+
+
+def kept_open(path: Path) -> int:
+    """Return a descriptor of a gallery that is open here, to read from; it stays open as long as the process lives."""
+    with _looking:
+        about = path.stat()
+        file = about.st_dev, about.st_ino
+        if file not in _kept:
+            _kept[file] = os.open(path, os.O_RDONLY)
+        return _kept[file]
+
+
+def make_same(source: int, copy: BinaryIO) -> None:
+    """Write to `copy`, which can be read, too, where it differs from the file that `source` is a descriptor of."""
+    size, written = os.fstat(source).st_size, 0
+    for at in range(0, size, _BLOCK):
+        new = os.pread(source, _BLOCK, at)
+        copy.seek(at)
+        if copy.read(_BLOCK) != new:
+            copy.seek(at)
+            copy.write(new)
+            written += 1
+            if not written % 64:
+                os.fsync(copy.fileno())  # all at once would hold up whoever else waits for the disk
+    copy.truncate(size)
+
+
 def kind_of(path: Path) -> str:
     """Return what a file holds, by its content: a Kind, "file of another kind", or "" for nothing. Raises Missing."""
     try:
-        with path.open("rb") as file:
-            head = file.read(512)
+        with _looking:
+            if opened_as(path):
+                return "gallery"
+            with path.open("rb") as file:
+                head = file.read(512)
     except OSError as error:
         raise refused(path, error) from None
     if not head:
@@ -117,11 +179,9 @@ def replacing(path: Path, exclusive: bool = False) -> Iterator[Path]:
     Raises Missing when the folder does not exist or cannot be written, and, if `exclusive`, when
     `path` exists.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     sweep(path)
-    try:
+    with beside(path, "") as temporary:
         try:
-            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
             yield temporary
             descriptor = os.open(temporary, os.O_RDWR)
             try:
@@ -135,6 +195,21 @@ def replacing(path: Path, exclusive: bool = False) -> Iterator[Path]:
             sync_folder(path.parent)
         except OSError as error:
             raise refused(path, error, "written") from error
+
+
+@contextlib.contextmanager
+def beside(path: Path, mark: str) -> Iterator[Path]:
+    """Yield an empty file beside `path`, readable by its owner only, that is deleted on leaving, or by `sweep`.
+
+    Raises Missing when there can be none.
+    """
+    temporary = path.with_name(f".{path.name}{mark}.{os.getpid()}{_PARTIAL}")
+    try:
+        try:
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
+        except OSError as error:
+            raise refused(path, error, "written") from error
+        yield temporary
     finally:
         for part in path.parent.glob(f"{glob.escape(temporary.name)}*"):  # SQLite may have put a journal there
             part.unlink(missing_ok=True)

@@ -252,13 +252,14 @@ def _log(session: Session, decided: Sequence[Decision], vectors: Vectors, pictur
         return
     from .store.answer_log import NewAnswer
 
-    keep, row = session.store.settings().keep_pictures, session.active()
+    keep = session.store.settings().keep_pictures
     answers = [
         NewAnswer(
             revision=d.revision,
+            tower=d.tower,
             probe=d.probe,
             verdict=d.verdict,
-            identity=d.identity,
+            sample=d.candidates[0].sample if d.matched else None,
             distance=d.distance,
             threshold=d.threshold,
             vector=vector.tobytes(),
@@ -267,7 +268,7 @@ def _log(session: Session, decided: Sequence[Decision], vectors: Vectors, pictur
         for d, vector, picture in zip(decided, vectors, pictures, strict=True)
     ]
     with session.store.writing("log"):
-        session.store.log.add(row.id, answers)
+        session.store.log.add(answers)
 
 
 # -- one to one -----------------------------------------------------------------------------------

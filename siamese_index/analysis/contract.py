@@ -1,16 +1,17 @@
-"""What the analysis asks of a gallery. Imported for its types alone: `Gallery` keeps it."""
+"""What the analysis asks of a gallery (`Gallery` keeps it), and how what it measures is all of one tower."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import Refusal
+from siamese_index.errors import Locked, Refusal
 from siamese_index.samples.images import Picture
 from siamese_index.session import State
 from siamese_index.store.rows import IdentityRow, SampleRow, TowerRow
@@ -20,6 +21,9 @@ from siamese_index.thresholds.question import Asked
 from siamese_index.towers.embedding import Embedder
 from siamese_index.towers.tower_file import TowerFile
 from siamese_index.vectors import Vectors
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class OpenGallery(Protocol):
@@ -59,3 +63,23 @@ class OpenGallery(Protocol):
     def add_tower(self, tower: TowerFile | str | Path, report: dict[str, Any] | None = None) -> str: ...
 
     def tower_record(self, tower: str | None = None) -> tuple[TowerRow, bool]: ...
+
+
+def by_one_tower(measure: Callable[Concatenate[OpenGallery, P], T]) -> Callable[Concatenate[OpenGallery, P], T]:
+    """Let a function of several steps measure by one tower: it raises Locked when another one is active at its end."""
+
+    @functools.wraps(measure)
+    def measured(gallery: OpenGallery, *args: P.args, **kwargs: P.kwargs) -> T:
+        before = _active(gallery)
+        try:
+            return measure(gallery, *args, **kwargs)
+        finally:  # also what goes wrong may come of two towers
+            if _active(gallery) != before:
+                raise Locked(f"{gallery.path}: the tower was swapped meanwhile.", remedy="Run the same command again.")
+
+    return measured  # type: ignore[return-value]  # it has a name for its first argument, too
+
+
+def _active(gallery: OpenGallery) -> str:
+    with gallery.reading() as state:
+        return state.active.sha256

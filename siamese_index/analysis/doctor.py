@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +44,13 @@ def examine(path: str | Path) -> Examination:
     found = _files(place) if isinstance(place, Path) else []
     store = connect(path)
     try:
-        found += [Finding(f"database: {problem}", False) for problem in store.problems()]
         facts = store.facts()
-        with store.reading():
-            found += _content(store)
-            facts["revision"] = str(store.revision()[0])
+        with store.still() as still:
+            found += [Finding(f"database: {problem}", False) for problem in still.problems()]
+            with still.reading():
+                found += _content(still, [_towers, _templates, _counts, _strangers])
+                facts["revision"] = str(still.revision()[0])
+        found += _content(store, [_cache])
     finally:
         store.close()
     return Examination(tuple(found), facts)
@@ -78,8 +80,7 @@ def fix(path: str | Path) -> None:
                 change.impostors.recompute()
 
 
-def _content(store: Store) -> list[Finding]:
-    checks: list[Callable[[Store], list[Finding]]] = [_towers, _templates, _counts, _strangers, _cache]
+def _content(store: Store, checks: Sequence[Callable[[Store], list[Finding]]]) -> list[Finding]:
     found = []
     for check in checks:
         try:

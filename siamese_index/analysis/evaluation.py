@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.analysis.contract import OpenGallery
+from siamese_index.analysis.contract import OpenGallery, by_one_tower
 from siamese_index.errors import BadInput, Refusal, SiameseIndexError
 from siamese_index.samples import images
 from siamese_index.samples.images import Picture, Progress, picture_name
@@ -130,6 +130,7 @@ class ProbeDistances:
         return cls((), nothing, nothing, (), np.zeros((0, 0), np.float32), (), nothing, (), nothing)
 
 
+@by_one_tower
 def evaluate(
     gallery: OpenGallery,
     probes: Iterable[tuple[str, Picture]],

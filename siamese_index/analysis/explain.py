@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index import describe
-from siamese_index.analysis.contract import OpenGallery
+from siamese_index.analysis.contract import OpenGallery, by_one_tower
 from siamese_index.samples import images
 from siamese_index.samples.images import Picture, Pixels
 from siamese_index.thresholds.decision import Decision
@@ -32,6 +32,7 @@ class Explanation:
     strip: Pixels | None  # (height, width, 3): probe, what drove it, nearest of the first two; None for vectors
 
 
+@by_one_tower
 def explain(gallery: OpenGallery, picture: Picture, **asked: Unpack[Asked]) -> Explanation:
     """Identify a picture as `Gallery.identify` does, with its options, and say why the answer is what it is.
 

@@ -13,7 +13,7 @@ from siamese_index.store.rows import SampleRow
 from siamese_index.vectors import distances
 
 from . import html
-from .contract import OpenGallery
+from .contract import OpenGallery, by_one_tower
 
 _THUMBNAIL = 160  # pixels of the longer side
 
@@ -32,6 +32,7 @@ class SampleAtAGlance:
         return {**asdict(self.row), "own": self.own, "other": self.other, "other_distance": self.other_distance}
 
 
+@by_one_tower
 def glance(gallery: OpenGallery, name: str) -> list[SampleAtAGlance]:
     """Return an identity's samples in the order of their enrollment. Raises Missing."""
     rows = gallery.samples(name)

@@ -15,7 +15,7 @@ from siamese_index.towers.tower import BATCH
 from siamese_index.vectors import Vectors, distances
 
 from .comparison import equal_error_rate
-from .contract import OpenGallery
+from .contract import OpenGallery, by_one_tower
 from .evaluation import TARGETS, Rate
 from .graded import graded_figures
 
@@ -55,6 +55,7 @@ class GradedPairs:
         return {k: getattr(self, k) for k in ("pairs", "items", "spearman", "spearman_interval")}
 
 
+@by_one_tower
 def evaluate_pairs(gallery: OpenGallery, pairs: Pairs, progress: Progress | None = None) -> Verified:
     """Compare ready-made pairs by the gallery's tower, at the threshold of `verify`. Raises Unreadable."""
     genuine = pairs.genuine
@@ -84,6 +85,7 @@ def evaluate_pairs(gallery: OpenGallery, pairs: Pairs, progress: Progress | None
     )
 
 
+@by_one_tower
 def evaluate_graded(gallery: OpenGallery, pairs: Pairs, progress: Progress | None = None) -> GradedPairs:
     """Compare pairs with graded labels by the gallery's tower: do near ones have high labels? Raises Unreadable."""
     rows = _embedded(gallery, pairs, progress)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput, Missing, SiameseIndexError, Unreadable
-from siamese_index.files import path_of, refused
+from siamese_index.files import opened_as, path_of, refused
 
 from .headers import avif_turns, is_heic, is_jpeg, max_value, open_heic, refuse_from_header, tiff_tag
 
@@ -50,6 +50,8 @@ def read(picture: Picture) -> bytes:
             raise Unreadable(f"{picture}: this is no file, but a device or a pipe.", remedy="A picture can be piped: -")
         if about.st_size > MAX_BYTES:
             raise Unreadable(f"{picture}: {about.st_size:,} bytes.", f"More than {MAX_BYTES:,} are not read.")
+        if opened_as(picture):
+            raise Unreadable(f"{picture}: this is a gallery, not a picture.")
         with open(picture, "rb", buffering=0) as file:  # noqa: PTH123  # half the time of Path.read_bytes
             data = file.read(MAX_BYTES)
     except FileNotFoundError:

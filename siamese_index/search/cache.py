@@ -105,6 +105,11 @@ class Base:
     def __len__(self) -> int:
         return self.stamp.count
 
+    def check_size(self) -> None:
+        """Raise Torn if the file was cut short: to read what a mapping no longer has would end the process."""
+        if os.fstat(self._descriptor).st_size != self.size:
+            raise Torn
+
     @property
     def searched_bytes(self) -> int:
         """How much of the file a search looks at: the coarse image, or all vectors."""

@@ -124,6 +124,7 @@ class FileIndex:
             with contextlib.suppress(OSError):
                 self._rebuilding = subprocess.Popen(
                     [sys.executable, "-P", "-m", "siamese_index.rebuild", str(self._gallery)],
+                    env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # spinning threads take cores from searches
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -191,6 +192,8 @@ class FileIndex:
 
     def _search(self, probes: Vectors, k: int, exact: bool, radius: Radius, masks: _Masks) -> SearchResult:
         parts = []
+        if self._base:
+            self._base.check_size()
         if self._base and self._base.coarse and not exact:
             parts.append(self._looked_at(self._base, self._base.coarse, probes, k, radius))
             parts.append(scanned(*self._base.kept_aside, probes, k, None))

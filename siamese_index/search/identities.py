@@ -127,7 +127,7 @@ class Searcher:
                 found = self.index.search(vectors[part], asked, exact=exact, radius=radius, only=only)
                 for row, i in enumerate(part.tolist()):
                     hits = self._hits(vectors[i], found, row, wanted, None if own is None else int(own[i]))
-                    needed = _needed(hits, None if exact else radius)
+                    needed = self._needed(hits, None if exact else radius)
                     if whole or (len(hits) == wanted and needed <= found.reach[row]):
                         out[i] = hits
                     else:
@@ -159,19 +159,21 @@ class Searcher:
         fused = (h._replace(distance=to_identity(vector, self._of(h.identity), self._fusion)) for h in first.values())
         return sorted(fused, key=lambda hit: (hit.distance, hit.template))[:wanted]
 
+    def _needed(self, hits: Sequence[Hit], radius: Radius) -> float:
+        """Return how far nothing may be missing for these hits to be the answer; infinity without hits.
+
+        A fused distance is never below the smallest: an identity that was not found at all is farther than any of its
+        templates. So the first is the nearest of all once nothing nearer than its fused distance is missing.
+        """
+        if not hits:
+            return math.inf
+        first, last = hits[0].distance, hits[-1].distance
+        if radius is None:
+            return last
+        within = float(radius(np.array(first)))
+        return min(last, within if self._fusion == "best" else max(first, within))
+
     def _of(self, identity: int) -> Vectors:
         if identity not in self._templates:
             self._templates[identity] = self._store.templates.of(self._tower.id, self._tower.dimension, identity)[1]
         return self._templates[identity]
-
-
-def _needed(hits: Sequence[Hit], radius: Radius) -> float:
-    """Return how far nothing may be missing for these hits to be the answer; infinity without hits.
-
-    A fused distance is never below the smallest: an identity that was not found at all is farther than
-    any of its templates.
-    """
-    if not hits:
-        return math.inf
-    last = hits[-1].distance
-    return last if radius is None else min(last, float(radius(np.array(hits[0].distance))))

@@ -13,8 +13,8 @@ from .template_index import TemplateIndex
 
 def index_of(store: Store, tower: TowerRow) -> TemplateIndex:
     """Return what searches among the templates of a tower."""
-    if isinstance(store.path, Path):
-        return FileIndex(store, store.path, tower.id, tower.sha256, tower.dimension)
+    if isinstance(store.home, Path):
+        return FileIndex(store, store.home, tower.id, tower.sha256, tower.dimension)
     from .postgres_index import PostgresIndex, postgres_of  # needs psycopg
 
     return PostgresIndex(store, postgres_of(store), tower)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from .database import Database
 
@@ -30,9 +30,10 @@ class NewAnswer:
     """An answer on its way into the log."""
 
     revision: int
+    tower: str  # id of the one that embedded
     probe: str
     verdict: str
-    identity: str | None
+    sample: int | None  # the identity is that of this sample; None where nobody is named
     distance: float | None
     threshold: float | None
     vector: bytes  # float32
@@ -45,30 +46,13 @@ class AnswerLog:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def add(self, tower: int, answers: Sequence[NewAnswer]) -> None:
-        """Log answers of a tower."""
-        names = {a.identity for a in answers if a.identity is not None}
-        found = self._db.execute(
-            f"SELECT name, id FROM identity WHERE removed IS NULL AND name {self._db.among}", (self._db.many(names),)
-        )
-        known = dict(found.fetchall())
+    def add(self, answers: Sequence[NewAnswer]) -> None:
+        """Log answers."""
         self._db.executemany(
             "INSERT INTO answer (revision, tower_id, probe, verdict, identity_id, distance, threshold, vector, picture)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    a.revision,
-                    tower,
-                    a.probe,
-                    a.verdict,
-                    known.get(a.identity or ""),
-                    a.distance,
-                    a.threshold,
-                    a.vector,
-                    a.picture,
-                )
-                for a in answers
-            ),
+            " VALUES (?, (SELECT id FROM tower WHERE sha256 = ?), ?, ?, (SELECT identity_id FROM sample WHERE id = ?),"
+            " ?, ?, ?, ?)",
+            (astuple(answer) for answer in answers),
         )
 
     def all(self) -> list[Answer]:

@@ -52,6 +52,9 @@ class Database(Protocol):
     def continue_ids(self) -> None:
         """Let new ids follow the highest that rows have, after rows were copied."""
 
+    def still(self) -> AbstractContextManager[Database]:
+        """Yield the gallery as it is now, for a long look for which nobody waits."""
+
     def problems(self) -> list[str]:
         """Return what the engine itself finds wrong."""
 

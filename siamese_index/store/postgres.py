@@ -302,6 +302,10 @@ class PostgreSQL:
         )
         return [(row[0], row[1]) for row in rows]
 
+    @contextlib.contextmanager
+    def still(self) -> Iterator[PostgreSQL]:
+        yield self  # readers and writers do not wait for each other there
+
     def problems(self) -> list[str]:
         """Return what would let the server lose what it acknowledged."""
         found = []

@@ -7,24 +7,34 @@ import json
 import os
 import re
 import sqlite3
+import stat
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from siamese_index.errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
-from siamese_index.files import GALLERY_ID, alive, kind_of, replacing, sweep
+from siamese_index.files import (
+    GALLERY_ID,
+    alive,
+    beside,
+    kept_open,
+    kind_of,
+    make_same,
+    note_closed,
+    note_opened,
+    opened_as,
+    replacing,
+    sweep,
+)
 
 from .schema import TABLES, VERSION, migrate
+from .sqlite_errors import BESIDE, SOMEBODY, WAIT_SECONDS, explained
 
-if TYPE_CHECKING:
-    pass
-
-
-WAIT_SECONDS = 10.0  # how long a second writer waits for the first
 _NOTE = 120  # bytes
-_OTHER = re.compile(r"decode to UTF-8|^no such (table|column)")  # what SQLite says of a file that is not ours
-_SOMEBODY = "a reader, or another program"
+_STEP = 8192  # pages that are copied at once: others wait for so long
+_ANEW = 2  # times that a copy is begun anew because others write
+_LARGE = 32_000_000  # bytes; less is looked through in a tenth of a second
 
 
 def wal_is_safe(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
@@ -40,13 +50,17 @@ def creating(path: Path, *, replace: bool = False) -> Iterator[SQLite]:
     """
     if path.exists() and not replace:
         raise BadInput(f"{path}: exists already.", remedy="Choose another name, or use the gallery as it is.")
-    with replacing(path, exclusive=not replace) as temporary, _explained(path):
+    with replacing(path, exclusive=not replace) as temporary, explained(path):
         connection = sqlite3.connect(temporary, isolation_level=None)
         with contextlib.closing(connection):
             _set(connection, writable=True)
             migrate(connection)
         with contextlib.closing(SQLite(temporary)) as database, database.writing("init"):
             yield database
+
+
+class _OthersWrite(Exception):
+    """A copy in steps was begun anew too often. It never leaves this module."""
 
 
 class SQLite:
@@ -75,21 +89,21 @@ class SQLite:
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         mode = "rw" if writable else _reading_mode(path)
         uri = f"{path.resolve().as_uri()}?mode={mode}"
-        with _explained(path):
+        self._file = note_opened(path, mode)
+        with explained(path), contextlib.ExitStack() as undo:
+            undo.callback(note_closed, self._file)
             self._db = sqlite3.connect(
                 uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False
             )
-            try:
-                version = self._version()
-                _set(self._db, writable)
-                if version < VERSION:
-                    self._bring_up(writable)
-                self._refuse_other_schema()
-            except BaseException:
-                self._db.close()
-                raise
-        about = path.stat()
-        self._file = about.st_dev, about.st_ino
+            undo.callback(self._db.close)
+            version = self._version()
+            _set(self._db, writable)
+            if version < VERSION:
+                self._bring_up(writable)
+            self._refuse_other_schema()
+            if writable:
+                _share(path)
+            undo.pop_all()
 
     def _follow(self) -> None:
         """Open the file anew if another one was put in its place. Raises Missing when there is none any more."""
@@ -102,8 +116,13 @@ class SQLite:
                 "Open it where it is.",
             ) from None
         if (about.st_dev, about.st_ino) != self._file:
-            self._db.close()
+            self._disconnect()
             self._connect()
+
+    def _disconnect(self) -> None:
+        self._db.close()
+        note_closed(self._file)
+        self._file = (0, 0)
 
     def _version(self) -> int:
         """Return the schema that the file has."""
@@ -154,7 +173,7 @@ class SQLite:
             raise
 
     def close(self) -> None:
-        self._db.close()
+        self._disconnect()
         if self._note is not None:
             os.close(self._note)
             self._note = None
@@ -164,7 +183,7 @@ class SQLite:
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """One consistent state for everything that is read inside."""
-        with _explained(self.path):
+        with explained(self.path):
             if self._db.in_transaction:
                 yield
                 return
@@ -181,7 +200,7 @@ class SQLite:
 
         Raises Locked when another writer does not finish in WAIT_SECONDS.
         """
-        with _explained(self.path, self._writer):
+        with explained(self.path, self._writer):
             if self._db.in_transaction:
                 raise BadInput(f"{self.path}: nothing can be changed while it is being read.", "Leave `reading` first.")
             self._follow()
@@ -216,8 +235,8 @@ class SQLite:
             mark, _, note = self._note_file.read_text(errors="replace").strip().partition(" ")
             process = int(note.split(" ")[1])
         except (OSError, ValueError, IndexError):
-            return _SOMEBODY
-        return note if mark != self._mark and alive(process) else _SOMEBODY
+            return SOMEBODY
+        return note if mark != self._mark and alive(process) else SOMEBODY
 
     # -- statements ---------------------------------------------------------------------------
 
@@ -259,19 +278,64 @@ class SQLite:
 
     def backup(self, path: Path) -> None:
         """Write a complete copy to `path`, durably. Raises Missing."""
-        with (
-            replacing(path) as temporary,
-            _explained(self.path),
-            contextlib.closing(sqlite3.connect(temporary)) as copy,
-        ):
-            self._db.backup(copy)
+        with replacing(path) as temporary:
+            self._copy(temporary)
+
+    def _copy(self, path: Path) -> None:
+        """Write a complete copy to `path`, in steps between which others write; not durable.
+
+        What another process writes begins it anew: after `_ANEW` times it is made otherwise.
+        """
+        left, begun = sys.maxsize, 0
+
+        def told(_status: int, remaining: int, _total: int) -> None:
+            nonlocal left, begun
+            begun, left = begun + (remaining >= left), remaining
+            if begun > _ANEW:
+                raise _OthersWrite
+
+        with explained(self.path):
+            try:
+                with _quick(path) as copy:
+                    self._db.backup(copy, pages=_STEP, progress=told)
+            except _OthersWrite:
+                path.write_bytes(b"")
+                self._copy_beside_others(path)
+
+    def _copy_beside_others(self, path: Path) -> None:
+        """Copy the file while others write, then what they have changed meanwhile: they wait for that alone."""
+        if os.name == "nt" or self._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            with _quick(path) as copy:
+                self._db.backup(copy)  # beside a WAL others write anyway; Windows does not let one read what is locked
+            return
+        source = kept_open(self.path)
+        with path.open("r+b") as file:
+            make_same(source, file)
+            with self.reading():
+                self._version()  # it is locked from the first statement on
+                make_same(source, file)
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[SQLite]:
+        """Yield the gallery as it is now, for a long look for which nobody waits: a large one as a copy beside it.
+
+        Where no copy can be made it is the gallery itself, and who writes has to wait.
+        """
+        with contextlib.ExitStack() as stack:
+            copy = None
+            if self.path.stat().st_size > _LARGE:
+                with contextlib.suppress(SiameseIndexError):
+                    temporary = stack.enter_context(beside(self.path, f".{os.urandom(4).hex()}"))
+                    self._copy(temporary)
+                    copy = stack.enter_context(contextlib.closing(SQLite(temporary)))
+            yield copy or self
 
     def restore(self, backup: SQLite, former: Path) -> None:
         """Write the content to `former`, and replace it by that of `backup`, in one transaction of SQLite's own.
 
         Nobody else writes in between.
         """
-        with _explained(self.path, self._writer):
+        with explained(self.path, self._writer):
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # locks are kept from here on
             try:
                 with self.writing("restore"):
@@ -285,7 +349,7 @@ class SQLite:
     def problems(self) -> list[str]:
         """Return what SQLite itself finds wrong with the file."""
         try:
-            with _explained(self.path):
+            with explained(self.path):
                 found = [row[0] for row in self._db.execute("PRAGMA integrity_check") if row[0] != "ok"]
                 found += [
                     f"{r[0]} row {r[1]} refers to a missing {r[2]}"
@@ -301,11 +365,22 @@ class SQLite:
         return {"SQLite": sqlite3.sqlite_version, "journal": journal + unsafe}
 
 
+@contextlib.contextmanager
+def _quick(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a new database that is neither durable nor taken back: whoever needs that sees to it, as a whole."""
+    with contextlib.closing(sqlite3.connect(path)) as copy:
+        copy.execute("PRAGMA synchronous = OFF")
+        copy.execute("PRAGMA journal_mode = OFF")
+        yield copy
+
+
 def _reading_mode(path: Path) -> str:
     """Return how to open a file in a place that cannot be written.
 
     A WAL database without its log wants to make one, unless told that nothing will change.
     """
+    if mode := opened_as(path):
+        return mode
     with path.open("rb") as file:
         is_wal = file.read(20)[18:19] == b"\x02"
     return "ro&immutable=1" if is_wal and not path.with_name(f"{path.name}-wal").exists() else "ro"
@@ -328,29 +403,10 @@ def _set(connection: sqlite3.Connection, writable: bool) -> None:
             raise Damaged(f"This SQLite does not support {name} = {value}.", remedy="Use a Python with its own SQLite.")
 
 
-@contextlib.contextmanager
-def _explained(path: Path, writer: Callable[[], str] = lambda: _SOMEBODY) -> Iterator[None]:
-    """Turn SQLite's errors into ours. `writer` says who is writing."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise Locked(
-                f"{path}: another process is using it.",
-                f"Waited {WAIT_SECONDS:.0f} s for {writer()}.",
-                "Try again when it is done.",
-            ) from error
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise Missing(
-                f"{path}: cannot be written.", f"{error}.", "Make room on the disk; nothing is lost."
-            ) from error
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            raise Missing(
-                f"{path}: cannot be written.", f"{error}.", "Check the rights of the file and its folder."
-            ) from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or _OTHER.search(str(error)):
-            raise Damaged(
-                f"{path}: this is not a gallery, or it is damaged.", f"{error}.", "Restore a backup: sidx restore FILE"
-            ) from error
-        raise
+def _share(path: Path) -> None:
+    """Give the files that SQLite keeps beside a gallery the rights that it has, where they are ours."""
+    for ending in BESIDE:
+        part = path.with_name(path.name + ending)
+        with contextlib.suppress(OSError):
+            if part.stat().st_mode != path.stat().st_mode:
+                part.chmod(stat.S_IMODE(path.stat().st_mode))

@@ -5,11 +5,13 @@ Reads see one committed state; writes are one transaction and one event each, ac
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from itertools import count, repeat
 from operator import methodcaller
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
 class Store:
     """An open gallery."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, home: Path | str | None = None) -> None:
         self._db = database
         self.path = database.path
+        self.home = home or self.path  # the gallery whose cache serves this one: another only if this is a copy
         self.templates, self.towers = Templates(database), Towers(database)
         self.impostors = Impostors(database)
         self.reading, self.writing = database.reading, database.writing
@@ -51,6 +54,12 @@ class Store:
             "INSERT INTO event (verb, detail) VALUES (?, ?) RETURNING id", (verb, json.dumps(detail))
         ).fetchone()
         return int(row[0])
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[Store]:
+        """Yield the gallery as it is now, for a long look for which nobody waits; what is changed in it is lost."""
+        with self._db.still() as database:
+            yield self if database is self._db else Store(database, self.path)
 
     # -- state --------------------------------------------------------------------------------
 

@@ -184,3 +184,20 @@ def test_an_interruption_is_said_once_also_where_nothing_is_kept(place):
     child.send_signal(signal.SIGINT)
     said = child.communicate(timeout=60)[1].decode()
     assert (child.returncode, said.count("Interrupted"), "Traceback" in said) == (130, 1, False)
+
+
+def test_a_journal_that_a_group_may_not_use_is_named(colleague, place):
+    if not colleague.without_powers and os.geteuid() != 0:
+        pytest.skip("needs a second user")
+    gallery, journal = place / "people.gallery", place / "people.gallery-journal"
+    if not journal.exists():
+        pytest.skip("this SQLite keeps no journal")
+    place.chmod(0o777)
+    gallery.chmod(0o666)
+    journal.chmod(0o600)
+    done = colleague("identities", "rename", "person 1", "ada", *G)
+    assert done.returncode == 4 and "people.gallery-journal: cannot be written" in done.stderr, done.stderr
+    assert "chmod" in done.stderr
+    Gallery.open(gallery).close()  # its owner gives it the gallery's rights
+    if not colleague.without_powers:
+        assert colleague("identities", "rename", "person 1", "ada", *G).returncode == 0
