@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +18,7 @@ from .files import path_of
 from .identify import Verification
 from .samples.images import Picture, Progress, each, several
 from .samples.names import Tags, clean_tags
-from .session import Session, State, in_turns
+from .session import Session, State, Turn, in_turns
 from .store.opening import connect
 from .store.rows import IdentityRow, SampleRow, StrangerRow, TowerRow
 from .store.store import Store
@@ -60,7 +59,7 @@ class Gallery:
     """
 
     def __init__(self, store: Store) -> None:
-        self._session, self._turn = Session(store), threading.RLock()
+        self._session, self._turn = Session(store), Turn(store)
 
     @classmethod
     def create(

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,7 +29,7 @@ from .towers.vector_embedder import VectorEmbedder
 from .vectors import Vectors
 
 if TYPE_CHECKING:
-    from threading import RLock
+    from types import TracebackType
 
     from .search.identities import Searcher
     from .thresholds.impostor_searches import ImpostorSearches
@@ -42,7 +43,7 @@ C = TypeVar("C", bound=type)
 def in_turns(cls: C) -> C:
     """Let an object be used by any number of threads: of its public methods one at a time runs.
 
-    It has an RLock `_turn`. What a method yields is made in turns, too: others come in between.
+    It has `_turn`, a `Turn`. What a method yields is made in turns, too: others come in between.
     """
     for name, member in list(vars(cls).items()):
         if name.startswith("_"):
@@ -52,6 +53,25 @@ def in_turns(cls: C) -> C:
         elif inspect.isfunction(member):
             setattr(cls, name, _one_at_a_time(member))
     return cls
+
+
+class Turn:
+    """A lock; what goes wrong while it is held is looked into, since the gallery may contradict itself."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._lock = store, threading.RLock()
+        self._within: list[contextlib.AbstractContextManager[None]] = []
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._within.append(self._store.database.understood())
+        self._within[-1].__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self._within.pop().__exit__(kind, error, at)
+        finally:
+            self._lock.release()
 
 
 def _one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,12 +88,12 @@ def _one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _within(turn: RLock, entered: contextlib.AbstractContextManager[Any]) -> Iterator[Any]:
+def _within(turn: Turn, entered: contextlib.AbstractContextManager[Any]) -> Iterator[Any]:
     with turn, entered as inner:
         yield inner
 
 
-def _each_in_turn(turn: RLock, made: Iterator[Any]) -> Iterator[Any]:
+def _each_in_turn(turn: Turn, made: Iterator[Any]) -> Iterator[Any]:
     while True:
         with turn:
             try:

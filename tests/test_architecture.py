@@ -139,7 +139,15 @@ def test_arrows_run_one_way():
     ("library", "homes"),
     [
         ("faiss", {"siamese_index.search.scan"}),
-        ("sqlite3", {"siamese_index.store.sqlite", "siamese_index.store.schema", "siamese_index.store.sqlite_errors"}),
+        (
+            "sqlite3",
+            {
+                "siamese_index.store.sqlite",
+                "siamese_index.store.schema",
+                "siamese_index.store.sqlite_errors",
+                "siamese_index.store.sqlite_checks",
+            },
+        ),
         ("sqlite_utils", {"siamese_index.store.schema"}),
         ("psycopg", {"siamese_index.store.postgres", "siamese_index.store.postgres_layout"}),
         (

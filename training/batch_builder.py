@@ -159,7 +159,8 @@ class BatchBuilder:
 
     def __init__(self, data: LearnedSamples, sampler: Sampler, jitter: Jitter, known: NDArray[Any]) -> None:
         self.data, self.sampler, self.jitter = data, sampler, jitter
-        self._mean, self._deviation = known.mean(axis=0), known.std(axis=0)
+        numbers = known.astype(np.float64)
+        self._mean, self._deviation = numbers.mean(axis=0).astype(np.float32), numbers.std(axis=0).astype(np.float32)
         # Of two classes the second is mirrored, not turned.
         self._quarters = 4 if sampler.feeding.classes == 2 else 1
 

@@ -36,7 +36,7 @@ from .loop import (
     watcher,
 )
 from .measuring import Measuring
-from .networks import LearnedSamples, embed, networks, started
+from .networks import LearnedSamples, embed, estimate_statistics, networks, slow_normalisations, started
 from .progress import OnProgress
 from .recipe import Choice, Recipe, choose, named
 from .split import Split, richest, split
@@ -132,6 +132,8 @@ def fit(
     sampler = _sampler(source, data, learned, parts, recipe, settings.seed)
     known = learned.take(parts.seen[:: max(1, len(parts.seen) // 2000)])
     whitening = learned.whitening(data) if isinstance(learned, Features) else None
+    samples = len(parts.seen) * recipe.feeding.classes
+    steps = settings.steps or recipe.fit.steps or _steps(samples, recipe)
     models = networks(keras, start, learned.shape, recipe, known, whitening)
     options = {key: value for key, value in recipe.loss.items() if key != "name"}
     head, loss = losses.objective(recipe.loss["name"], sampler.identities, options)
@@ -140,14 +142,22 @@ def fit(
     measuring = Measuring(data, learned, parts, settings.fpir, source)
     shown = parts.seen[np.unique(data.whose[parts.seen], return_index=True)[1]][:64]  # one sample of each identity
 
-    def look(weights: Weights, done: float) -> dict[str, float]:
+    slow = slow_normalisations(models.averaged) if recipe.tower.get("weights", "none") == "none" else []
+
+    def set_averaged(weights: Weights, batches: int) -> None:
         models.averaged.set_weights(weights)
+        rng = np.random.default_rng(settings.seed)
+        if slow:
+            drawn = (learned.take(rng.choice(parts.seen, min(64, len(parts.seen)), False)) for _ in range(batches))
+            estimate_statistics(models.averaged, slow, drawn)
+
+    def look(weights: Weights, done: float) -> dict[str, float]:
+        set_averaged(weights, min(8, 1 + steps // (4 * recipe.fit.rounds)))
         if done >= SETTLED:
             refuse_collapsed(embed(models.served, learned, shown))
         return measuring.moment(models.served)
 
-    samples = len(parts.seen) * recipe.feeding.classes
-    state = TrainingState(steps=settings.steps or recipe.fit.steps or _steps(samples, recipe))
+    state = TrainingState(steps=steps)
     checkpoint = (
         Checkpoint(folder / CHECKPOINT, _key(recipe, settings, data, state.steps, start, base)) if folder else None
     )
@@ -161,7 +171,7 @@ def fit(
     state = _run(keras, trainable, models.tower, builder, loss, plan, state, settings.resume, logs)
 
     on_progress({"stage": "export", "ended": state.ended, "step": state.best_at})
-    models.averaged.set_weights(state.best)
+    set_averaged(state.best, 16)
     measured = measuring.vectors(models.served)
     tried, behind = measuring.closed_form(models.served, measured)
     if behind is not None:

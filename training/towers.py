@@ -7,6 +7,7 @@ out is (n, dimension), of unit length.
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -146,8 +147,9 @@ def _normalised(inputs: Tensor, known: NDArray[Any], by: str | None) -> Tensor:
     from keras import layers
 
     if len(inputs.shape) == 2:
-        spread = _spread(known)
-        return layers.Rescaling((1 / spread).tolist(), (-known.mean(axis=0) / spread).tolist())(inputs)
+        numbers = known.astype(np.float64)  # squares of large ones are beyond float32
+        spread = _spread(numbers)
+        return layers.Rescaling((1 / spread).tolist(), (-numbers.mean(axis=0) / spread).tolist())(inputs)
     x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     if by == "picture":
         return layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False, epsilon=1e-3)(x)
@@ -156,12 +158,12 @@ def _normalised(inputs: Tensor, known: NDArray[Any], by: str | None) -> Tensor:
     return x
 
 
-def _spread(known: NDArray[Any]) -> NDArray[np.float64]:
+def _spread(known: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what to divide each number by: one and the same for numbers of a kind, its own for mixed units.
 
     A number that hardly ever changes says little: divided by its own spread it would drown those that do.
     """
-    each = known.std(axis=0).astype(np.float64)
+    each = known.std(axis=0)
     usual = float(np.sqrt(np.mean(each**2))) or 1.0
     moving = each[each > 1e-6 * usual]
     of_a_kind = len(moving) and moving.max() < OF_A_KIND * np.median(moving)
@@ -362,7 +364,15 @@ def custom(inputs: Tensor, name: str, **options: Any) -> Tensor:
         raise Missing(
             f"The tower {name!r} cannot be found.", f"{error}.", "It is looked for where the command is started."
         ) from None
-    model = make(tuple(inputs.shape[1:]), **options)
+    except Exception as error:  # it is the user's code
+        raise BadInput(f"The file of the tower {name!r} cannot be run.", f"{type(error).__name__}: {error}.") from error
+    inspect.signature(make).bind(inputs.shape[1:], **options)  # raises TypeError where it does not take them
+    try:
+        model = make(tuple(inputs.shape[1:]), **options)
+    except Exception as error:  # it is the user's code
+        raise BadInput(
+            f"The tower {name!r} failed.", f"{type(error).__name__}: {error}.", "It is your function: look at it."
+        ) from error
     if not isinstance(model, keras.Model):
         raise BadInput(f"{name} returned {type(model).__name__}.", "Expected a Keras model.")
     features = model(inputs)

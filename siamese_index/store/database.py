@@ -52,6 +52,9 @@ class Database(Protocol):
     def continue_ids(self) -> None:
         """Let new ids follow the highest that rows have, after rows were copied."""
 
+    def understood(self) -> AbstractContextManager[None]:
+        """Tell a gallery that contradicts itself from a mistake of ours, when something goes wrong inside."""
+
     def still(self) -> AbstractContextManager[Database]:
         """Yield the gallery as it is now, for a long look for which nobody waits."""
 

@@ -302,6 +302,9 @@ class PostgreSQL:
         )
         return [(row[0], row[1]) for row in rows]
 
+    def understood(self) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()  # the server sees to it that nothing is contradicted
+
     @contextlib.contextmanager
     def still(self) -> Iterator[PostgreSQL]:
         yield self  # readers and writers do not wait for each other there

@@ -6,22 +6,29 @@ import sqlite3
 
 from siamese_index.files import GALLERY_ID
 
-# In the order in which they refer to each other.
-TABLES = (
-    "event",
-    "identity",
-    "sample",
-    "tower",
-    "tally",
-    "template",
-    "stranger",
-    "stranger_search",
-    "own_search",
-    "generation",
-    "setting",
-    "answer",
-    "tag",
-)
+# In the order in which they refer to each other. Columns with the first letter of their type.
+COLUMNS = {
+    "event": "id i, verb t, detail t, at t, token b",
+    "identity": "id i, name t, enrolled i, removed i",
+    "sample": "id i, identity_id i, digest b, source t, enrolled i, picture b",
+    "tower": "id i, sha256 t, dimension i, added i, report t, card t, false_matches b, onnx b, keras b, detector b",
+    "tally": "tower_id i, templates i, mated b, doubt b",
+    "template": "id i, tower_id i, sample_id i, identity_id i, vector b",
+    "stranger": "id i, source t, name t, digest b, added i, picture b, removed i",
+    "stranger_search": "stranger_id i, tower_id i, vector b, own i, nearest i, distance r",
+    "own_search": "template_id i, tower_id i, identity_id i, nearest i, distance r, mate r",
+    "generation": "id i, tower_id i, before i, begun i",
+    "setting": (
+        "id i, generation_id i, target_fpir r, keep_pictures i, fusion t, log i, identities i, confidence r, strict i,"
+        " shift i"
+    ),
+    "answer": (
+        "id i, at t, revision i, tower_id i, probe t, verdict t, identity_id i, distance r, threshold r, vector b,"
+        " picture b"
+    ),
+    "tag": "identity_id i, key t, value t",
+}
+TABLES = tuple(COLUMNS)
 VERSION = 6  # the newest migration, kept in PRAGMA user_version
 _FIRST = (
     # Every mutation is one row here; its id is the gallery's revision. The token tells apart two

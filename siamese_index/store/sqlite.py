@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sqlite3
 import stat
 import sys
@@ -28,7 +27,8 @@ from siamese_index.files import (
     sweep,
 )
 
-from .schema import TABLES, VERSION, migrate
+from .schema import VERSION, migrate
+from .sqlite_checks import contradiction, refuse_other_schema
 from .sqlite_errors import BESIDE, SOMEBODY, WAIT_SECONDS, explained
 
 _NOTE = 120  # bytes
@@ -100,7 +100,7 @@ class SQLite:
             _set(self._db, writable)
             if version < VERSION:
                 self._bring_up(writable)
-            self._refuse_other_schema()
+            refuse_other_schema(self._db, self.path)
             if writable:
                 _share(path)
             undo.pop_all()
@@ -137,24 +137,6 @@ class SQLite:
             )
         return int(version)
 
-    def _refuse_other_schema(self) -> None:
-        """Raise Damaged for a gallery that somebody else made: with code in it, or without our tables."""
-        found = self._db.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
-        for kind, name, sql in found:
-            if kind in ("trigger", "view") or re.match(r"\s*CREATE\s+VIRTUAL", sql or "", re.IGNORECASE):
-                raise Damaged(
-                    f"{self.path}: this gallery was changed by another program.",
-                    f"It has a {kind if kind != 'table' else 'virtual table'} {str(name)[:60]!r}, which is not run.",
-                    "Restore a backup: sidx restore FILE",
-                )
-        missing = sorted(set(TABLES) - {name for kind, name, _ in found if kind == "table"})
-        if missing:
-            raise Damaged(
-                f"{self.path}: this gallery is not whole.",
-                f"It has no table {missing[0]}.",
-                "Restore a backup: sidx restore FILE",
-            )
-
     def _bring_up(self, writable: bool) -> None:
         if not writable:
             raise BadInput(
@@ -190,7 +172,8 @@ class SQLite:
             self._follow()
             self._db.execute("BEGIN")
             try:
-                yield
+                with self.understood():
+                    yield
             finally:
                 self._db.execute("ROLLBACK")
 
@@ -208,12 +191,28 @@ class SQLite:
             try:
                 self._version()  # a newer program may have been here since it was opened
                 self._say(verb)
-                yield
+                with self.understood():
+                    yield
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def understood(self) -> Iterator[None]:
+        """Tell a gallery that contradicts itself from a mistake of ours, when something goes wrong inside."""
+        try:
+            yield
+        except (LookupError, ValueError, TypeError, ArithmeticError, sqlite3.IntegrityError) as error:
+            found = None
+            with contextlib.suppress(sqlite3.Error):
+                found = contradiction(self._db)
+            if not found:
+                raise
+            raise Damaged(
+                f"{self.path}: this gallery contradicts itself.", f"{found}.", "Restore a backup: sidx restore FILE"
+            ) from error
 
     @property
     def _note_file(self) -> Path:
@@ -354,7 +353,7 @@ class SQLite:
                 found += [
                     f"{r[0]} row {r[1]} refers to a missing {r[2]}"
                     for r in self._db.execute("PRAGMA foreign_key_check")
-                ]
+                ] or [wrong for wrong in [contradiction(self._db)] if wrong]
         except SiameseIndexError as error:
             return [str(error).replace("\n", " ")]
         return found

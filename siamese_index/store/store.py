@@ -12,12 +12,12 @@ from functools import cached_property
 from itertools import count, repeat
 from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamese_index.errors import Missing
+from siamese_index.errors import Damaged, Missing
 from siamese_index.samples.names import clean_name
 from siamese_index.vectors import Vectors
 
@@ -78,6 +78,11 @@ class Store:
             " s.identities, t.sha256 FROM setting s"
             " LEFT JOIN generation g ON g.id = s.generation_id LEFT JOIN tower t ON t.id = g.tower_id"
         ).fetchone()
+        possible = row is not None and 0 < row[1] < 1 and (row[5] is None or 0 < row[5] < 1) and row[8] >= 0
+        if not possible or row[3] not in get_args(Fusion):
+            raise Damaged(
+                f"{self.path}: its settings cannot be.", f"{row and row[1:9]}.", "Restore a backup: sidx restore FILE"
+            )
         keep, log, strict, shift = (bool(row[i]) for i in (2, 4, 6, 7))
         return GallerySettings(row[0], row[1], keep, row[3], log, row[5], strict, shift, row[8], row[9])
 

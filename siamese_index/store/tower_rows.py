@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import Damaged
-from siamese_index.towers.card import Card
+from siamese_index.towers.card import LONGEST, Card
 
 from .database import Database
 from .rows import TowerRow
@@ -54,6 +55,8 @@ class Towers:
             report = json.loads(row[4]) if row[4] else None
         except (ValueError, TypeError, RecursionError) as error:  # no card, or nothing where a page was lost
             raise Damaged(f"{self._db.path}: the card of a tower is damaged.", f"{error}.") from None
+        if not 0 < row[2] <= LONGEST or not re.fullmatch("[0-9a-z-]{1,80}", row[1]):
+            raise Damaged(f"{self._db.path}: the card of a tower is damaged.", f"{row[2]} numbers, {row[1][:64]!r}.")
         return TowerRow(row[0], row[1], row[2], card, report, bool(row[5]))
 
     def network(self, tower: int) -> tuple[bytes, bytes | None, bytes | None]:

@@ -149,7 +149,8 @@ def grouped(searches: SearchRows) -> Iterator[Pair]:
         if searches.own[nearest] >= 0 and searches.sources[nearest] == "gallery":
             cause = "same person twice" if _is_twice(searches, members, near) else "mislabelled"
         if cause == "mislabelled":  # of both, the one that is farther from its own
-            nearest = max(members, key=lambda i: np.nan_to_num(searches.mates[i], nan=2.0) - searches.distances[i])
+            among = [i for i in members if searches.sources[i] == "gallery"]  # not a stranger who was enrolled later
+            nearest = max(among, key=lambda i: np.nan_to_num(searches.mates[i], nan=2.0) - searches.distances[i])
             members = [nearest, *(i for i in members if i != nearest)]
         first, second = searches.names[nearest], enrolled(int(searches.nearest[nearest]))
         yield Pair(cause, first, second, tuple(members), float(searches.told[nearest]))

@@ -16,7 +16,8 @@ from siamese_index.samples.faces import Points
 from siamese_index.samples.framing import ALL_FRAMES
 
 FORMAT = 3  # since 2 a tower's id is of all that changes a vector, since 3 of the shape of its input, too
-_SIDE, _NUMBERS, _VIEWS, _DIMENSION = 4096, 65536, 1024, 65536  # at most
+_SIDE, _NUMBERS, _VIEWS = 4096, 65536, 1024  # at most
+LONGEST = 65536  # numbers of a vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ class Card:
         ours = {f.name for f in fields(cls)} - {"further"}
         return cls(
             input=TowerInput.parse(content.get("input")),
-            dimension=_count(content, "dimension", _DIMENSION),
+            dimension=_count(content, "dimension", LONGEST),
             training=TrainingRecord(**{key: value for key, value in training.items() if key in known}),
             **{key: content[key] for key in wanted if key in content},
             further={key: value for key, value in content.items() if key not in ours},

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from siamese_index.samples import images
+from siamese_index.training.glyphs import glyph
+
 
 @pytest.fixture
 def farm(vector_gallery, angles):
@@ -82,3 +85,11 @@ def test_the_audit_and_the_calibration_miss_the_same_searches(file_gallery, seed
     assert audit.fnir == told.fnir
     if seed == 2:
         assert told.evidence.margin > 0 and told.misses
+
+
+def test_a_stranger_who_was_enrolled_is_not_taken_for_a_mislabelled_sample(gallery):
+    """The tower's own strangers are some of those that are enrolled here, and thresholds move with the probe."""
+    gallery.enroll_many([(f"p{n}", images.encode(glyph(n, hand))) for n in range(12) for hand in (0, 1)])
+    gallery.calibrate(strangers_given=[(f"s{n}", images.encode(glyph(n, 0))) for n in range(40, 60)], shift=True)
+    samples = {row.id for row in gallery.samples()}
+    assert all(finding.sample is None or finding.sample in samples for finding in gallery.audit().findings)

@@ -24,6 +24,8 @@ def tiny(shape, units=4):
     return keras.Sequential([keras.Input(shape), layers.AveragePooling2D(8), layers.Flatten(), layers.Dense(units)])
 def nothing(shape):
     return 3
+def broken(shape):
+    return list(5)
 """
 
 
@@ -77,6 +79,16 @@ with pytest.raises(BadInput, match="returned int"):
     made({"name": "mymodels:nothing"})
 with pytest.raises(Missing, match="cannot be found"):
     made({"name": "mymodels:absent"})
+with pytest.raises(BadInput, match="does not take these options"):
+    made({"name": "mymodels:tiny", "untis": 7})
+with pytest.raises(BadInput, match=r"'mymodels:broken' failed.\nTypeError: 'int' object is not iterable"):
+    made({"name": "mymodels:broken"})
+
+# Statistics that keep 0.999 of themselves at each step would never arrive in so few: what serves has to be what learned.
+slow = made({"name": "application:MobileNetV2", "alpha": 0.35}, steps=8)  # collapsed, it would be refused
+shown = [item for _, item in items(WORLD / "learn")][:64]
+vectors = Tower(slow.onnx, slow.card, slow.id).embed_samples([Path(path).read_bytes() for path in shown])
+assert np.sqrt(2 - 2 * np.sum(vectors.mean(axis=0) ** 2)) > 0.5
 
 # Keras' ways of preparing pixels, as layers that can be saved.
 pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3)).astype("float32")
