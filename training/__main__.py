@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from siamese_index import BadInput, Gallery, SiameseIndexError, TowerFile
+from siamese_index.analysis import html
 from siamese_index.samples import images
 from siamese_index.towers.foreign import import_network
 from siamese_index.towers.heads import without_head
@@ -49,7 +50,20 @@ def serve() -> None:
         on_progress({"error": "Missing", "says": [what, f"{error.strerror or error}.", "Is the disk full?"]})
 
 
+def _fetches(job: dict[str, Any]) -> bool:
+    """Whether a job asks for something that Keras fetches: a data set, or weights."""
+    wanted = job.get("recipe")
+    if isinstance(wanted, str):
+        wanted = recipe.named(wanted).to_dict()
+    tower = (wanted or {}).get("tower", {})
+    return str(job.get("data")).startswith("keras:") or tower.get("weights") == "imagenet"
+
+
 def _do(job: dict[str, Any], on_progress: OnProgress, interrupted: Callable[[], bool]) -> None:
+    if not _fetches(job):  # else what it fetched before may be there
+        os.environ.setdefault("KERAS_HOME", job["out"])  # Keras leaves a file in its home, and heeds what it finds
+    if html.has_no_fonts():
+        os.environ["MPLCONFIGDIR"] = job["out"]
     if "convert" in job:
         from .convert import converted
 

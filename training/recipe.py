@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from siamese_index.samples.framing import FRAMES
 from siamese_index.samples.items import Item, Items
 from siamese_index.vectors import unpack
 
-from .losses import ON_PAIRS, ON_VECTORS
+from .losses import GRADED, ON_COSINES, ON_PAIRS, ON_VECTORS
+from .towers import BUILDERS, OF_ANY
 
 FOLDER = Path(__file__).parent / "recipes"
 MINIMUM_IDENTITIES = 4
@@ -145,6 +147,22 @@ def _section(kind: type, values: dict[str, Any], where: str) -> Any:
     return kind(**values)
 
 
+def _refuse_options(function: Callable[..., Any], options: dict[str, Any], what: str) -> None:
+    """Raise BadInput naming an option that a function does not take, or that is of another type than its default."""
+    known = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.default is not p.empty}
+    for key, value in options.items():
+        if key not in known:
+            raise BadInput(f"{what} has no {key!r}.", f"It takes {', '.join(known) or 'none'}.")
+        default = known[key]
+        wanted: Any = (int, float) if isinstance(default, float) else type(default)
+        right = isinstance(value, wanted) and (isinstance(value, bool) == isinstance(default, bool))
+        if isinstance(default, (tuple, list)):
+            right = isinstance(value, (tuple, list)) and all(isinstance(each, int) for each in value)
+            default = list(default)
+        if not right:
+            raise BadInput(f"{what}: {key} is {value!r}.", f"Expected something like {default!r}.")
+
+
 def _refuse_unknown(values: dict[str, Any], known: list[str], where: str) -> None:
     unknown = sorted(set(values) - set(known))
     if unknown:
@@ -171,6 +189,10 @@ def _refuse_impossible(recipe: Recipe, where: str) -> None:
         (fit.precision in PRECISIONS, f"[fit] precision is one of {', '.join(PRECISIONS)}"),
     ]  # fmt: skip
     loss = recipe.loss["name"]
+    for table, known in ((recipe.tower, BUILDERS), (recipe.loss, ON_VECTORS | ON_COSINES | GRADED)):
+        if table["name"] in known:
+            options = {key: value for key, value in table.items() if key not in OF_ANY}
+            _refuse_options(known[table["name"]], options, f"{where}: {table['name']}")
     if loss in ON_VECTORS:  # it compares within the batch, so that must hold what it compares
         rules += [
             (feeding.by != "identities" or feeding.samples > 1, f"the loss {loss} wants [feeding] samples above 1"),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,12 +83,7 @@ def strip(pictures: Iterable[tuple[Sequence[NDArray[np.uint8]], str]]) -> str:
 
 def plot(draw: Callable[[Axes], None], width: float = 7.0, height: float = 3.2) -> str:
     """Return what `draw` draws as an SVG element. Raises NotInstalled without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise NotInstalled(
-            "Reports need matplotlib.", remedy='In the folder of its source: pip install ".[report]"'
-        ) from None
+    matplotlib = _matplotlib()
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -96,6 +96,28 @@ def plot(draw: Callable[[Axes], None], width: float = 7.0, height: float = 3.2) 
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()[out.getvalue().index("<svg") :]
+
+
+def has_no_fonts() -> bool:
+    """Whether matplotlib was never used in this home: it would leave a list of fonts there."""
+    homes = (Path("~/.cache/matplotlib"), Path("~/.config/matplotlib"), Path("~/.matplotlib"))
+    return "MPLCONFIGDIR" not in os.environ and not any(home.expanduser().exists() for home in homes)
+
+
+def _matplotlib() -> Any:
+    """Import matplotlib and return it; in a home where it never was it leaves nothing. Raises NotInstalled."""
+    with contextlib.ExitStack() as stack:
+        if has_no_fonts() and "matplotlib" not in sys.modules:
+            os.environ["MPLCONFIGDIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="sidx-"))
+            stack.callback(os.environ.pop, "MPLCONFIGDIR")
+        try:
+            import matplotlib
+            import matplotlib.font_manager  # writes what it found
+        except ImportError:
+            raise NotInstalled(
+                "Reports need matplotlib.", remedy='In the folder of its source: pip install ".[report]"'
+            ) from None
+    return matplotlib
 
 
 def histogram(mated: NDArray[np.float64], others: NDArray[np.float64], tau: float | None, what: str) -> str:

@@ -1,5 +1,6 @@
 """Embedding on a Dask cluster of real processes: the same gallery as without, also when a worker is killed."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,7 +22,8 @@ class Cluster:
     """A scheduler and two workers, each a process."""
 
     def __init__(self, folder):
-        self.file, self.folder = folder / "scheduler.json", folder
+        self.file, self.folder, self.home = folder / "scheduler.json", folder, folder / "home"
+        self.home.mkdir()
         self._start("scheduler", "--port", "0", "--no-dashboard")
         for _ in range(600):
             if self.file.exists():
@@ -41,7 +43,13 @@ class Cluster:
     def _start(self, kind, *options):
         command = [Path(sys.executable).with_name("dask"), kind, "--scheduler-file", str(self.file), *options]
         with (self.folder / f"{kind}.log").open("ab") as log:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, cwd=self.folder)
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, "HOME": str(self.home)},
+            )
         self.processes = [*getattr(self, "processes", []), process]
         return process
 
@@ -56,6 +64,7 @@ def cluster(tmp_path):
     made = Cluster(tmp_path)
     yield made
     made.close()
+    assert list(made.home.rglob("*")) == []  # neither Dask nor ONNX Runtime left something there
 
 
 def content(gallery):

@@ -108,3 +108,21 @@ def test_the_recipes_are_installed_with_the_program():
     for name in recipe.names():
         assert tomllib.loads(recipe.path_of(name).read_text())["about"]
     assert {"drawings", "photos", "vectors", "pairs", "mnist", "fashion-mnist", "orl-faces"} <= set(recipe.names())
+
+
+@pytest.mark.parametrize(
+    ("table", "what", "how"),
+    [
+        ('[tower]\nname = "mlp"\ndropuot = 0.1', "mlp has no 'dropuot'", "It takes dense, dropout, beside"),
+        ('[tower]\nname = "mlp"\ndense = 64', "mlp: dense is 64", "Expected something like [128, 128]"),
+        ('[tower]\nname = "resnet"\nhead = true', "resnet: head is True", "'flatten'"),
+        ('[loss]\nname = "cosface"\nscale = "x"', "cosface: scale is 'x'", "16.0"),
+        ('[loss]\nname = "triplet"\nminig = "hard"', "triplet has no 'minig'", "It takes margin, mining, distance"),
+        ('[loss]\nname = "similarity"\nscale = 2', "similarity has no 'scale'", "It takes none"),
+    ],
+)
+def test_an_option_that_is_misspelt_or_of_another_kind_is_named_before_keras_is_loaded(tmp_path, table, what, how):
+    (tmp_path / "mine.toml").write_text(table)
+    with pytest.raises(BadInput) as caught:
+        recipe.named(str(tmp_path / "mine.toml"))
+    assert what in caught.value.what and how in caught.value.why
