@@ -3,13 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: test check coverage docs demo bench bench-training bench-decisions bench-frames torture clean
+.PHONY: test test-headless check coverage docs demo bench bench-training bench-decisions bench-frames torture sbom release clean
 
 # As many files of tests at a time as there are cores.
 PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: check
 	$(BIN)/python $(PYTEST)
+	$(MAKE) --no-print-directory test-headless
+
+# What touches pictures, with the oldest OpenCV that will do, in the variant without windows.
+HEADLESS := opencv-python-headless==4.12.0.88
+test-headless: .venv/headless
+	PYTHONPATH=.venv/headless $(BIN)/python $(PYTEST) tests/samples/test_images.py tests/samples/test_folders.py \
+	  tests/samples/test_sources.py tests/samples/test_video.py tests/towers/test_faces.py -k "not gallery and not box_of_a_tower"
 
 # The type checker gets one package, laid out as it is installed (see pyproject.toml).
 check: .venv/installed
@@ -54,6 +61,27 @@ bench-frames: .venv/installed
 torture: .venv/installed
 	$(BIN)/python -m tests.mutants --count 3000
 	$(BIN)/python -m tests.torture --all
+
+# A release, but for the upload: what would be uploaded is in dist, whole and checked, and was installed once.
+RELEASE := .venv/release
+release: sbom
+	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
+	cd dist && sha256sum siamese_index-* *.cdx.json > SHA256SUMS
+	@echo "Nothing was uploaded. It would be:  twine upload dist/*.whl dist/*.tar.gz"
+
+# What an installed wheel consists of, as CycloneDX.
+sbom: .venv/installed
+	rm -rf dist $(RELEASE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build cyclonedx-bom twine
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd dist && ../$(RELEASE)/bin/sidx --version
+	$(BIN)/cyclonedx-py environment $(RELEASE)/bin/python --pyproject pyproject.toml --mc-type library --output-reproducible -o dist/siamese-index.cdx.json
+
+.venv/headless: .venv/installed
+	rm -rf $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ $(HEADLESS)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

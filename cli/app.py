@@ -70,11 +70,21 @@ def main(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only; also behind the command.")
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="<auto|cpu|cuda>",
+            help="Where networks run; also behind the command. cuda wants onnxruntime-gpu. Default: SIDX_DEVICE, or auto.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Who or what is this? Enroll one picture per identity, then ask."""
+    if device is not None:
+        os.environ["SIDX_DEVICE"] = device  # also for the processes that are started
     del debug, quiet, version  # `run` and `output` look for them: they must also work when parsing fails
 
 
@@ -107,12 +117,27 @@ def _in_order(words: list[str]) -> list[str]:
     if "-q" in words[:end] or "--quiet" in words[:end]:
         words = [word for at, word in enumerate(words) if at >= end or word not in ("-q", "--quiet")]
         return ["--quiet", *_in_order(words)]
+    at = next((i for i, word in enumerate(words[:end]) if i and re.match("--device(=|$)", word)), 0)
+    if at and words[0] not in ("--device", "--quiet"):
+        taken = words[at : at + (1 if "=" in words[at] else 2)]
+        return [*taken, *_in_order(words[:at] + words[at + len(taken) :])]
     first: list[str] = []
     while words and (words[0].startswith("-g") or re.match("--gallery(=|$)", words[0])):
         taken = 2 if words[0] in ("-g", "--gallery") else 1
         first, words = words[:taken], words[taken:]  # of two the later one counts
     named = any(word.startswith("-g") or re.match("--gallery(=|$)", word) for word in words)
     return words if named else words + first
+
+
+def _command(words: list[str]) -> str | None:
+    """Return the word that names the command, if there is one."""
+    rest = iter(words)
+    for word in rest:
+        if word == "--device":
+            next(rest, None)
+        elif word not in ("--debug", "--quiet") and not word.startswith("--device="):
+            return word
+    return None
 
 
 def run() -> None:
@@ -134,7 +159,7 @@ def _run(debug: bool) -> None:
         if words is None:
             _refuse_empty(sys.argv[1:])
             words = sys.argv[1:] = _in_order(sys.argv[1:])
-        register(next((word for word in words if word not in ("--debug", "--quiet")), None))
+        register(_command(words))
         app()
     except SiameseIndexError as error:
         if debug:

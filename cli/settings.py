@@ -32,6 +32,7 @@ OF_A_GALLERY = {
 }
 OF_THE_ENVIRONMENT = {  # of the program as installed; docs/settings.md names those of tests and training, too
     "SIDX_GALLERY": "the gallery when --gallery is not given; else ./main.gallery",
+    "SIDX_DEVICE": "auto, cpu or cuda: where networks run, when --device is not given; cuda wants onnxruntime-gpu",
     "KERAS_HOME": "where keras:NAME looks for data sets; else ~/.keras",
     "ORT_DISABLE_TELEMETRY": "1 unless you set it: ONNX Runtime counts nothing",
     "OPENBLAS_THREAD_TIMEOUT": "4 unless you set it: idle threads of numpy sleep at once",

@@ -6,6 +6,7 @@ import inspect
 import sys
 from pathlib import Path
 
+import third_party
 import typer
 
 import siamese_index
@@ -98,7 +99,7 @@ def python() -> str:
     return "".join([*parts, TRAINING])
 
 
-PAGES = {"cli.md": commands, "python.md": python}
+PAGES = {"cli.md": commands, "python.md": python, "../THIRD_PARTY.md": third_party.page}
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ from .errors import BadInput, Missing
 
 _LEFTOVER = re.compile(r"\..+\.(\d+)\.(?:sidx-)?partial")
 _PARTIAL = ".sidx-partial"
+WINDOWS = os.name == "nt"
 Kind = Literal["gallery", "tower", "report", "explanation", "network"]
 _OF_A_GALLERY = ("-journal", "-wal", "-shm", ".lock", ".cache")  # endings of what lies beside one
 GENERATOR = '<meta name="generator" content="siamese-index">'  # in every report
@@ -45,7 +46,7 @@ def refused(path: str | Path, error: OSError, verb: str = "read") -> Missing:
             owner = Path(path).owner()
             mode = stat.filemode(Path(path).stat().st_mode)
             how = f"It is {owner}'s ({mode}): ask for the right, or work on a copy of your own."
-        except (OSError, KeyError, ValueError):
+        except (OSError, KeyError, ValueError, NotImplementedError):  # the last on Windows
             how = "Ask whoever owns the folder for the right, or choose another place."
     return Missing(f"{path}: cannot be {verb}.", why, how)
 
@@ -89,15 +90,29 @@ def kept_open(path: Path) -> int:
         about = path.stat()
         file = about.st_dev, about.st_ino
         if file not in _kept:
-            _kept[file] = os.open(path, os.O_RDONLY)
+            _kept[file] = to_read(path)
         return _kept[file]
+
+
+def to_read(path: Path) -> int:
+    """Return a descriptor to read the bytes of a file by. Raises OSError."""
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # else Windows reads lines
+
+
+def read_at(descriptor: int, size: int, at: int) -> bytes:
+    """Return so many bytes from a place in an open file; fewer at its end. Threads may read at once."""
+    if not WINDOWS:
+        return os.pread(descriptor, size, at)
+    with _looking:
+        os.lseek(descriptor, at, os.SEEK_SET)
+        return os.read(descriptor, size)
 
 
 def make_same(source: int, copy: BinaryIO) -> None:
     """Write to `copy`, which can be read, too, where it differs from the file that `source` is a descriptor of."""
     size, written = os.fstat(source).st_size, 0
     for at in range(0, size, _BLOCK):
-        new = os.pread(source, _BLOCK, at)
+        new = read_at(source, _BLOCK, at)
         copy.seek(at)
         if copy.read(_BLOCK) != new:
             copy.seek(at)
@@ -256,6 +271,10 @@ def sweep(path: Path) -> None:
 
 def alive(pid: int) -> bool:
     """Whether there is a process of this number."""
+    if WINDOWS:  # where the signal 0 is Ctrl-C
+        import psutil
+
+        return bool(psutil.pid_exists(pid))
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

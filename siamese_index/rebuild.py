@@ -16,7 +16,7 @@ from .gallery import Gallery
 
 def main(path: Path) -> None:
     """Rebuild, unless another process is about it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no such thing
         os.nice(10)  # searches come first
     with contextlib.suppress(OSError, Timeout, SiameseIndexError):
         folder = cache_folder(path)

@@ -152,7 +152,7 @@ def test_arrows_run_one_way():
         ("psycopg", {"siamese_index.store.postgres", "siamese_index.store.postgres_layout"}),
         (
             "onnxruntime",
-            {"siamese_index.towers.tower", "siamese_index.towers.foreign", "siamese_index.training.quantize"},
+            {"siamese_index.towers.device", "siamese_index.towers.foreign", "siamese_index.training.quantize"},
         ),
         ("tensorflow", {"siamese_index.training.networks", "siamese_index.training.convert"}),
     ],

@@ -23,7 +23,7 @@ from siamese_index.towers.heads import without_head
 from . import recipe
 from .data import Source, enrolled, source
 from .fit import HEADS, Settings, Trained, fit
-from .process import CONVERTED, EMBEDDED, TOWER
+from .process import CONVERTED, EMBEDDED, END, TOWER
 from .progress import OnProgress
 
 
@@ -40,7 +40,7 @@ def serve() -> None:
         channel.flush()
 
     job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_heed_parent, args=(interrupted,), daemon=True).start()
     try:
         _do(job, on_progress, interrupted.is_set)
     except SiameseIndexError as error:
@@ -119,8 +119,11 @@ def _leave(out: Path, trained: Trained, ids: np.ndarray[Any, np.dtype[np.int64]]
     np.savez(out / EMBEDDED, samples=ids[readable], names=names, vectors=trained.embedded(readable))
 
 
-def _end_with_parent() -> None:
-    sys.stdin.read()
+def _heed_parent(interrupted: threading.Event) -> None:
+    """End with what there is when the parent asks for it, and at once when it is gone."""
+    for line in sys.stdin:
+        if line == END:
+            interrupted.set()
     os._exit(1)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index import BadInput, Gallery, Missing, NoSubject, NotInstalled, SiameseIndexError, Unreadable
+from siamese_index.files import read_at
 from siamese_index.samples import images, sources, tables
 from siamese_index.samples.faces import FaceFinder, template
 from siamese_index.samples.framing import Frame, refuse_frame
@@ -96,7 +97,7 @@ def spooled(rows: Iterable[Item]) -> Items:
         places.append((spool.tell(), len(data)))
         spool.write(data)
     spool.flush()
-    items = Items(names, lambda i: os.pread(spool.fileno(), places[i][1], places[i][0]))
+    items = Items(names, lambda i: read_at(spool.fileno(), places[i][1], places[i][0]))
     weakref.finalize(items, spool.close)
     return items
 

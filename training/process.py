@@ -25,6 +25,7 @@ from siamese_index import BadInput, Damaged, Missing, NotInstalled, SiameseIndex
 
 from .progress import OnProgress
 
+END = "end\n"  # a line that asks a child to end with what it has
 TOWER, EMBEDDED, CONVERTED = "made.tower", "embedded.npz", "converted"  # in the folder of a job
 _ERRORS = {kind.__name__: kind for kind in (BadInput, Damaged, Missing, NotInstalled, Unreadable)}
 
@@ -132,11 +133,13 @@ class _Interruption:
         if not self.fits or self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        self.child.send_signal(signal.SIGINT)  # a terminal has sent it already; once more does no harm
+        if self.child.stdin:  # a terminal has sent it a signal, too; another one cannot be sent on every system
+            self.child.stdin.write(END)
+            self.child.stdin.flush()
 
 
 def _died(code: int, noise: list[str]) -> SiameseIndexError:
-    if code == -signal.SIGKILL:
+    if code == -9:  # SIGKILL
         return Damaged(
             "The training was killed.", "Most often the system ran out of memory.", "Train with a smaller --size."
         )

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def examine(path: str | Path) -> Examination:
     """Check a gallery from the file's bytes to its threshold. Raises Missing or Damaged if it cannot be opened."""
     # Before it is opened: opening sweeps leftovers.
     place = place_of(path)
-    found = _files(place) if isinstance(place, Path) else []
+    found = _libraries() + (_files(place) if isinstance(place, Path) else [])
     store = connect(path)
     try:
         facts = store.facts()
@@ -54,6 +55,18 @@ def examine(path: str | Path) -> Examination:
     finally:
         store.close()
     return Examination(tuple(found), facts)
+
+
+def _libraries() -> list[Finding]:
+    """Find what is installed twice: each of OpenCV's packages writes over the others' files."""
+    found = []
+    for name in ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    if len(found) < 2:
+        return []
+    names = " ".join(each.split()[0] for each in found)
+    return [Finding(f"{' and '.join(found)} are both installed: pip uninstall {names}, then install one", False)]
 
 
 def _files(gallery: Path) -> list[Finding]:

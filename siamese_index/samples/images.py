@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from siamese_index.errors import BadInput, Missing, SiameseIndexError, Unreadable
 from siamese_index.files import opened_as, path_of, refused
 
-from .headers import avif_turns, is_heic, is_jpeg, max_value, open_heic, refuse_from_header, tiff_tag
+from .headers import avif_turns, is_heic, is_jpeg, max_value, open_heic, refuse_from_header, tiff_tag, webp_exif
 
 MAX_BYTES = 256_000_000  # of a file: as many as 64 megapixels of four bytes
 KEPT_PIXELS = 1024 * 768  # of a picture as a gallery keeps it, whatever its shape
@@ -263,12 +263,11 @@ def _oriented(data: bytes) -> Decoded:
         if not any(tag in data for tag in tags):
             return cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
         picture, kinds, chunks = cv2.imdecodeWithMetadata(buffer, flags=cv2.IMREAD_UNCHANGED)
-        exif = dict(zip(np.ravel(kinds).tolist(), chunks, strict=False)).get(cv2.IMAGE_METADATA_EXIF)
-        if picture is None or exif is None:
+        found = dict(zip(np.ravel(kinds).tolist(), chunks, strict=False)).get(cv2.IMAGE_METADATA_EXIF)
+        exif = webp_exif(data) if found is None else bytes(np.asarray(found, np.uint8))
+        if picture is None or not exif:
             return picture
-        flip, turns = _ROTATIONS.get(
-            tiff_tag(bytes(np.asarray(exif, np.uint8)).removeprefix(b"Exif\0\0"), 0x0112), (False, 0)
-        )
+        flip, turns = _ROTATIONS.get(tiff_tag(exif.removeprefix(b"Exif\0\0"), 0x0112), (False, 0))
         return np.rot90(picture[:, ::-1] if flip else picture, -turns)
 
     return np.ascontiguousarray(_in_full_range(_decoded(upright, data), data))

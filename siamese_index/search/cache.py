@@ -21,7 +21,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from siamese_index.files import replacing
+from siamese_index.files import read_at, replacing, to_read
 from siamese_index.vectors import Vectors
 
 from . import scan
@@ -66,7 +66,7 @@ class Base:
     def __init__(self, path: Path) -> None:
         """Raises Torn, or OSError."""
         try:
-            self._descriptor = os.open(path, os.O_RDONLY)
+            self._descriptor = to_read(path)
             weakref.finalize(self, os.close, self._descriptor)
             self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
             content = np.frombuffer(self._map, np.uint8)
@@ -159,7 +159,7 @@ class Base:
         # Read, not mapped: what is only checked needs no memory of ours.
         digest, size = xxhash.xxh3_128(), 1 << 20
         for at in range(0, len(self._bytes), size):
-            digest.update(os.pread(self._descriptor, min(size, len(self._bytes) - at), at))
+            digest.update(read_at(self._descriptor, min(size, len(self._bytes) - at), at))
         if digest.hexdigest() != self.stamp.vectors:
             raise Torn
         self._whole = True

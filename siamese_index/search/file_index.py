@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_index import files
 from siamese_index.errors import Missing
-from siamese_index.files import cache_folder, refused
 from siamese_index.vectors import Vectors, distances
 
 from . import scan
@@ -47,8 +47,8 @@ class FileIndex:
 
     def __init__(self, store: Store, gallery: Path, tower_row: int, tower: str, dimension: int) -> None:
         self._store, self._gallery = store, gallery
-        self.folder = cache_folder(gallery)
-        self._file = self.folder / f"{tower[:16]}.base"
+        self.folder = files.cache_folder(gallery)
+        self._slots = [self.folder / f"{tower[:16]}{n}.base" for n in ("", "-2")]
         self._row, self._tower, self._dimension = tower_row, tower, dimension
         self._seen: tuple[int, bytes] | None = None
         self._rebuilding: subprocess.Popen[bytes] | None = None
@@ -63,6 +63,11 @@ class FileIndex:
         self._since = 0  # the revision of which the oldest rows are
         self._removed = np.zeros(0, np.int64)  # identities that went since
         self._only: tuple[NDArray[np.int64], _Masks] | None = None
+
+    @property
+    def _file(self) -> Path:
+        """The cached base: the newest."""
+        return max(self._slots, key=_written)
 
     def __len__(self) -> int:
         return self._in_base + len(self._tail)
@@ -146,8 +151,10 @@ class FileIndex:
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise refused(self.folder, error, "written") from None
-        write_base(self._file, self._tower, revision, self._dimension, itertools.chain([first], chunks), progress)
+            raise files.refused(self.folder, error, "written") from None
+        # Windows replaces no file that is mapped: there the older of two is written, which nobody maps for long.
+        to = min(self._slots, key=_written) if files.WINDOWS else self._slots[0]
+        write_base(to, self._tower, revision, self._dimension, itertools.chain([first], chunks), progress)
         with self._store.reading():
             self._reopen()
 
@@ -351,6 +358,14 @@ def _with_room(column: NDArray[Any], room: int) -> NDArray[Any]:
     grown = np.empty((room, *column.shape[1:]), column.dtype)
     grown[: len(column)] = column
     return grown
+
+
+def _written(path: Path) -> int:
+    """Return when a file was written, in ns; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _inode(path: Path) -> int | None:

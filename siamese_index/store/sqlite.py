@@ -15,6 +15,7 @@ from typing import Any
 from siamese_index.errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
 from siamese_index.files import (
     GALLERY_ID,
+    WINDOWS,
     alive,
     beside,
     kept_open,
@@ -226,7 +227,8 @@ class SQLite:
         with contextlib.suppress(OSError):  # a full disk must not stop a removal
             if self._note is None:
                 self._note = os.open(self._note_file, os.O_WRONLY | os.O_CREAT, 0o600)
-            os.pwrite(self._note, note, 0)
+            os.lseek(self._note, 0, os.SEEK_SET)
+            os.write(self._note, note)
 
     def _writer(self) -> str:
         """Return who left the last note, if that can be whom we wait for."""
@@ -303,7 +305,7 @@ class SQLite:
 
     def _copy_beside_others(self, path: Path) -> None:
         """Copy the file while others write, then what they have changed meanwhile: they wait for that alone."""
-        if os.name == "nt" or self._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+        if WINDOWS or self._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             with _quick(path) as copy:
                 self._db.backup(copy)  # beside a WAL others write anyway; Windows does not let one read what is locked
             return

@@ -30,6 +30,7 @@ _ROWS = (  # what no reference says: a statement that gives rows where it is not
         " UNION ALL SELECT 1 FROM tally WHERE length(mated) % 4 OR length(doubt) % 4",
         "The distances of a tower's strangers are cut",
     ),
+    ("SELECT 1 FROM stranger_search WHERE (nearest IS NULL) != (distance IS NULL)", "A stranger is near to nobody"),
     ("SELECT 1 FROM tower WHERE id NOT IN (SELECT tower_id FROM tally)", "A tower has no count of its templates"),
     ("SELECT 1 WHERE (SELECT count(*) FROM setting) != 1", "It has no settings"),
 )

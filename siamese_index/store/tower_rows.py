@@ -96,7 +96,10 @@ class Towers:
     def false_matches(self, tower: int) -> NDArray[np.float32]:
         """Return `statistics.false_match_table` of this tower's strangers: (2, p)."""
         blob = self._db.execute("SELECT false_matches FROM tower WHERE id = ?", (tower,)).fetchone()[0]
-        return np.frombuffer(blob, np.float32).reshape(2, -1)
+        table = np.frombuffer(blob, np.float32).reshape(2, -1)
+        if not np.all(np.isfinite(table)) or np.any(table[1] <= 0):
+            raise Damaged(f"{self._db.path}: the distances of a tower's strangers are damaged.")
+        return table
 
     def set_false_matches(self, tower: int, table: NDArray[np.float32]) -> None:
         """Record `statistics.false_match_table` of this tower's strangers. It lies in a large row: seldom."""

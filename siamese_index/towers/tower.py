@@ -17,6 +17,7 @@ from siamese_index.samples import faces, framing, images, quality
 from siamese_index.samples.framing import Subject
 from siamese_index.vectors import Vectors, unpack
 
+from . import device
 from .card import Card
 
 if TYPE_CHECKING:
@@ -49,19 +50,15 @@ class Tower:
         shape = card.input.shape if len(card.input.shape) == 3 else (1, 1, 1)
         self.cutter = framing.Frame(self.frame, *shape, finder, card.input.template)
         self._at_once = card.input.at_once or max(1, BATCH // card.input.views)
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = min(4, os.cpu_count() or 1)
-        # Threads wait for work at full speed while it runs, a tenth faster; after it they burn no core.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001  # onnxruntime's errors share no public base class
-            raise Damaged("The tower's network cannot be opened.", str(error).splitlines()[0]) from None
+        example = np.random.default_rng(0).uniform(0, 255, (1, *self.shape)).astype(np.float32)
+        self._session = device.session(onnx, example)
         self._input = self._session.get_inputs()[0].name
         _open.add(self)
+
+    @property
+    def device(self) -> str:
+        """Where it embeds: cpu or cuda."""
+        return "cuda" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
 
     def __repr__(self) -> str:
         takes = " x ".join(map(str, self.shape))

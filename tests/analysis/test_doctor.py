@@ -108,3 +108,14 @@ def test_a_file_that_is_no_gallery_is_an_error_and_not_a_finding(tmp_path):
     (tmp_path / "x.gallery").write_bytes(b"SQLite format 3\0" + bytes(5000))
     with pytest.raises(Damaged):
         examine(tmp_path / "x.gallery")
+
+
+def test_two_packages_of_opencv_are_found(file_gallery, tmp_path, monkeypatch):
+    """Each writes over the other's files. Here the second is what its metadata says, and nothing else."""
+    about = tmp_path / "more" / "opencv_contrib_python-4.12.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-contrib-python\nVersion: 4.12.0\n")
+    assert examine(file_gallery.path).findings == ()
+    monkeypatch.syspath_prepend(tmp_path / "more")
+    (finding,) = examine(file_gallery.path).findings
+    assert "opencv-contrib-python 4.12.0" in finding.what and "pip uninstall" in finding.what and not finding.fixable

@@ -32,7 +32,7 @@ def test_same_or_different_on_pairs_of_the_test_set(real_data, tmp_path, monkeyp
     shutil.copy(real_data("mnist.npz"), home / "datasets" / "mnist.npz")
     monkeypatch.setenv("KERAS_HOME", str(home))
     # All ten digits are learned: the pairs are of unseen pictures, not of unseen identities.
-    made = train("keras:mnist", recipe="mnist-cnn", holdout=0.0, steps=350)
+    made = train("keras:mnist", recipe="mnist-cnn", holdout=0.0, steps=250)
     made.write(tmp_path / "digits.tower")
     tower = Tower.open(tmp_path / "digits.tower")
     with np.load(home / "datasets" / "mnist.npz") as arrays:
