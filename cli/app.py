@@ -75,7 +75,7 @@ def main(
         typer.Option(
             "--device",
             metavar="<auto|cpu|cuda>",
-            help="Where networks run; also behind the command. cuda wants onnxruntime-gpu. Default: SIDX_DEVICE, or auto.",
+            help="Where networks run; also behind the command. cuda wants onnxruntime-gpu.",
         ),
     ] = None,
     version: Annotated[
@@ -117,10 +117,10 @@ def _in_order(words: list[str]) -> list[str]:
     if "-q" in words[:end] or "--quiet" in words[:end]:
         words = [word for at, word in enumerate(words) if at >= end or word not in ("-q", "--quiet")]
         return ["--quiet", *_in_order(words)]
-    at = next((i for i, word in enumerate(words[:end]) if i and re.match("--device(=|$)", word)), 0)
-    if at and words[0] not in ("--device", "--quiet"):
-        taken = words[at : at + (1 if "=" in words[at] else 2)]
-        return [*taken, *_in_order(words[:at] + words[at + len(taken) :])]
+    device = next((i for i, word in enumerate(words[:end]) if i and re.match("--device(=|$)", word)), 0)
+    if device and words[0] not in ("--device", "--quiet"):
+        moved = words[device : device + (1 if "=" in words[device] else 2)]
+        return [*moved, *_in_order(words[:device] + words[device + len(moved) :])]
     first: list[str] = []
     while words and (words[0].startswith("-g") or re.match("--gallery(=|$)", words[0])):
         taken = 2 if words[0] in ("-g", "--gallery") else 1

@@ -1,4 +1,4 @@
-"""Damage picture files of ten formats in every way that damage has, and decode them under a bound.
+"""Damage picture files of twelve kinds in every way that damage has, and decode them under a bound.
 
 Each is decoded in a child process. It must be a picture or Unreadable, within BOUND bytes beyond what the process had
 and within SECONDS; a child that dies names the mutant that killed it.

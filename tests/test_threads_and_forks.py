@@ -10,51 +10,12 @@ import numpy as np
 import pytest
 
 from siamese_index import BadInput, Gallery
-from siamese_index.vectors import unit
-
-THREADS, CALLS = 8, 120
+from tests import together
 
 
-def test_threads_that_ask_and_change_agree_with_brute_force(file_gallery):
-    """Each thread enrolls people of its own and asks for all that are there for certain."""
-    rng = np.random.default_rng(0)
-    people = unit(rng.normal(size=(THREADS * CALLS, 8)))
-    names = [f"p{i}" for i in range(len(people))]
-    file_gallery.enroll_many_vectors(names[:64], people[:64], conflicts="allow")
-    failed, wrong, asked = [], [], [0] * THREADS
-
-    def work(thread):
-        mine = list(range(64 + thread, len(people), THREADS))
-        there = list(range(64))
-        try:
-            for call in range(CALLS):
-                kind = call % 6
-                if kind == 0 and mine:
-                    new = mine.pop()
-                    file_gallery.enroll_vectors([names[new]], people[new : new + 1], conflicts="allow")
-                    there.append(new)
-                elif kind == 1:
-                    file_gallery.tag(names[there[-1]], {"thread": str(thread)})
-                elif kind == 2:
-                    with file_gallery.reading() as state:
-                        assert state.settings.identities >= len(there)
-                elif kind == 3:
-                    assert names[there[-1]] in [row.name for row in file_gallery.identities()]
-                else:
-                    chosen = there[call % len(there)]
-                    (answer,) = file_gallery.identify_vectors(people[chosen : chosen + 1], threshold=1e-3)
-                    asked[thread] += 1
-                    if answer.identity != names[chosen]:
-                        wrong.append((thread, chosen, answer))
-        except Exception as error:  # noqa: BLE001
-            failed.append(error)
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == [] and wrong == [] and sum(asked) == THREADS * CALLS // 3
+def test_threads_that_ask_and_change_agree_with_brute_force(tmp_path):
+    done = together.threads(tmp_path / "t.gallery", 8, 120)
+    assert done["calls"] == 960 and done["wrong"] == 0
 
 
 def test_pictures_and_answers_are_yielded_in_turns(gallery, person):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests import torture
+from tests import together, torture
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +17,13 @@ def test_a_gallery_killed_anywhere_is_whole(material):
     count, wrong = torture.torture(material, sample=30)
     assert count == 30
     assert wrong == {}
+
+
+@pytest.mark.keras
+def test_what_processes_are_told_and_keep_is_true_while_the_tower_is_swapped(material, tmp_path):
+    done = together.processes(tmp_path, material, 6, 5.0)
+    assert done["wrong"] == 0
+    assert all(done[kind] for kind in (*together.KINDS, "logged")), done
 
 
 @pytest.mark.keras

@@ -87,6 +87,7 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
         lambda: gallery().enroll_many([(f"late {n}", picture(n, 1)) for n in range(20, 28)]),
         lambda: gallery().identify(probe),  # replaces the cache
         lambda: gallery().rollback(),
+        lambda: gallery().rebuild_index(),
         lambda: gallery().backup(folder / "copy"),
         lambda: gallery().remove("one"),
         lambda: Gallery.restore(folder / "copy", path, replace=True),
