@@ -117,16 +117,19 @@ def _in_order(words: list[str]) -> list[str]:
     if "-q" in words[:end] or "--quiet" in words[:end]:
         words = [word for at, word in enumerate(words) if at >= end or word not in ("-q", "--quiet")]
         return ["--quiet", *_in_order(words)]
-    device = next((i for i, word in enumerate(words[:end]) if i and re.match("--device(=|$)", word)), 0)
-    if device and words[0] not in ("--device", "--quiet"):
+    device = next((i for i, word in enumerate(words[:end]) if re.match("--device(=|$)", word)), None)
+    if device is not None:
         moved = words[device : device + (1 if "=" in words[device] else 2)]
         return [*moved, *_in_order(words[:device] + words[device + len(moved) :])]
-    first: list[str] = []
-    while words and (words[0].startswith("-g") or re.match("--gallery(=|$)", words[0])):
-        taken = 2 if words[0] in ("-g", "--gallery") else 1
-        first, words = words[:taken], words[taken:]  # of two the later one counts
-    named = any(word.startswith("-g") or re.match("--gallery(=|$)", word) for word in words)
-    return words if named else words + first
+    gallery = re.compile("-g|--gallery(=|$)")
+    given: list[str] = []
+    for at in (0, 1):  # before the command, or between a group and its command
+        while len(words) > at and gallery.match(words[at]):
+            taken = 2 if words[at] in ("-g", "--gallery") else 1
+            given, words = words[at : at + taken], words[:at] + words[at + taken :]  # of two the later one counts
+    end = words.index("--") if "--" in words else len(words)
+    named = any(gallery.match(word) for word in words[:end])
+    return words if named else [*words[:end], *given, *words[end:]]
 
 
 def _command(words: list[str]) -> str | None:

@@ -46,12 +46,18 @@ def with_lengths(
             "Use the embedder that the gallery was filled with, or start another gallery.",
         )
     lengths = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64, casting="unsafe"))
+    for i in np.flatnonzero(np.isinf(lengths)).tolist():  # squares beyond float64, of numbers that are not
+        largest = float(np.abs(array[i]).max())
+        lengths[i] = largest * float(np.linalg.norm(array[i] / largest)) if np.isfinite(largest) else np.inf
     bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 1e-12)))
     if bad.size:
+        row, length = array[bad[0]].astype(np.float64), lengths[bad[0]]
+        holds = "all zero" if not row.any() else "shorter than 1e-12" if length <= 1e-12 else "NaN or infinity"
+        if np.isfinite(row).all() and not np.isfinite(length):
+            holds = "longer than a number can say"
         raise BadInput(
-            f"{bad.size} of {len(array)} vectors have no direction (first: row {first + bad[0]}).",
-            "They contain NaN or infinity, or are all zero.",
-            "Leave these rows out.",
+            f"{bad.size} of {len(array)} vectors have no direction (first: row {first + bad[0]}, which is {holds}).",
+            remedy="Leave these rows out.",
         )
     return array, lengths
 

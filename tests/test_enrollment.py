@@ -7,6 +7,7 @@ import pytest
 from siamese_index import BadInput, Conflict, Unreadable
 from siamese_index.enrollment import SURE
 from siamese_index.samples import images, quality
+from siamese_index.vectors import unit
 
 
 @pytest.fixture
@@ -106,3 +107,16 @@ def test_a_dry_run_says_what_would_be_and_keeps_nothing(gallery, person):
     assert (gallery.outlook(), gallery.revision) == (before, revision)
     gallery.enroll_many([(f"p{n}", person(n, 1)) for n in range(8)])
     assert gallery.outlook() == would.outlook  # it came as it was foretold
+
+
+def test_vectors_of_any_length_have_a_direction():
+    for scale in (1e300, 1e30, 1e-10):
+        assert np.allclose(unit(scale * np.array([[3.0, 4.0]])), [[0.6, 0.8]], atol=1e-6)
+    for row, what in (
+        ([np.nan, 1], "NaN or infinity"),
+        ([0, 0], "all zero"),
+        ([1e-20, 0], "shorter than 1e-12"),
+        ([1.7e308] * 2, "longer"),
+    ):
+        with pytest.raises(BadInput, match=f"row 1, which is {what}"):
+            unit(np.array([[1.0, 0.0], row]))

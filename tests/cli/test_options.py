@@ -370,3 +370,13 @@ def test_onnx_runtime_is_told_to_count_nothing_in_every_process_of_ours():
             "assert 'onnxruntime' not in sys.modules"
         )
         assert subprocess.run([sys.executable, "-P", "-c", script]).returncode == 0, module
+
+
+def test_the_gallery_may_stand_before_the_command_or_within_a_group(sidx, people):
+    expected = sidx("identities", "list", "--json", *G).stdout
+    assert len(expected.splitlines()) == 6
+    for words in ([*G, "identities", "list", "--json"], ["identities", *G, "list", "--json"]):
+        assert sidx(*words).stdout == expected
+    shutil.copy(people / "known.png", people / "-a.png")
+    for words in ([*G, "identify", "--", "-a.png"], ["identify", *G, "--", "-a.png"]):
+        assert sidx(*words).returncode == 0
