@@ -18,7 +18,7 @@ from .files import path_of
 from .identify import Verification
 from .samples.images import Picture, Progress, each, several
 from .samples.names import Tags, clean_tags
-from .session import Session, State, Turn, in_turns
+from .session import Session, State, Turn, in_turns, takes_its_turns
 from .store.opening import connect
 from .store.rows import IdentityRow, SampleRow, StrangerRow, TowerRow
 from .store.store import Store
@@ -225,9 +225,10 @@ class Gallery:
         asked = Question(k, fpir, threshold, exact, clean_tags(tags), strict, largest)
         return identify.identify_one(self._session, picture, asked)
 
+    @takes_its_turns
     def identify_many(self, pictures: Iterable[Picture], **asked: Unpack[Asked]) -> Iterator[Decision | Refusal]:
         """Yield an answer per picture, in order; a Refusal for one that cannot be read. As `identify`."""
-        return identify.identify(self._session, each(pictures), Question.of(asked))
+        return identify.identify(self._session, each(pictures), Question.of(asked), self._turn)
 
     def identify_vectors(self, vectors: Any, *, log: bool = True, **asked: Unpack[Asked]) -> list[Decision]:
         """As `identify`, for vectors (n, dimension) of an embedder outside; `log` False keeps a test out of the log."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import NoSubject, Refusal, SeveralSubjects, SiameseIndexError
+from .errors import Locked, NoSubject, Refusal, SeveralSubjects, SiameseIndexError
 from .samples import images
 from .samples.faces import Box
 from .samples.framing import around
@@ -67,13 +69,21 @@ class _Probe:
         return around(self.data, self.box) if self.several and self.box else self.data
 
 
-def identify(session: Session, pictures: Iterable[Picture], question: Question) -> Iterator[Decision | Refusal]:
-    """Yield an answer per picture, in order; a Refusal for one that cannot be read."""
-    embedder = session.last_embedder()  # if another one is active by now, `_decided` sees it
+def identify(
+    session: Session, pictures: Iterable[Picture], question: Question, turn: AbstractContextManager[None]
+) -> Iterator[Decision | Refusal]:
+    """Yield an answer per picture, in order; a Refusal for one that cannot be read.
+
+    It is within `turn` while it uses the session, not while it waits for pictures.
+    """
+    with turn:
+        embedder = session.last_embedder()  # if another one is active by now, `_decided` sees it
     found = ahead(partial(_probes, embedder, question.largest), enumerate(pictures))
     probes = itertools.chain.from_iterable(found)
     while batch := list(itertools.islice(probes, BATCH)):
-        yield from _answered(session, batch, question)
+        with turn:
+            answers = list(_answered(session, batch, question))
+        yield from answers
 
 
 def identify_one(session: Session, picture: Picture, question: Question) -> Decision:
@@ -81,7 +91,7 @@ def identify_one(session: Session, picture: Picture, question: Question) -> Deci
 
     Raises Unreadable, SeveralSubjects where there are several in it, or Missing for one that is not there.
     """
-    answers = list(identify(session, [picture], question))
+    answers = list(identify(session, [picture], question, contextlib.nullcontext()))
     if len(answers) > 1:
         boxes = "; ".join(",".join(map(str, answer.box or ())) for answer in answers if isinstance(answer, Decision))
         raise SeveralSubjects(
@@ -267,7 +277,10 @@ def _log(session: Session, decided: Sequence[Decision], vectors: Vectors, pictur
         )
         for d, vector, picture in zip(decided, vectors, pictures, strict=True)
     ]
+    asked = session.last.revision if session.last else (0, b"")
     with session.store.writing("log"):
+        if session.store.token_of(asked[0]) != asked[1]:
+            raise Locked(f"{session.path}: another gallery was put in its place meanwhile.", remedy="Ask again.")
         session.store.log.add(answers)
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 C = TypeVar("C", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def in_turns(cls: C) -> C:
@@ -46,7 +47,7 @@ def in_turns(cls: C) -> C:
     It has `_turn`, a `Turn`. What a method yields is made in turns, too: others come in between.
     """
     for name, member in list(vars(cls).items()):
-        if name.startswith("_"):
+        if name.startswith("_") or getattr(member, "takes_its_turns", False):
             continue
         if isinstance(member, property) and member.fget:
             setattr(cls, name, property(_one_at_a_time(member.fget), doc=member.__doc__))
@@ -55,14 +56,22 @@ def in_turns(cls: C) -> C:
     return cls
 
 
+def takes_its_turns(method: F) -> F:
+    """Mark a method of a class `in_turns` that itself enters the `Turn`, where it needs it."""
+    method.takes_its_turns = True  # type: ignore[attr-defined]
+    return method
+
+
 class Turn:
     """A lock; what goes wrong while it is held is looked into, since the gallery may contradict itself."""
 
     def __init__(self, store: Store) -> None:
-        self._store, self._lock = store, threading.RLock()
+        self._store, self._lock, self._process = store, threading.RLock(), os.getpid()
         self._within: list[contextlib.AbstractContextManager[None]] = []
 
     def __enter__(self) -> None:
+        if self._process != os.getpid():  # a thread of the parent may have held it when this one was forked
+            self._process, self._lock, self._within = os.getpid(), threading.RLock(), []
         self._lock.acquire()
         self._within.append(self._store.database.understood())
         self._within[-1].__enter__()

@@ -146,6 +146,7 @@ def test_arrows_run_one_way():
                 "siamese_index.store.schema",
                 "siamese_index.store.sqlite_errors",
                 "siamese_index.store.sqlite_checks",
+                "siamese_index.store.sqlite_copy",
             },
         ),
         ("sqlite_utils", {"siamese_index.store.schema"}),

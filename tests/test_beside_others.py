@@ -1,5 +1,6 @@
 """A gallery beside other processes: towers that are swapped, files that others shorten, lock or write meanwhile."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -10,15 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Gallery, Locked, Unreadable
+from siamese_index import BadInput, Damaged, Gallery, Locked, Missing, Unreadable
 from siamese_index.analysis.doctor import examine
 from siamese_index.analysis.evaluation import evaluate
 from siamese_index.analysis.explain import explain
 from siamese_index.samples import images
 from siamese_index.search import scan
-from siamese_index.store import sqlite
+from siamese_index.store import sqlite, sqlite_copy
 from siamese_index.towers.card import FORMAT
-from siamese_index.vectors import unit
+from siamese_index.vectors import pack, unit
 
 
 def another(tower_file):
@@ -134,10 +135,10 @@ def writing_on(path):
 
 
 def test_a_backup_is_one_state_whoever_writes_meanwhile(tmp_path, monkeypatch):
-    monkeypatch.setattr(sqlite, "_STEP", 4)
+    monkeypatch.setattr(sqlite_copy, "STEP", 4)
     begun = []
-    at_once = sqlite.SQLite._copy_beside_others
-    monkeypatch.setattr(sqlite.SQLite, "_copy_beside_others", lambda *given: begun.append(at_once(*given)))
+    otherwise = sqlite_copy.copy_beside_others
+    monkeypatch.setattr(sqlite_copy, "copy_beside_others", lambda *given: begun.append(otherwise(*given)))
     path, people = tmp_path / "p.gallery", unit(np.random.default_rng(0).normal(size=(3000, 8)))
     with Gallery.create(path, dimension=8) as gallery:
         gallery.enroll_many_vectors([f"p{i}" for i in range(3000)], people, conflicts="allow")
@@ -146,7 +147,7 @@ def test_a_backup_is_one_state_whoever_writes_meanwhile(tmp_path, monkeypatch):
         child.stdout.readline()
         try:
             for number, anew in enumerate((0, -1)):
-                monkeypatch.setattr(sqlite, "_ANEW", anew)
+                monkeypatch.setattr(sqlite_copy, "ANEW", anew)
                 gallery.backup(tmp_path / f"copy{number}")
         finally:
             child.kill()
@@ -228,3 +229,107 @@ def test_to_look_at_a_gallery_gives_up_no_lock_that_this_process_has(file_galler
             images.read(path)
         assert not others_may_write()
     assert others_may_write()
+
+
+def test_a_cache_that_is_written_to_in_place_is_not_used(tmp_path):
+    """The same size, other vectors: what was checked when it was opened is not what is mapped."""
+    path, people = tmp_path / "p.gallery", unit(np.random.default_rng(0).normal(size=(5000, 8)))
+    with Gallery.create(path, dimension=8) as gallery:
+        gallery.enroll_many_vectors([f"p{i}" for i in range(5000)], people, conflicts="allow")
+        gallery.rebuild_index()
+    with Gallery.open(path) as gallery:
+        assert gallery.identify_vectors(people[7:8], threshold=1e-3)[0].identity == "p7"
+        (base,) = path.with_name("p.gallery.cache").glob("*.base")
+        with base.open("r+b") as file:
+            file.write(np.roll(people, 1, axis=0).tobytes())
+        assert gallery.identify_vectors(people[7:8], threshold=1e-3)[0].identity == "p7"
+
+
+def test_a_gallery_that_could_not_be_opened_anew_is_tried_again(file_gallery, angles, tmp_path):
+    file_gallery.enroll_vectors(["ada"], angles(0))
+    path = file_gallery.path
+    good = path.rename(tmp_path / "good")
+    path.write_bytes(b"garbage" * 100)
+    for _ in range(2):
+        with pytest.raises(Damaged):
+            file_gallery.identities()
+    good.replace(path)
+    assert [row.name for row in file_gallery.identities()] == ["ada"]
+
+
+def test_two_galleries_that_change_places_under_an_answer_say_so(tmp_path):
+    """Logged answers are of the gallery that gave them, or an error says that it went."""
+    people, failed, done = unit(np.random.default_rng(0).normal(size=(20, 8))), [], []
+    paths = [tmp_path / "a.gallery", tmp_path / "b.gallery"]
+    for number, path in enumerate(paths):
+        with Gallery.create(path, dimension=8) as gallery:
+            gallery.enroll_vectors([f"{number}-{i}" for i in range(20)], people, conflicts="allow")
+            gallery.log(True)
+    end = time.monotonic() + 2
+
+    def ask():
+        with Gallery.open(paths[0]) as gallery:
+            while time.monotonic() < end:
+                try:
+                    done.append(gallery.identify_vectors(people[:1], threshold=0.1))
+                except (Locked, Missing):
+                    done.append(None)
+                except BaseException as error:  # noqa: BLE001
+                    failed.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while asking.is_alive():
+        for one, other in ((paths[0], tmp_path / "c"), (paths[1], paths[0]), (tmp_path / "c", paths[1])):
+            one.replace(other)
+        time.sleep(0.003)
+    asking.join()
+    assert failed == [] and any(done)
+
+
+def test_answers_are_waited_for_without_a_turn(file_gallery, angles):
+    """Whoever fills what identify_many reads may use the gallery, too."""
+    import queue
+
+    file_gallery.enroll_vectors(["ada"], angles(0))
+    waiting, found = queue.Queue(), []
+    asked = threading.Thread(
+        target=lambda: found.extend(file_gallery.identify_many(iter(waiting.get, None), threshold=0.1)), daemon=True
+    )
+    asked.start()
+    time.sleep(0.2)
+    assert [row.name for row in file_gallery.identities()] == ["ada"]
+    waiting.put(pack(angles(0)[0]))
+    waiting.put(None)
+    asked.join(20)
+    assert [answer.identity for answer in found] == ["ada"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_fork_in_the_middle_of_a_call_is_told_so(tmp_path):
+    script = (
+        "import os, sys, threading, time, signal\n"
+        "import numpy as np\n"
+        "from siamese_index import BadInput, Gallery\n"
+        "gallery = Gallery.create(sys.argv[1], dimension=8)\n"
+        "gallery.enroll_vectors(['ada'], np.eye(8)[:1])\n"
+        "def hold():\n"
+        "    with gallery.reading(): time.sleep(1.5)\n"
+        "thread = threading.Thread(target=hold); thread.start(); time.sleep(0.3)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    signal.alarm(10)\n"
+        "    for work in (lambda: gallery.identities(), lambda: Gallery.open(sys.argv[1])):\n"
+        "        try: work(); os._exit(1)\n"
+        "        except BadInput: pass\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0; thread.join()\n"
+        "child = os.fork()\n"  # nobody is in a call
+        "if not child:\n"
+        "    signal.alarm(10)\n"
+        "    with Gallery.open(sys.argv[1]) as mine: os._exit(len(mine.identities()) - 1)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "p.gallery")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

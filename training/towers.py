@@ -148,6 +148,12 @@ def _normalised(inputs: Tensor, known: NDArray[Any], by: str | None) -> Tensor:
 
     if len(inputs.shape) == 2:
         numbers = known.astype(np.float64)  # squares of large ones are beyond float32
+        if np.abs(numbers).max() > LARGEST:
+            raise BadInput(
+                f"The vectors have numbers up to {np.abs(numbers).max():.3g}.",
+                f"Beyond {LARGEST:g} too little is left of them in float32.",
+                "Divide them all by the same number first.",
+            )
         spread = _spread(numbers)
         return layers.Rescaling((1 / spread).tolist(), (-numbers.mean(axis=0) / spread).tolist())(inputs)
     x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
@@ -170,6 +176,7 @@ def _spread(known: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.full(len(each), usual) if of_a_kind else np.where(each > 1e-12, each, 1.0)
 
 
+LARGEST = 1e15  # of numbers to learn from
 OF_A_KIND = 10.0  # largest spread beside the median one
 
 

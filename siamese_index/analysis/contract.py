@@ -70,16 +70,15 @@ def by_one_tower(measure: Callable[Concatenate[OpenGallery, P], T]) -> Callable[
 
     @functools.wraps(measure)
     def measured(gallery: OpenGallery, *args: P.args, **kwargs: P.kwargs) -> T:
-        before = _active(gallery)
+        with gallery.reading() as state:
+            before, database = state.active.sha256, state.store.database
         try:
-            return measure(gallery, *args, **kwargs)
+            with database.understood():
+                return measure(gallery, *args, **kwargs)
         finally:  # also what goes wrong may come of two towers
-            if _active(gallery) != before:
+            with gallery.reading() as state:
+                after = state.active.sha256
+            if after != before:
                 raise Locked(f"{gallery.path}: the tower was swapped meanwhile.", remedy="Run the same command again.")
 
     return measured  # type: ignore[return-value]  # it has a name for its first argument, too
-
-
-def _active(gallery: OpenGallery) -> str:
-    with gallery.reading() as state:
-        return state.active.sha256

@@ -67,6 +67,8 @@ class Base:
         """Raises Torn, or OSError."""
         try:
             self._descriptor = to_read(path)
+            about = os.fstat(self._descriptor)
+            self._as_opened = about.st_size, about.st_mtime_ns
             weakref.finalize(self, os.close, self._descriptor)
             self._map = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
             content = np.frombuffer(self._map, np.uint8)
@@ -105,9 +107,13 @@ class Base:
     def __len__(self) -> int:
         return self.stamp.count
 
-    def check_size(self) -> None:
-        """Raise Torn if the file was cut short: to read what a mapping no longer has would end the process."""
-        if os.fstat(self._descriptor).st_size != self.size:
+    def check_untouched(self) -> None:
+        """Raise Torn if the file was written to since it was opened.
+
+        What was checked is not what is mapped any more; and to read what was cut off would end the process.
+        """
+        about = os.fstat(self._descriptor)
+        if (about.st_size, about.st_mtime_ns) != self._as_opened:
             raise Torn
 
     @property

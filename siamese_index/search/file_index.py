@@ -200,7 +200,7 @@ class FileIndex:
     def _search(self, probes: Vectors, k: int, exact: bool, radius: Radius, masks: _Masks) -> SearchResult:
         parts = []
         if self._base:
-            self._base.check_size()
+            self._base.check_untouched()
         if self._base and self._base.coarse and not exact:
             parts.append(self._looked_at(self._base, self._base.coarse, probes, k, radius))
             parts.append(scanned(*self._base.kept_aside, probes, k, None))

@@ -170,8 +170,7 @@ class Searcher:
         first, last = hits[0].distance, hits[-1].distance
         if radius is None:
             return last
-        within = float(radius(np.array(first)))
-        return min(last, within if self._fusion == "best" else max(first, within))
+        return min(last, float(radius(np.array(first))))
 
     def _of(self, identity: int) -> Vectors:
         if identity not in self._templates:

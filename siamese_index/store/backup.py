@@ -68,6 +68,8 @@ def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
             with postgres_layout.creating(target, ()) as server:
                 copy(file, server)
             return None
+        if target.is_symlink():
+            target = target.resolve()  # what it points to is the gallery
         if not target.exists():
             file.backup(target)
             return None

@@ -29,6 +29,15 @@ COLUMNS = {
     "tag": "identity_id i, key t, value t",
 }
 TABLES = tuple(COLUMNS)
+INDEXES = {
+    "CREATE UNIQUE INDEX identity_name ON identity(name) WHERE removed IS NULL",
+    "CREATE INDEX identity_removed ON identity(removed) WHERE removed IS NOT NULL",
+    "CREATE INDEX sample_digest ON sample(digest)",
+    "CREATE INDEX sample_identity ON sample(identity_id)",
+    "CREATE INDEX tag_value ON tag(key, value)",
+    "CREATE UNIQUE INDEX template_sample ON template(sample_id, tower_id)",
+}
+DEFAULTS = {None, "strftime('%Y-%m-%dT%H:%M:%fZ')", "randomblob(8)", "0", "'best'"}  # of columns
 VERSION = 6  # the newest migration, kept in PRAGMA user_version
 _FIRST = (
     # Every mutation is one row here; its id is the gallery's revision. The token tells apart two

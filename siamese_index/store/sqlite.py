@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 import sys
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,9 @@ from typing import Any
 from siamese_index.errors import BadInput, Damaged, Locked, Missing, SiameseIndexError
 from siamese_index.files import (
     GALLERY_ID,
-    WINDOWS,
     alive,
     beside,
-    kept_open,
     kind_of,
-    make_same,
     note_closed,
     note_opened,
     opened_as,
@@ -30,11 +28,10 @@ from siamese_index.files import (
 
 from .schema import VERSION, migrate
 from .sqlite_checks import contradiction, refuse_other_schema
+from .sqlite_copy import copy_database
 from .sqlite_errors import BESIDE, SOMEBODY, WAIT_SECONDS, explained
 
 _NOTE = 120  # bytes
-_STEP = 8192  # pages that are copied at once: others wait for so long
-_ANEW = 2  # times that a copy is begun anew because others write
 _LARGE = 32_000_000  # bytes; less is looked through in a tenth of a second
 
 
@@ -60,14 +57,23 @@ def creating(path: Path, *, replace: bool = False) -> Iterator[SQLite]:
             yield database
 
 
-class _OthersWrite(Exception):
-    """A copy in steps was begun anew too often. It never leaves this module."""
+_connections: weakref.WeakSet[SQLite] = weakref.WeakSet()
+_used_at_fork: set[tuple[int, int]] = set()  # files on which the parent had locks when this process was forked
+
+
+def _note_fork() -> None:
+    _used_at_fork.update(each._file for each in _connections if each._in_use)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 class SQLite:
     """An open file. One writer at a time, any number of readers, also across processes."""
 
     among = "IN (SELECT value FROM json_each(?))"
+    _in_use = False  # a transaction is open
     _note: int | None = None  # the descriptor of the file that says who writes, once this connection has written
 
     def __init__(self, path: Path) -> None:
@@ -91,8 +97,16 @@ class SQLite:
         mode = "rw" if writable else _reading_mode(path)
         uri = f"{path.resolve().as_uri()}?mode={mode}"
         self._file = note_opened(path, mode)
+        if self._file in _used_at_fork:
+            self._forget()
+            raise BadInput(
+                f"{self.path}: this process was forked while its parent used the gallery.",
+                "SQLite takes the parent's locks for its own here, and nobody would be kept out.",
+                "Fork when no thread is in a call, or start a process instead (spawn).",
+            )
+        _connections.add(self)
         with explained(path), contextlib.ExitStack() as undo:
-            undo.callback(note_closed, self._file)
+            undo.callback(self._forget)
             self._db = sqlite3.connect(
                 uri, uri=True, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False
             )
@@ -122,8 +136,11 @@ class SQLite:
 
     def _disconnect(self) -> None:
         self._db.close()
+        self._forget()
+
+    def _forget(self) -> None:
         note_closed(self._file)
-        self._file = (0, 0)
+        self._file = (0, 0)  # so that it is opened anew when it is next used
 
     def _version(self) -> int:
         """Return the schema that the file has."""
@@ -167,16 +184,19 @@ class SQLite:
     def reading(self) -> Iterator[None]:
         """One consistent state for everything that is read inside."""
         with explained(self.path):
-            if self._db.in_transaction:
+            if self._in_use:
                 yield
                 return
             self._follow()
-            self._db.execute("BEGIN")
+            self._in_use = True
             try:
+                self._db.execute("BEGIN")
                 with self.understood():
                     yield
             finally:
-                self._db.execute("ROLLBACK")
+                self._in_use = False
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def writing(self, verb: str) -> Iterator[None]:
@@ -185,11 +205,12 @@ class SQLite:
         Raises Locked when another writer does not finish in WAIT_SECONDS.
         """
         with explained(self.path, self._writer):
-            if self._db.in_transaction:
+            if self._in_use:
                 raise BadInput(f"{self.path}: nothing can be changed while it is being read.", "Leave `reading` first.")
             self._follow()
-            self._db.execute("BEGIN IMMEDIATE")
+            self._in_use = True
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 self._version()  # a newer program may have been here since it was opened
                 self._say(verb)
                 with self.understood():
@@ -199,6 +220,8 @@ class SQLite:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            finally:
+                self._in_use = False
 
     @contextlib.contextmanager
     def understood(self) -> Iterator[None]:
@@ -264,6 +287,8 @@ class SQLite:
 
     def last(self, table: str) -> int:
         row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        if row and not isinstance(row[0], int):
+            raise Damaged(f"{self.path}: this gallery contradicts itself.", f"The last id of {table} is {row[0]!r}.")
         return row[0] if row else 0
 
     def reserve(self, table: str, count: int) -> int:  # noqa: ARG002
@@ -280,41 +305,7 @@ class SQLite:
     def backup(self, path: Path) -> None:
         """Write a complete copy to `path`, durably. Raises Missing."""
         with replacing(path) as temporary:
-            self._copy(temporary)
-
-    def _copy(self, path: Path) -> None:
-        """Write a complete copy to `path`, in steps between which others write; not durable.
-
-        What another process writes begins it anew: after `_ANEW` times it is made otherwise.
-        """
-        left, begun = sys.maxsize, 0
-
-        def told(_status: int, remaining: int, _total: int) -> None:
-            nonlocal left, begun
-            begun, left = begun + (remaining >= left), remaining
-            if begun > _ANEW:
-                raise _OthersWrite
-
-        with explained(self.path):
-            try:
-                with _quick(path) as copy:
-                    self._db.backup(copy, pages=_STEP, progress=told)
-            except _OthersWrite:
-                path.write_bytes(b"")
-                self._copy_beside_others(path)
-
-    def _copy_beside_others(self, path: Path) -> None:
-        """Copy the file while others write, then what they have changed meanwhile: they wait for that alone."""
-        if WINDOWS or self._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-            with _quick(path) as copy:
-                self._db.backup(copy)  # beside a WAL others write anyway; Windows does not let one read what is locked
-            return
-        source = kept_open(self.path)
-        with path.open("r+b") as file:
-            make_same(source, file)
-            with self.reading():
-                self._version()  # it is locked from the first statement on
-                make_same(source, file)
+            copy_database(self._db, self.path, temporary, self.reading)
 
     @contextlib.contextmanager
     def still(self) -> Iterator[SQLite]:
@@ -327,7 +318,7 @@ class SQLite:
             if self.path.stat().st_size > _LARGE:
                 with contextlib.suppress(SiameseIndexError):
                     temporary = stack.enter_context(beside(self.path, f".{os.urandom(4).hex()}"))
-                    self._copy(temporary)
+                    copy_database(self._db, self.path, temporary, self.reading)
                     copy = stack.enter_context(contextlib.closing(SQLite(temporary)))
             yield copy or self
 
@@ -364,15 +355,6 @@ class SQLite:
         journal = str(self._db.execute("PRAGMA journal_mode").fetchone()[0])
         unsafe = "" if wal_is_safe() else " (WAL can lose commits below SQLite 3.51.3)"
         return {"SQLite": sqlite3.sqlite_version, "journal": journal + unsafe}
-
-
-@contextlib.contextmanager
-def _quick(path: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a new database that is neither durable nor taken back: whoever needs that sees to it, as a whole."""
-    with contextlib.closing(sqlite3.connect(path)) as copy:
-        copy.execute("PRAGMA synchronous = OFF")
-        copy.execute("PRAGMA journal_mode = OFF")
-        yield copy
 
 
 def _reading_mode(path: Path) -> str:

@@ -10,13 +10,16 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from siamese_index.errors import Damaged, Locked, Missing
+from siamese_index.errors import BadInput, Damaged, Locked, Missing
 from siamese_index.files import refused
 
 WAIT_SECONDS = 10.0  # how long a second writer waits for the first
 BESIDE = ("-journal", "-wal", "-shm")  # endings of the files that SQLite keeps beside a gallery
 SOMEBODY = "a reader, or another program"
-_OTHER = re.compile(r"decode to UTF-8|^no such (table|column)")  # what SQLite says of a file that is not ours
+_MOVED = 1032  # SQLITE_READONLY_DBMOVED
+_OTHER = re.compile(
+    r"decode to UTF-8|^no such (table|column|collation)|^table \w+ already exists|^unknown function|too big"
+)  # what SQLite says of a file that is not ours
 
 
 @contextlib.contextmanager
@@ -25,6 +28,10 @@ def explained(path: Path, writer: Callable[[], str] = lambda: SOMEBODY) -> Itera
     try:
         yield
     except sqlite3.Error as error:
+        if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
+            raise BadInput("This gallery is closed.", remedy="Open it again: Gallery.open(PATH)") from error
+        if getattr(error, "sqlite_errorcode", 0) == _MOVED:
+            raise Locked(f"{path}: another gallery was put in its place meanwhile.", remedy="Try again.") from error
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise Locked(

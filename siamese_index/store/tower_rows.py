@@ -53,6 +53,8 @@ class Towers:
             content = json.loads(row[3])
             card = Card.parse(content) if row[5] else Card.of_vectors(row[2])
             report = json.loads(row[4]) if row[4] else None
+            if not isinstance(report, dict | None):
+                raise TypeError("its report is no object")
         except (ValueError, TypeError, RecursionError) as error:  # no card, or nothing where a page was lost
             raise Damaged(f"{self._db.path}: the card of a tower is damaged.", f"{error}.") from None
         if not 0 < row[2] <= LONGEST or not re.fullmatch("[0-9a-z-]{1,80}", row[1]):

@@ -119,9 +119,8 @@ class Rule:
         return self.is_within(own) & (own < other) & ~np.asarray(self.is_ambiguous(own, other))
 
     def radius(self, nearest: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the radius (n,) within which a search must miss nobody for its verdict to be right."""
-        beyond = -1.0 if self.threshold is None else self.threshold
-        return np.where(self.is_within(nearest), nearest + self.margin, beyond)
+        """Return the radius (n,) within which a search must miss nobody: for the verdict, and who is nearest."""
+        return nearest + np.where(self.is_within(nearest), self.margin, 0.0)
 
 
 def decide(candidates: Sequence[Candidate], rule: Rule) -> tuple[Verdict, float | None]:

@@ -38,7 +38,7 @@ class TowerInput:
         if "numbers" in content:
             return cls((_count(content, "numbers", _NUMBERS),))
         height, width = (_count(content, key, _SIDE) for key in ("height", "width"))
-        if content.get("channels") not in (1, 3):
+        if type(content.get("channels")) is not int or content["channels"] not in (1, 3):
             raise ValueError(f"its card says {content.get('channels')!r} channels; 1 or 3 are possible")
         frame = content.get("frame", "whole")
         if frame not in ALL_FRAMES:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from siamese_index.errors import BadInput, Damaged, Missing
-from siamese_index.files import path_of, refused, replace_file
+from siamese_index.files import opened_as, path_of, refused, replace_file
 from siamese_index.vectors import Vectors, unit
 
 from .card import FORMAT, Card
@@ -93,6 +93,8 @@ class TowerFile:
         """Read a tower file. Raises Missing, or Damaged for anything that is not a tower."""
         path_of(path)
         try:
+            if opened_as(path):  # to close it would give up the locks that this process has on it
+                raise ValueError("it is a gallery")
             with zipfile.ZipFile(path) as archive:
                 members = {info.filename: info for info in archive.infolist()}
                 # Stored members only: their size on disk bounds the memory they take.
@@ -104,6 +106,7 @@ class TowerFile:
                 keras, detector = (
                     archive.read(name) if name in members else None for name in ("tower.keras", "detector.onnx")
                 )
+                json.dumps(card, ensure_ascii=False).encode()  # a ValueError for half of a surrogate pair
                 parsed = Card.parse(card)
                 if (parsed.input.frame == "face") != (detector is not None):
                     raise ValueError("its frame is face without a detector, or it has one that its frame does not use")
@@ -127,6 +130,12 @@ def _read_cohort(data: bytes, dimension: int) -> Cohort:
     with zipfile.ZipFile(io.BytesIO(data)) as inner:
         if any(i.compress_type != zipfile.ZIP_STORED for i in inner.infolist()):
             raise ValueError("its calibration is compressed")
+        for name in inner.namelist():
+            with inner.open(name) as member:  # rows of nothing would be as many as a header says
+                major = np.lib.format.read_magic(member)[0]
+                read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+                if not read(member)[2].itemsize:
+                    raise ValueError("its calibration has rows of nothing")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         names, digests, vectors = arrays["names"], arrays["digests"], arrays["vectors"]
     if vectors.ndim != 2 or not len(names) == len(digests) == len(vectors):
@@ -135,5 +144,6 @@ def _read_cohort(data: bytes, dimension: int) -> Cohort:
         raise ValueError(f"its calibration has vectors of {vectors.shape[1]} numbers, its card says {dimension}")
     if not all(len(digest) == 64 and set(digest) <= set("0123456789abcdef") for digest in map(str, digests.tolist())):
         raise ValueError("its calibration has digests that are not hexadecimal")
+    "".join(map(str, names.tolist())).encode()
     rows = unit(vectors) if len(vectors) else vectors.astype(np.float32)
     return Cohort(tuple(map(str, names.tolist())), tuple(map(str, digests.tolist())), rows)

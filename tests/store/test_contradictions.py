@@ -114,3 +114,22 @@ def test_what_cannot_be_is_damage_and_no_bug(filled, statement, value):
 def test_a_mistake_of_a_caller_is_no_damage(filled):
     with Gallery.open(filled) as gallery, pytest.raises(KeyError), gallery.reading():
         raise KeyError("mine")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE INDEX mine ON event(instr(hex(zeroblob(5000000)), hex(zeroblob(2500000)) || '1')) WHERE id > 99999",
+        "CREATE INDEX mine ON identity(name COLLATE nocase)",
+        "CREATE TRIGGER _sqlite AFTER INSERT ON _sqlite_migrations BEGIN DELETE FROM event; END",
+        "DROP INDEX sample_digest; CREATE INDEX sample_digest ON sample(hex(digest))",
+        "PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = replace(sql, 'verb TEXT', 'verb TEXT CHECK (verb = 1)')",
+        "PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = replace(sql, 'randomblob(8)', 'zeroblob(900000000)')",
+    ],
+)
+def test_code_in_the_schema_is_refused(filled, statement):
+    db = sqlite3.connect(filled, isolation_level=None)
+    db.executescript(statement)
+    db.close()
+    with pytest.raises(Damaged, match="changed by another program"):
+        Gallery.open(filled)
