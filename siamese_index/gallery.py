@@ -18,10 +18,11 @@ from .files import path_of
 from .identify import Verification
 from .samples.images import Picture, Progress, each, several
 from .samples.names import Tags, clean_tags
-from .session import Session, State, Turn, in_turns, takes_its_turns
+from .session import Session, State
 from .store.opening import connect
 from .store.rows import IdentityRow, SampleRow, StrangerRow, TowerRow
 from .store.store import Store
+from .store.turns import Turn, in_turns, takes_its_turns
 from .thresholds.decision import Decision
 from .thresholds.learning import DEFAULT_FPIR, Outlook, Threshold
 from .thresholds.question import Asked, Question, share
@@ -156,7 +157,7 @@ class Gallery:
         `dask` is the address of a Dask scheduler whose workers embed. The rest is as for `enroll`.
         """
         given = enrollment.Terms.of(terms, kind=enrollment.SampleTerms)
-        return enrollment.enroll_many(self._session, items, given, progress, dask)
+        return enrollment.enroll_many(self._session, self._turn.outside(items), given, progress, dask)
 
     def enroll_vectors(self, names: Sequence[str], vectors: Any, **terms: Unpack[VectorTerms]) -> Enrollment:
         """Enroll some thousand vectors (n, dimension) of an outside embedder under `names` (n,), in one transaction.
@@ -170,8 +171,7 @@ class Gallery:
     ) -> Enrollment:
         """As `enroll_vectors`, for any number of them, which may be memory-mapped; conflicts are listed in `refused`.
 
-        All are checked before the first is enrolled; then every `enrollment.VECTOR_CHUNK` are durable, so an
-        interrupted call can simply be repeated.
+        All are checked first; then every `enrollment.VECTOR_CHUNK` are durable: an interrupted call can be repeated.
         """
         return enrollment.enroll_vectors(self._session, names, vectors, enrollment.Terms.of(terms), progress)
 
@@ -300,7 +300,7 @@ class Gallery:
         Strangers are not enrolled; their pictures are kept. Returns also the strangers that could not be read.
         """
         chosen = calibrate.Chosen(fpir, fusion, confidence, shift)
-        return calibrate.calibrate_samples(self._session, chosen, strangers_given, progress)
+        return calibrate.calibrate_samples(self._session, chosen, self._turn.outside(strangers_given), progress)
 
     def calibrate_vectors(
         self,

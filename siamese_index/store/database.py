@@ -14,6 +14,10 @@ class Database(Protocol):
     among: str  # after a column: that it is one of many values, given as one parameter
 
     @property
+    def in_use(self) -> bool:
+        """Whether a transaction is open."""
+
+    @property
     def path(self) -> Path | str:
         """Where it is: a file, or the address of a server, without a password."""
 

@@ -302,6 +302,10 @@ class PostgreSQL:
         )
         return [(row[0], row[1]) for row in rows]
 
+    @property
+    def in_use(self) -> bool:
+        return self._inside
+
     def understood(self) -> contextlib.nullcontext[None]:
         return contextlib.nullcontext()  # the server sees to it that nothing is contradicted
 

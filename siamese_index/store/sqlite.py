@@ -22,6 +22,7 @@ from siamese_index.files import (
     note_closed,
     note_opened,
     opened_as,
+    refused,
     replacing,
     sweep,
 )
@@ -62,7 +63,7 @@ _used_at_fork: set[tuple[int, int]] = set()  # files on which the parent had loc
 
 
 def _note_fork() -> None:
-    _used_at_fork.update(each._file for each in _connections if each._in_use)
+    _used_at_fork.update(each._file for each in _connections if each.in_use)
 
 
 if hasattr(os, "register_at_fork"):
@@ -73,7 +74,7 @@ class SQLite:
     """An open file. One writer at a time, any number of readers, also across processes."""
 
     among = "IN (SELECT value FROM json_each(?))"
-    _in_use = False  # a transaction is open
+    in_use = False  # a transaction is open
     _note: int | None = None  # the descriptor of the file that says who writes, once this connection has written
 
     def __init__(self, path: Path) -> None:
@@ -94,9 +95,12 @@ class SQLite:
     def _connect(self) -> None:
         path = self.path
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-        mode = "rw" if writable else _reading_mode(path)
-        uri = f"{path.resolve().as_uri()}?mode={mode}"
-        self._file = note_opened(path, mode)
+        try:
+            mode = "rw" if writable else _reading_mode(path)
+            uri = f"{path.resolve().as_uri()}?mode={mode}"
+            self._file = note_opened(path, mode)
+        except OSError as error:  # it went a moment ago
+            raise refused(path, error, "opened") from None
         if self._file in _used_at_fork:
             self._forget()
             raise BadInput(
@@ -184,17 +188,17 @@ class SQLite:
     def reading(self) -> Iterator[None]:
         """One consistent state for everything that is read inside."""
         with explained(self.path):
-            if self._in_use:
+            if self.in_use:
                 yield
                 return
             self._follow()
-            self._in_use = True
+            self.in_use = True
             try:
                 self._db.execute("BEGIN")
                 with self.understood():
                     yield
             finally:
-                self._in_use = False
+                self.in_use = False
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
 
@@ -205,10 +209,10 @@ class SQLite:
         Raises Locked when another writer does not finish in WAIT_SECONDS.
         """
         with explained(self.path, self._writer):
-            if self._in_use:
+            if self.in_use:
                 raise BadInput(f"{self.path}: nothing can be changed while it is being read.", "Leave `reading` first.")
             self._follow()
-            self._in_use = True
+            self.in_use = True
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._version()  # a newer program may have been here since it was opened
@@ -221,7 +225,7 @@ class SQLite:
                     self._db.execute("ROLLBACK")
                 raise
             finally:
-                self._in_use = False
+                self.in_use = False
 
     @contextlib.contextmanager
     def understood(self) -> Iterator[None]:

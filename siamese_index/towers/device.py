@@ -25,8 +25,8 @@ def wanted() -> str:
     return found
 
 
-def session(network: bytes, example: NDArray[np.float32]) -> Any:
-    """Open a network on the device that is wanted; `example` is a batch to see there whether it gives the same vectors.
+def session(network: bytes, shape: tuple[int, ...]) -> Any:
+    """Open a network for samples of a shape on the device that is wanted.
 
     Of auto the processor is used where there is no card, or where it gives others. Raises NotInstalled, or Damaged for
     a network that cannot be opened, or that gives other vectors on the card that was asked for.
@@ -39,13 +39,14 @@ def session(network: bytes, example: NDArray[np.float32]) -> Any:
         return _opened(network, [_CPU])
     if not there:
         raise _no_card("This ONNX Runtime has no CUDA: it is onnxruntime, not onnxruntime-gpu.")
-    onnxruntime.preload_dlls()  # CUDA's own libraries, where pip put them
+    getattr(onnxruntime, "preload_dlls", lambda: None)()  # CUDA's own libraries, where pip put them
     card = _opened(network, [_CUDA, _CPU])
     if card.get_providers()[0] != _CUDA[0]:  # it could not be begun; ONNX Runtime goes on without it
         if device == "cuda":
             raise _no_card("No card was found, or CUDA's libraries are not those that it was built for.")
         return card
     processor = _opened(network, [_CPU])
+    example = np.random.default_rng(0).uniform(0, 255, (1, *shape)).astype(np.float32)
     if agree(card, processor, example):
         return card
     if device == "cuda":

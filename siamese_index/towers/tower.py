@@ -50,8 +50,7 @@ class Tower:
         shape = card.input.shape if len(card.input.shape) == 3 else (1, 1, 1)
         self.cutter = framing.Frame(self.frame, *shape, finder, card.input.template)
         self._at_once = card.input.at_once or max(1, BATCH // card.input.views)
-        example = np.random.default_rng(0).uniform(0, 255, (1, *self.shape)).astype(np.float32)
-        self._session = device.session(onnx, example)
+        self._session = device.session(onnx, self.shape)
         self._input = self._session.get_inputs()[0].name
         _open.add(self)
 
