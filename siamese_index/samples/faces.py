@@ -66,9 +66,9 @@ class FaceFinder:
                 self._any_size = False
                 self._detect(np.zeros((_CANVAS, _CANVAS, 3), np.uint8))
         except (cv2.error, SystemError, ValueError) as error:
-            raise Damaged(
-                "The face detector cannot be opened.", str(error).splitlines()[0][:200], "Expected a YuNet, as .onnx."
-            ) from None
+            old = "" if cv2.__version__ >= "5" else f" OpenCV {cv2.__version__} opens few of them: update it to 5."
+            why = str(error).splitlines()[0][:200]
+            raise Damaged("The face detector cannot be opened.", why, f"Expected a YuNet, as .onnx.{old}") from None
 
     def find(self, pixels: Pixels) -> list[Face]:
         """Return the faces in a picture (h, w, 1 or 3), RGB, the largest first."""
