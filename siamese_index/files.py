@@ -59,10 +59,9 @@ _BLOCK = 1 << 18  # bytes
 _looking = threading.RLock()
 
 
-def opened_as(path: str | Path) -> str | None:
-    """Return how a connection of this process has opened a gallery, or None. Raises OSError."""
-    about = os.stat(path) if _galleries else None  # noqa: PTH116
-    modes = _galleries.get((about.st_dev, about.st_ino)) if about else None
+def opened_as(about: os.stat_result) -> str | None:
+    """Return how a connection of this process has opened the file that `about` is of, or None."""
+    modes = _galleries.get((about.st_dev, about.st_ino))
     return modes[-1] if modes else None
 
 
@@ -119,6 +118,7 @@ def make_same(source: int, copy: BinaryIO) -> None:
             copy.write(new)
             written += 1
             if not written % 64:
+                copy.flush()
                 os.fsync(copy.fileno())  # all at once would hold up whoever else waits for the disk
     copy.truncate(size)
 
@@ -127,7 +127,7 @@ def kind_of(path: Path) -> str:
     """Return what a file holds, by its content: a Kind, "file of another kind", or "" for nothing. Raises Missing."""
     try:
         with _looking:
-            if opened_as(path):
+            if opened_as(path.stat()):
                 return "gallery"
             with path.open("rb") as file:
                 head = file.read(512)

@@ -16,7 +16,7 @@ from siamese_index.analysis.doctor import examine
 from siamese_index.analysis.evaluation import evaluate
 from siamese_index.analysis.explain import explain
 from siamese_index.samples import images
-from siamese_index.search import scan
+from siamese_index.search import file_index, scan
 from siamese_index.store import sqlite, sqlite_copy
 from siamese_index.towers.card import FORMAT
 from siamese_index.vectors import pack, unit
@@ -186,6 +186,8 @@ def test_the_doctor_looks_through_a_large_gallery_while_others_write(tmp_path, m
 def test_also_who_is_nearest_to_a_stranger_is_exact(tmp_path, fusion, monkeypatch):
     """Near templates of identities that are far on average must not hide the one that is nearest."""
     monkeypatch.setattr(scan, "SCANNED", 10_000)
+    monkeypatch.setattr(file_index, "FETCHED", 8)  # so few that the image alone often misses the nearest
+    monkeypatch.setattr(file_index, "CLOSELY", 2)
     rng = np.random.default_rng(3)
     probes = unit(rng.normal(size=(12, 16)))
     names, rows = [], []
@@ -344,3 +346,18 @@ def test_a_fork_in_the_middle_of_a_call_is_told_so(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "p.gallery")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_nearest_of_an_unknown_is_exact_where_the_coarse_image_misses_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, "SCANNED", 10_000)
+    monkeypatch.setattr(file_index, "FETCHED", 8)
+    monkeypatch.setattr(file_index, "CLOSELY", 2)
+    rng = np.random.default_rng(5)
+    people, probes = unit(rng.normal(size=(6000, 64))), unit(rng.normal(size=(100, 64)))
+    with Gallery.create(tmp_path / "p.gallery", dimension=64) as gallery:
+        gallery.enroll_many_vectors([f"p{i}" for i in range(6000)], people, conflicts="allow")
+        gallery.rebuild_index()
+        assert "coarse" in gallery.index_status().kind
+        answers = [gallery.identify_vectors(probe[None], threshold=0.1)[0] for probe in probes]
+    true = np.linalg.norm(people[None].astype(np.float64) - probes[:, None], axis=2).argmin(axis=1)
+    assert [answer.candidates[0].identity for answer in answers] == [f"p{i}" for i in true]

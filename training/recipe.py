@@ -189,9 +189,10 @@ def _refuse_impossible(recipe: Recipe, where: str) -> None:
         (fit.precision in PRECISIONS, f"[fit] precision is one of {', '.join(PRECISIONS)}"),
     ]  # fmt: skip
     loss = recipe.loss["name"]
-    for table, known in ((recipe.tower, BUILDERS), (recipe.loss, ON_VECTORS | ON_COSINES | GRADED)):
+    functions = ON_VECTORS | ON_COSINES | GRADED
+    for table, known, others in ((recipe.tower, BUILDERS, (*OF_ANY, "normalise")), (recipe.loss, functions, ("name",))):
         if table["name"] in known:
-            options = {key: value for key, value in table.items() if key not in OF_ANY}
+            options = {key: value for key, value in table.items() if key not in others}
             _refuse_options(known[table["name"]], options, f"{where}: {table['name']}")
     if loss in ON_VECTORS:  # it compares within the batch, so that must hold what it compares
         rules += [

@@ -38,7 +38,7 @@ def build(
     """
     import keras
 
-    options = {key: value for key, value in tower.items() if key not in OF_ANY or key == "normalise"}
+    options = {key: value for key, value in tower.items() if key not in OF_ANY}
     name = tower["name"]
     inputs = keras.Input(shape, name="pixels" if len(shape) == 3 else "numbers")
     try:
@@ -264,7 +264,7 @@ def head(
     return keras.Model(inputs, layers.UnitNormalization(name="template", dtype="float32")(linear), name="tower")
 
 
-OF_ANY = ("name", "dimension", "mirrored", "looks", "normalise")  # what the builders do not see
+OF_ANY = ("name", "dimension", "mirrored", "looks")  # keys of any tower
 BUILDERS: dict[str, Callable[..., Any]] = {"resnet": resnet, "cnn": cnn, "mlp": mlp}
 
 

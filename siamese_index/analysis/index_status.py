@@ -35,7 +35,7 @@ class IndexStatus:
     searches: int  # by own templates, each moved by as much as samples of an identity differ
     recall_at_1: float | None  # of these, how many found the nearest template that an exact search finds
     identity_hit: float | None  # the nearest identity
-    scanned_after_all: float | None  # how many were near enough to the threshold to be repeated exactly
+    scanned_after_all: float | None  # how many were repeated as a scan: the image was not sure who is nearest
     ms: float | None  # of one search, median
     exact_ms: float | None
 

@@ -50,7 +50,7 @@ def read(picture: Picture) -> bytes:
             raise Unreadable(f"{picture}: this is no file, but a device or a pipe.", remedy="A picture can be piped: -")
         if about.st_size > MAX_BYTES:
             raise Unreadable(f"{picture}: {about.st_size:,} bytes.", f"More than {MAX_BYTES:,} are not read.")
-        if opened_as(picture):
+        if opened_as(about):
             raise Unreadable(f"{picture}: this is a gallery, not a picture.")
         with open(picture, "rb", buffering=0) as file:  # noqa: PTH123  # half the time of Path.read_bytes
             data = file.read(MAX_BYTES)

@@ -352,7 +352,9 @@ class PostgreSQL:
                 raise Locked(f"{self.path}: another process is using it.", said, "Try again when it is done.") from None
             if state in ("53100", "53200"):
                 raise Missing(
-                    f"{self.path}: cannot be written.", said, "Make room on the server's disk; nothing is lost."
+                    f"{self.path}: cannot be written.",
+                    said,
+                    "Free disk space on the server and try again. No acknowledged change is lost.",
                 ) from None
             if state == "42501":
                 raise Missing(

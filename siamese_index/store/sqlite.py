@@ -366,7 +366,7 @@ def _reading_mode(path: Path) -> str:
 
     A WAL database without its log wants to make one, unless told that nothing will change.
     """
-    if mode := opened_as(path):
+    if mode := opened_as(path.stat()):
         return mode
     with path.open("rb") as file:
         is_wal = file.read(20)[18:19] == b"\x02"

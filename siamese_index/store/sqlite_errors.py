@@ -41,7 +41,9 @@ def explained(path: Path, writer: Callable[[], str] = lambda: SOMEBODY) -> Itera
             ) from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise Missing(
-                f"{path}: cannot be written.", f"{error}.", "Make room on the disk; nothing is lost."
+                f"{path}: cannot be written.",
+                f"{error}.",
+                "Free disk space and try again. No acknowledged change is lost.",
             ) from error
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             raise _forbidden(path, error) from error

@@ -93,7 +93,7 @@ class TowerFile:
         """Read a tower file. Raises Missing, or Damaged for anything that is not a tower."""
         path_of(path)
         try:
-            if opened_as(path):  # to close it would give up the locks that this process has on it
+            if opened_as(Path(path).stat()):  # to close it would give up the locks that this process has on it
                 raise ValueError("it is a gallery")
             with zipfile.ZipFile(path) as archive:
                 members = {info.filename: info for info in archive.infolist()}

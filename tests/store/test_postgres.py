@@ -335,7 +335,7 @@ def test_a_full_disk_of_the_server_costs_nothing_that_was_acknowledged(small_dis
         ballast, known = small_disk / "ballast", 0
         with Gallery.create(server.database("people"), dimension=512) as gallery:
             ballast.write_bytes(bytes(max(0, shutil.disk_usage(small_disk).free - 2_000_000)))
-            with pytest.raises(Missing, match="Make room") as error:
+            with pytest.raises(Missing, match="Free disk space") as error:
                 while True:
                     names = [f"p{i}" for i in range(known, known + 200)]
                     gallery.enroll_vectors(names, wide(200, seed=known), conflicts="allow")
