@@ -22,7 +22,7 @@ def status(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption = None)
     facts(asdict(found), as_json)
     if found.searches:
         note(
-            "Verdicts are those of an exact search: where a coarse look is not sure who is nearest, it is repeated exactly."
+            "Answers are those of an exact search: an unsure coarse look is repeated exactly."
             if found.scanned_after_all is not None and "coarse" in found.kind
             else "Every search is exact."
         )
