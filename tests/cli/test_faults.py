@@ -37,7 +37,7 @@ def test_a_full_disk_is_told_and_costs_nothing(people):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20_000, size + 20_000)),
     )  # fmt: skip
     assert done.returncode == 4
-    assert "cannot be written" in done.stderr and "nothing is lost" in done.stderr
+    assert "cannot be written" in done.stderr and "No acknowledged change is lost" in done.stderr
     assert "Traceback" not in done.stderr
     with Gallery.open(people / "people.gallery") as gallery:
         assert [row.name for row in gallery.identities()] == ["person 0", "person 1", "person 2"]
