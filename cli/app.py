@@ -46,6 +46,8 @@ COMMANDS = (
     "identities",
     "samples",
     "strangers",
+    "history",
+    "undo",
     "index",
     "settings",
     "glossary",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,12 @@ def identify(
         bool,
         typer.Option("--show-frame", help="Draw what the tower sees of the picture: its subjects, and each as cut."),
     ] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Search among all but this identity; repeatable.", metavar="NAME")
+    ] = None,
+    as_of: Annotated[
+        int | None, typer.Option(help="Ask the gallery as it was at this revision (see sidx history).", min=1)
+    ] = None,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit 0 whatever the answers are, if all could be read.")
     ] = False,
@@ -96,20 +103,22 @@ def identify(
         "strict": strict,
         "largest": largest,
         "tags": tags(tag),
+        "exclude": tuple(exclude or ()),
     }
     pictures, left_out, boxed = _samples([*(probes or []), *_listed(paths_from)])
     if box is not None:
         pictures = [_part(gallery, pictures, box)]
     if show_frame:
-        if explain or len(pictures) != 1:
-            raise BadInput("--show-frame takes one picture, without --explain.")
+        if explain or len(pictures) != 1 or as_of is not None:
+            raise BadInput("--show-frame takes one picture, without --explain or --as-of.")
         _show_frame(gallery, pictures[0])
     if explain:
-        _explain(gallery, pictures, asked, as_json, exit_zero)
+        with _opened(gallery, as_of) as opened:
+            _explain(opened, pictures, asked, as_json, exit_zero)
         return
     codes: list[int] = []
     answers: list[Decision] = []
-    with Gallery.open(gallery) as opened, progress("identifying", len(pictures)) as tick:
+    with _opened(gallery, as_of) as opened, progress("identifying", len(pictures)) as tick:
         rows = _rows(opened.identify_many(pictures, **asked), codes, answers, tick, len(pictures) == 1)
         try:
             boxes = ["box"] if for_a_person(as_json) and opened.embedder().finds else []
@@ -186,7 +195,14 @@ def _show_frame(gallery: Place, picture: Path | bytes) -> None:
     note(f"Look at it:  {out}")
 
 
-def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json: AsJson, exit_zero: bool) -> None:
+@contextlib.contextmanager
+def _opened(gallery: Place, as_of: int | None) -> Iterator[Gallery]:
+    """Yield the gallery, or a copy of it as it was at a revision."""
+    with Gallery.open(gallery) as opened, contextlib.nullcontext(opened) if as_of is None else opened.past(as_of) as at:
+        yield at
+
+
+def _explain(gallery: Gallery, pictures: list[Path | bytes], asked: Asked, as_json: AsJson, exit_zero: bool) -> None:
     """Say why one probe is answered as it is; the picture goes beside where the command is run."""
     from siamese_index.analysis.explain import explain
     from siamese_index.files import refuse_to_replace, replace_file, signed
@@ -197,8 +213,7 @@ def _explain(gallery: Place, pictures: list[Path | bytes], asked: Asked, as_json
     picture = pictures[0]
     out = Path(f"{picture.stem if isinstance(picture, Path) else 'probe'}.explained.png")
     refuse_to_replace(out, "explanation")
-    with Gallery.open(gallery) as opened:
-        found = explain(opened, picture, **asked)
+    found = explain(gallery, picture, **asked)
     row = found.decision.to_dict() | {"explanation": list(found.words)}
     if not for_a_person(as_json):
         emit([row], as_json)

@@ -52,6 +52,11 @@ FpirOption = Annotated[
 ThresholdOption = Annotated[
     float | None, typer.Option("--threshold", help="A distance (0..2) to use instead of the learned one.")
 ]
+PageOption = Annotated[
+    Path | None, typer.Option(help="Also write a page with the pictures to this file.", readable=False)
+]
+PictureOption = Annotated[Path | None, typer.Option(help="Also draw the pictures into this PNG.", readable=False)]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where there is no terminal.")]
 StepsOption = Annotated[int | None, typer.Option(help="How many batches to learn from; default: from the data.", min=1)]
 SeedOption = Annotated[int, typer.Option(help="Chooses the held-out identities and all randomness.", min=0)]
 

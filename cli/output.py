@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from siamese_index import BadInput
+
 if TYPE_CHECKING:
     from siamese_index.thresholds.suspects import Suspicion
 
@@ -105,6 +107,17 @@ def interrupted(text: str = "") -> None:
     if not _told:
         _told.append(text)
         complain(text or "\nInterrupted. Nothing that was acknowledged is lost.")
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is done, unless it was said already. Raises BadInput where there is nobody to ask."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise BadInput("This asks before it is done.", "There is no terminal to ask at.", "Add --yes.")
+    if not typer.confirm(question, default=False, err=True):
+        complain("Nothing was changed.")
+        raise typer.Exit(130)
 
 
 def quiet() -> bool:

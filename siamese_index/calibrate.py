@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 NEAREST = 5  # searches that are named
 TARGETS = (0.001, 0.003, 0.01, 0.03, 0.1)  # FPIR, of which the cost is told
 FusionChoice = Fusion | Literal["auto"]  # auto: the rule with the fewest misses, and the shift if it has fewer still
+
+
+class Choices(TypedDict, total=False):
+    """What a gallery is told, as keyword arguments: `Chosen` says what they mean."""
+
+    fpir: float | None
+    fusion: FusionChoice | None
+    confidence: float | None
+    shift: bool | None
 
 
 @dataclass(frozen=True, slots=True)

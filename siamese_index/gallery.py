@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,7 +18,6 @@ from .errors import Refusal
 from .files import path_of
 from .identify import Verification
 from .samples.images import Picture, Progress, each, several
-from .samples.names import Tags, clean_tags
 from .session import Session, State
 from .store.opening import connect
 from .store.rows import IdentityRow, SampleRow, StrangerRow, TowerRow
@@ -31,23 +31,25 @@ from .towers.tower import Tower
 from .vectors import Vectors
 
 if TYPE_CHECKING:
-    from . import calibrate, curate, enrollment, promote
+    from . import calibrate, enrollment, promote
     from .analysis import audit, index_status, replay
     from .analysis.audit import Audit
     from .analysis.index_status import IndexStatus
     from .analysis.replay import Replay
-    from .calibrate import FusionChoice
+    from .calibrate import Choices
+    from .curation import curation, history, identities
+    from .curation.curation import Curation
     from .enrollment import Enrollment, SampleTerms, VectorTerms
     from .promote import Told
     from .store import backup
     from .thresholds.calibration import Calibration
-    from .thresholds.planning import Capacity, Plan, Planner
+    from .thresholds.planning import Capacity, Plan
     from .towers.mapping import VectorMap
     from .towers.tower_file import TowerFile
 else:  # most commands need none of them
-    calibrate, curate, enrollment, promote, backup, audit, index_status, replay = when_used(
-        "calibrate", "curate", "enrollment", "promote", "store.backup",
-        "analysis.audit", "analysis.index_status", "analysis.replay",
+    calibrate, enrollment, promote, backup, audit, index_status, replay, identities, curation, history = when_used(
+        "calibrate", "enrollment", "promote", "store.backup", "analysis.audit", "analysis.index_status",
+        "analysis.replay", "curation.identities", "curation.curation", "curation.history",
     )  # fmt: skip
 
 
@@ -61,6 +63,7 @@ class Gallery:
 
     def __init__(self, store: Store) -> None:
         self._session, self._turn = Session(store), Turn(store)
+        self._session.finish()
 
     @classmethod
     def create(
@@ -190,40 +193,29 @@ class Gallery:
         with self.reading() as state:
             return state.store.samples(name)
 
-    def rename(self, name: str, new: str) -> None:
-        """Give an identity another name. Raises Missing, or BadInput when `new` is taken."""
-        curate.rename(self._session, name, new)
+    def rename(self, name: str, new: str, *, merge: bool = False) -> None:
+        """Give an identity another name. Raises Missing, or BadInput if `new` is taken and not to be merged with."""
+        identities.rename(self._session, name, new, merge)
 
     def tag(self, name: str, tags: Mapping[str, str | None]) -> None:
         """Give an identity tags, in place of those with the same keys; None takes one away. Raises as `rename`."""
-        curate.tag(self._session, name, tags)
+        identities.tag(self._session, name, tags)
 
     def remove(self, name: str) -> int:
         """Take an identity out of the gallery; return how many samples it had. Raises Missing."""
-        return curate.remove(self._session, name)
+        return identities.remove(self._session, name)
 
-    def identify(
-        self,
-        picture: Picture,
-        *,
-        k: int = 5,
-        fpir: float | None = None,
-        threshold: float | None = None,
-        exact: bool = False,
-        tags: Tags = None,
-        strict: bool = False,
-        largest: bool = False,
-    ) -> Decision:
+    def identify(self, picture: Picture, **asked: Unpack[Asked]) -> Decision:
         """Return who the picture shows, or that it is unknown.
 
-        `k` candidates are listed. `fpir` is the share of strangers that may match, instead of the gallery's;
+        `k` candidates are listed (5). `fpir` is the share of strangers that may match, instead of the gallery's;
         `threshold` is a distance (0..2) instead of a learned one. Verdict and identity are always those of an
         exact search; `exact` makes the candidates behind them so too, in a very large gallery. Only identities
-        with all of `tags` are searched, at the threshold of the whole gallery. `strict` makes a match unknown while
-        too few strangers support it (`evidence.promised`). Raises Unreadable; SeveralSubjects unless `largest`.
+        with all of `tags`, and none of those to `exclude`, are searched, at the threshold of the whole gallery.
+        `strict` makes a match unknown while too few strangers support it (`evidence.promised`). Raises Unreadable;
+        SeveralSubjects unless `largest`.
         """
-        asked = Question(k, fpir, threshold, exact, clean_tags(tags), strict, largest)
-        return identify.identify_one(self._session, picture, asked)
+        return identify.identify_one(self._session, picture, Question.of(asked))
 
     @takes_its_turns
     def identify_many(self, pictures: Iterable[Picture], **asked: Unpack[Asked]) -> Iterator[Decision | Refusal]:
@@ -236,7 +228,7 @@ class Gallery:
 
     def log(self, on: bool | None = None, *, clear: bool = False) -> tuple[bool, int]:
         """Switch the log of answers (with vectors and pictures) on or off, or empty it; return (is on, how many)."""
-        return curate.log(self._session, on, clear)
+        return identities.log(self._session, on, clear)
 
     def verify(self, a: Picture, b: Picture, *, fmr: float | None = None) -> Verification:
         """Say whether two pictures show the same identity, enrolled or not. Raises Unreadable.
@@ -288,49 +280,34 @@ class Gallery:
     def calibrate(
         self,
         *,
-        fpir: float | None = None,
         strangers_given: Iterable[tuple[str, Picture]] = (),
-        fusion: FusionChoice | None = None,
-        confidence: float | None = None,
-        shift: bool | None = None,
         progress: Progress | None = None,
+        **choices: Unpack[Choices],
     ) -> tuple[Calibration, list[Refusal]]:
         """Set the target FPIR, add strangers (name, picture), and choose how to decide: `calibrate.Chosen`.
 
         Strangers are not enrolled; their pictures are kept. Returns also the strangers that could not be read.
         """
-        chosen = calibrate.Chosen(fpir, fusion, confidence, shift)
-        return calibrate.calibrate_samples(self._session, chosen, self._turn.outside(strangers_given), progress)
+        chosen, given = calibrate.Chosen(**choices), self._turn.outside(strangers_given)
+        return calibrate.calibrate_samples(self._session, chosen, given, progress)
 
     def calibrate_vectors(
-        self,
-        *,
-        fpir: float | None = None,
-        names: Sequence[str] = (),
-        vectors: Any = None,
-        fusion: FusionChoice | None = None,
-        confidence: float | None = None,
-        shift: bool | None = None,
+        self, *, names: Sequence[str] = (), vectors: Any = None, **choices: Unpack[Choices]
     ) -> Calibration:
         """As `calibrate`, with strangers as `vectors` (n, dimension) of the active tower, and whose they are."""
-        chosen = calibrate.Chosen(fpir, fusion, confidence, shift)
-        return calibrate.calibrate_vectors(self._session, chosen, names, vectors)
+        return calibrate.calibrate_vectors(self._session, calibrate.Chosen(**choices), names, vectors)
 
     def strangers(self) -> list[StrangerRow]:
         """Return the strangers' samples by name, with whether each counts."""
-        return curate.strangers(self._session)
+        return identities.strangers(self._session)
 
     def set_stranger(self, name: str, counts: bool) -> int:
         """Take a stranger out of every search, or bring it back; return how many samples. Raises Missing."""
-        return curate.set_stranger(self._session, name, counts)
+        return identities.set_stranger(self._session, name, counts)
 
     def set_strict(self, strict: bool) -> None:
         """Make every answer as `identify` with `strict`, or only those that ask."""
-        curate.set_strict(self._session, strict)
-
-    def planner(self) -> Planner:
-        """Return what plans sizes that the gallery does not have, from its strangers. Raises BadInput with too few."""
-        return calibrate.planner(self._session)
+        identities.set_strict(self._session, strict)
 
     def plan(self, identities: int, *, fpir: float | None = None) -> Plan:
         """Return what the tower promises and costs with so many `identities`, from one picture each."""
@@ -368,6 +345,17 @@ class Gallery:
     def rollback(self, progress: Progress | None = None) -> str:
         """Go back to the generation before; return its tower's id. Raises BadInput when there is none."""
         return promote.rollback(self._session, progress)
+
+    @property
+    def curation(self) -> Curation:
+        """What mends who is enrolled: move, merge, split, restore, undo, purge and more."""
+        return curation.Curation(self._session, self._turn)
+
+    @contextlib.contextmanager
+    def past(self, revision: int) -> Iterator[Gallery]:
+        """Yield the gallery as it was at a revision: a copy, deleted on leaving. Raises BadInput for one not known."""
+        with history.past(self._session, revision) as path, Gallery.open(path) as copy:
+            yield copy
 
     def audit(self, progress: Progress | None = None) -> Audit:
         """Examine what is enrolled: `analysis.audit.audit`."""

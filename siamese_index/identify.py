@@ -192,7 +192,7 @@ def _decided(
         searcher, given = state.searcher, question.threshold
         learned = state.threshold(question.fpir) if given is None else Threshold(given, SET)
         moves = state.moves(vectors) if given is None else np.zeros(len(vectors))
-        only = state.only(question.tags)
+        only = state.only(question.tags, question.exclude)
         wanted = max(question.k, 2)  # at least two, for the margin
         radius = None if question.exact else learned.rule.moved(float(moves.max())).radius  # the farthest of all
         found = searcher.nearest(vectors, wanted, radius=radius, only=only)

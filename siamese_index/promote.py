@@ -89,6 +89,10 @@ def tower_file(session: Session, row: TowerRow) -> TowerFile:
 
 def insert_tower(store: Store, event: int, content: TowerFile, report: dict[str, Any] | None = None) -> int:
     """Store a tower with its strangers; return its row id. Call it inside a transaction."""
+    again = store.towers.removed().get(content.id)
+    if again is not None:  # its coming was undone
+        store.towers.set_removed([again], None)
+        return again
     cohort = content.cohort
     table, doubt = statistics.false_match_table(cohort.vectors, cohort.names)
     row = store.towers.add(
@@ -147,7 +151,7 @@ def switch(
             row = there.get(content.id) or insert_tower(change.store, change.record(tower=content.id), content, report)
         else:
             dimension = int(to) if isinstance(to, int) else 0
-            name = f"vectors-{dimension}-{len(change.store.towers.all())}"
+            name = f"vectors-{dimension}-{len(change.store.towers.all()) + len(change.store.towers.removed())}"
             made = NewTower(name, Card.of_vectors(dimension), report=report)
             row = change.store.towers.add(change.record(tower=name), made)
     with session.store.reading():

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BadInput, Damaged, Locked
+from .errors import BadInput, Damaged, Locked, Missing
 from .store.impostors import SearchRows, enrolled
 from .store.rows import GallerySettings, TowerRow
-from .store.store import Store
+from .store.store import SEARCHES, Store
 from .thresholds import learning, statistics
 from .thresholds.learning import Outlook, Threshold
 from .thresholds.question import share
@@ -43,7 +43,7 @@ class State:
     labels: dict[int, tuple[str, int]] = field(default_factory=dict)  # template: (name, sample), as they come up
     thresholds: dict[float, Threshold] = field(default_factory=dict)
     odds: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)  # by source of the evidence
-    tagged: dict[tuple[tuple[str, str], ...], NDArray[np.int64]] = field(default_factory=dict)
+    among: dict[tuple[tuple[tuple[str, str], ...], tuple[str, ...]], NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -127,20 +127,24 @@ class State:
             for pair in found
         )
 
-    def only(self, tags: tuple[tuple[str, str], ...]) -> NDArray[np.int64] | None:
-        """Return the identities (ascending ids) that have all of these tags; None means everybody.
+    def only(self, tags: tuple[tuple[str, str], ...], exclude: tuple[str, ...] = ()) -> NDArray[np.int64] | None:
+        """Return the identities (ascending ids) that have all of these tags, without some; None means everybody.
 
-        Raises BadInput when nobody has them: most often a tag is misspelt.
+        Raises BadInput when nobody has them: most often a tag is misspelt. Raises Missing for a name to `exclude` that
+        is not enrolled.
         """
-        if not tags:
+        if not tags and not exclude:
             return None
-        if tags not in self.tagged:
-            found = self.store.tagged(tags)
-            if not len(found):
+        if (tags, exclude) not in self.among:
+            found = self.store.tagged(tags) if tags else np.array(sorted(self.store.identity_names()), np.int64)
+            if not len(found) and tags:
                 asked = " ".join(f"{key}={value}" for key, value in tags)
                 raise BadInput(f"Nobody who is enrolled is tagged {asked}.", remedy="See: sidx identities list")
-            self.tagged[tags] = found
-        return self.tagged[tags]
+            found = np.setdiff1d(found, [self.store.known(name) for name in exclude]) if exclude else found
+            if not len(found):
+                raise BadInput("Nobody is left to search among.", remedy="Exclude fewer.")
+            self.among[tags, exclude] = found
+        return self.among[tags, exclude]
 
     def threshold(self, fpir: float | None) -> Threshold:
         """Return the learned threshold (for the gallery's target when None)."""
@@ -232,6 +236,25 @@ class Session:
     @property
     def path(self) -> Path | str:
         return self._store.path
+
+    def finish(self) -> None:
+        """Do what a killed program, or an older one, left to be done; in a place that cannot be written it stays so."""
+        with self.store.reading():
+            pending = self.store.pending()
+        if not pending:
+            return
+        with contextlib.suppress(Missing), self.store.writing("finish"):
+            if self.store.pending() == SEARCHES:
+                from .thresholds.strangers import compare
+
+                state = self.state()
+                searches = self.impostors(state)
+                searches.catch_up(state.revision)
+                for row in self.store.towers.all():
+                    compare(self.store, row.id, row.dimension)
+                searches.recompute()
+                self.store.set_pending(0)
+        self._state = self._impostors = None
 
     # -- what there is ------------------------------------------------------------------------
 
@@ -326,6 +349,7 @@ class Session:
         Locked when it is not, or when another process writes for too long.
         """
         with self.store.writing(verb):
+            self.store.events.begin()
             state = self.state()
             if tower is not None and state.settings.tower != tower:
                 raise Locked(

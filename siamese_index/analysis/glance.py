@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from siamese_index.errors import SiameseIndexError
+from siamese_index.errors import Missing, SiameseIndexError
 from siamese_index.samples import images
 from siamese_index.store.rows import SampleRow
 from siamese_index.vectors import distances
@@ -16,6 +17,7 @@ from . import html
 from .contract import OpenGallery, by_one_tower
 
 _THUMBNAIL = 160  # pixels of the longer side
+_COLUMNS, _GAP, _LINE = 6, 8, 28  # of a sheet: pictures in a row, pixels between and below them
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,40 @@ def glance(gallery: OpenGallery, name: str) -> list[SampleAtAGlance]:
     return found
 
 
-def page(gallery: OpenGallery, samples: list[SampleAtAGlance]) -> str:
+@by_one_tower
+def samples(gallery: OpenGallery, ids: Sequence[int]) -> list[SampleAtAGlance]:
+    """Return samples by their ids, in that order. Raises Missing."""
+    of = {row.id: row.identity for row in gallery.samples()}
+    lost = next((sample for sample in ids if sample not in of), None)
+    if lost is not None:
+        raise Missing(f"There is no enrolled sample {lost}.", remedy="See: sidx samples list")
+    found = {each.row.id: each for name in dict.fromkeys(of[i] for i in ids) for each in glance(gallery, name)}
+    return [found[i] for i in ids]
+
+
+def sheet(gallery: OpenGallery, samples: Sequence[SampleAtAGlance]) -> images.Pixels:
+    """Return one picture (height, width, 3) of all samples, with their ids and names below them."""
+    import cv2
+
+    columns = min(len(samples), _COLUMNS)
+    rows = -(-len(samples) // columns)
+    pixels = np.full((rows * (_THUMBNAIL + _LINE), columns * (_THUMBNAIL + _GAP), 3), 255, np.uint8)
+    for at, sample in enumerate(samples):
+        top, left = at // columns * (_THUMBNAIL + _LINE), at % columns * (_THUMBNAIL + _GAP)
+        seen = _thumbnail(gallery, sample)
+        pixels[top : top + seen.shape[0], left : left + seen.shape[1]] = seen
+        name = sample.row.identity.encode("ascii", "replace").decode()  # the font has no other letters
+        said = f"{sample.row.id} {name}"[:22]
+        cv2.putText(
+            pixels, said, (left, top + _THUMBNAIL + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA
+        )
+    return pixels
+
+
+def page(gallery: OpenGallery, samples: Sequence[SampleAtAGlance]) -> str:
     """Return an HTML page with a thumbnail of each sample that is kept, and what `glance` found."""
-    name = samples[0].row.identity
+    names = list(dict.fromkeys(sample.row.identity for sample in samples))
+    name = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     tau = gallery.threshold().tau
     shown = [([_thumbnail(gallery, sample)], _caption(sample, tau)) for sample in samples]
     cells = [

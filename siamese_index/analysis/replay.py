@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,11 +60,13 @@ def replay(gallery: OpenGallery, tower: str | None = None) -> Replay:
         settings = state.settings
         answers = state.store.log.all()
         names = state.store.identity_names()
+        mated = state.store.towers.mated(row.id)
         everybody, stranger_names, sources = _as_embedded_by(embedder, state.store, row)
     if not answers:
         raise BadInput("No answer has been logged.", remedy="Begin: sidx log on")
     searched = everybody.search()
-    rows = searched.rows(stranger_names, sources)
+    cohort = mated if everybody.shift is None or not len(mated) else everybody.shift.mated()
+    rows = replace(searched.rows(stranger_names, sources), cohort=cohort)
     learned = learning.learn(rows, settings.target_fpir, settings.fusion, settings.confidence)
     flips, asked = [], 0
     for start in range(0, len(answers), 256):

@@ -199,7 +199,7 @@ def _nearest(state: State, vectors: Vectors, asked: Question) -> list[Candidate]
 
     Whose mean lies within the threshold is near in some picture, so those that are near in any are looked at.
     """
-    hits = state.searcher.nearest(vectors, _CANDIDATES, only=state.only(asked.tags))
+    hits = state.searcher.nearest(vectors, _CANDIDATES, only=state.only(asked.tags, asked.exclude))
     labels = state.store.templates.owners({hit.template for row in hits for hit in row})
     row, fusion = state.active, state.settings.fusion
     means: list[tuple[float, str, int]] = []

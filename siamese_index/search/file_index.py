@@ -1,7 +1,8 @@
 """Nearest templates: a cached base and a fresh tail.
 
 The base is a file that can be deleted at any time. The tail is what was enrolled since, read from the
-gallery or taken in as it was enrolled. What was removed since is still in both, and is left out of what is found.
+gallery or taken in as it was enrolled. What was removed since, or is somebody else's now, is still in both, and is
+left out of what is found.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class FileIndex:
         self._last = 0
         self._tail = _Tail(self._dimension)
         self._since = 0  # the revision of which the oldest rows are
-        self._removed = np.zeros(0, np.int64)  # identities that went since
+        self._removed = self._gone = np.zeros(0, np.int64)  # identities that went since, and templates
         self._only: tuple[NDArray[np.int64], _Masks] | None = None
 
     @property
@@ -90,7 +91,7 @@ class FileIndex:
             self._open_base()
             self._since = self._since or revision[0]
         self._read_tail()
-        self._removed = self._store.removed_since(self._since)
+        self._look_for_lost()
         self._seen, self._only = revision, None
 
     def add(
@@ -211,7 +212,7 @@ class FileIndex:
         if not parts:
             nothing = np.zeros((len(probes), 0), np.int64)
             return SearchResult(nothing, nothing, np.zeros((len(probes), 0)), np.full(len(probes), np.inf))
-        return nearest_of(parts, k, self._removed)
+        return nearest_of(parts, k, self._removed, self._gone)
 
     def _looked_at(self, base: Base, image: Coarse, probes: Vectors, k: int, radius: Radius) -> SearchResult:
         """Find rows in the coarse image, and look closely at as many as can matter to the verdict."""
@@ -286,7 +287,12 @@ class FileIndex:
             self._inode = _inode(self._file)
         self._since = self._since or self._store.revision()[0]
         self._read_tail()
-        self._removed, self._seen = self._store.removed_since(self._since), seen
+        self._look_for_lost()
+        self._seen = seen
+
+    def _look_for_lost(self) -> None:
+        self._removed = self._store.removed_since(self._since)
+        self._gone = np.array(self._store.events.gone_since(self._since), np.int64)
 
     def _may_rebuild(self) -> bool:
         """Whether a process of its own is worth a try: one that failed will fail again."""

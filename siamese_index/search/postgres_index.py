@@ -97,7 +97,7 @@ class PostgresIndex:
         if self._first:
             ids, owners, vectors = self._first[1]
             here = scanned(ids, owners, vectors, probes, k, None if only is None else np.isin(owners, only))
-            return nearest_of([here], k, np.zeros(0, np.int64))
+            return nearest_of([here], k, *2 * [np.zeros(0, np.int64)])
         by_index = self._indexed and not exact and only is None
         count = FETCHED * k if by_index else k
         statement = self._statement(count, by_index, only)

@@ -16,7 +16,8 @@ from . import scan
 
 # From the distance to the nearest (n,): how far nothing may be missing (n,). None: as far as all that is asked for.
 Radius = Callable[[NDArray[np.float64]], NDArray[np.float64]] | None
-_FEW = 16  # identities that are compared one by one
+_FEW = 16  # identities or templates that are compared one by one
+_NOBODY = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,13 @@ def scanned(
     return SearchResult(ids[at], np.where(at < 0, -1, owners[at]), exactly, reach)
 
 
-def nearest_of(parts: Sequence[SearchResult], k: int, removed: NDArray[np.int64]) -> SearchResult:
-    """Return the k nearest of all parts, nearest first, equals by id."""
+def nearest_of(
+    parts: Sequence[SearchResult], k: int, removed: NDArray[np.int64], gone: NDArray[np.int64]
+) -> SearchResult:
+    """Return the k nearest of all parts, nearest first, equals by id.
+
+    Identities that were `removed`, and templates that are `gone`, are nobody's.
+    """
     ids, owners, exactly, reach = parts[0].templates, parts[0].identities, parts[0].distances, parts[0].reach
     if len(parts) > 1:
         ids = np.concatenate([p.templates for p in parts], axis=1)
@@ -64,10 +70,10 @@ def nearest_of(parts: Sequence[SearchResult], k: int, removed: NDArray[np.int64]
     if ids.shape[1] > k:
         reach = np.minimum(reach, exactly[:, k - 1])
         ids, owners, exactly = ids[:, :k], owners[:, :k], exactly[:, :k]
-    if len(removed):
-        few = len(removed) <= _FEW  # most have lost nobody, or somebody, since the cache was written
-        gone = (owners[:, :, None] == removed).any(axis=2) if few else np.isin(owners, removed)
-        owners = np.where(gone, -1, owners)
+    for found, lost in ((owners, removed), (ids, gone)):
+        if len(lost):
+            few = len(lost) <= _FEW  # most have lost nobody, or somebody, since the cache was written
+            owners = np.where((found[:, :, None] == lost).any(axis=2) if few else np.isin(found, lost), -1, owners)
     return SearchResult(ids, owners, exactly, reach)
 
 
@@ -85,4 +91,4 @@ def of_found(probes: Vectors, rows: Sequence[Sequence[tuple[int, int, bytes]]], 
         exactly[i, :n] = distances(vectors, probes[i])
         if n >= asked:
             reach[i] = math.sqrt(max(0.0, float(exactly[i, :n].max()) ** 2 - scan.BLUR))
-    return nearest_of([SearchResult(ids, owners, exactly, reach)], k, np.zeros(0, np.int64))
+    return nearest_of([SearchResult(ids, owners, exactly, reach)], k, _NOBODY, _NOBODY)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from .database import Database
+from .event_rows import CORRECTION, Events, Former
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class NewAnswer:
 class AnswerLog:
     """Every statement that reads or changes it."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, database: Database, events: Events) -> None:
+        self._db, self._events = database, events
 
     def add(self, answers: Sequence[NewAnswer]) -> None:
         """Log answers."""
@@ -62,8 +63,28 @@ class AnswerLog:
         )
         return [Answer(*row) for row in rows]
 
+    def set_corrections(self, truths: Mapping[int, tuple[str, int | None] | None]) -> None:
+        """Note what answers (by id) should have been: ("identity", whose), ("stranger", None), or nothing."""
+        if not truths:
+            return
+        found = f"SELECT answer_id, truth, identity_id FROM correction WHERE answer_id {self._db.among}"
+        rows = self._db.execute(found, (self._db.many(list(truths)),)).fetchall()
+        old = {row[0]: [row[1], row[2]] for row in rows}
+        self._events.keep(Former(CORRECTION, answer, "", old.get(answer)) for answer in truths)
+        self._db.executemany("DELETE FROM correction WHERE answer_id = ?", ((answer,) for answer in old))
+        self._db.executemany(
+            "INSERT INTO correction (answer_id, truth, identity_id) VALUES (?, ?, ?)",
+            ((answer, *truth) for answer, truth in truths.items() if truth is not None),
+        )
+
+    def corrections(self) -> dict[int, tuple[str, int | None]]:
+        """Return answer id -> what it should have been."""
+        rows = self._db.execute("SELECT answer_id, truth, identity_id FROM correction").fetchall()
+        return {row[0]: (row[1], row[2]) for row in rows}
+
     def count(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM answer").fetchone()[0])
 
     def clear(self) -> None:
+        self._db.execute("DELETE FROM correction")
         self._db.execute("DELETE FROM answer")

@@ -16,6 +16,7 @@ from . import columns
 
 if TYPE_CHECKING:
     from .database import Database
+    from .event_rows import Events
 
 
 ENOUGH_MATES = 10  # mated searches
@@ -132,7 +133,7 @@ class SearchRows:
         own = np.asarray(self.sources) == "gallery"
         one = np.where(own, np.minimum(self.own, self.nearest), -1)
         other = np.where(own, np.maximum(self.own, self.nearest), self.nearest)
-        order = np.lexsort((self.told, other, one))  # stable: the first of equals stays first
+        order = np.lexsort((self.own, self.told, other, one))  # stable: the first of equal strangers stays first
         new = np.ones(len(order), bool)
         again = np.ones(max(0, len(order) - 1), bool)
         for column in (one, other, self.told):
@@ -144,8 +145,8 @@ class SearchRows:
 class Impostors:
     """Every statement that reads or changes them."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, database: Database, events: Events) -> None:
+        self._db, self._events = database, events
 
     def add_strangers(self, event: int, source: str, samples: Sequence[NewSample]) -> NDArray[np.int64]:
         """Insert strangers; return their ids."""
@@ -174,9 +175,16 @@ class Impostors:
         )
         return [row[0] for row in rows]
 
+    def given(self, strangers: Sequence[int]) -> list[int]:
+        """Return those of these strangers that somebody gave: a tower's come and go with it."""
+        rows = self._db.execute(
+            f"SELECT id FROM stranger WHERE source = 'given' AND id {self._db.among}", (self._db.many(strangers),)
+        )
+        return [row[0] for row in rows.fetchall()]
+
     def set_removed(self, strangers: Sequence[int], event: int | None) -> None:
         """Take strangers out of every search as of an event, or bring them back."""
-        self._db.executemany("UPDATE stranger SET removed = ? WHERE id = ?", ((event, s) for s in strangers))
+        self._events.change("stranger.removed", dict.fromkeys(strangers, event))
 
     def listed(self, tower: int) -> list[tuple[Any, ...]]:
         """Return (id, name, source, added, kept, removed, own, nearest, distance) of every stranger."""

@@ -9,10 +9,10 @@ from siamese_index.files import GALLERY_ID
 # In the order in which they refer to each other. Columns with the first letter of their type.
 COLUMNS = {
     "event": "id i, verb t, detail t, at t, token b",
-    "identity": "id i, name t, enrolled i, removed i",
+    "identity": "id i, name t, enrolled i, removed i, removed_from i",
     "sample": "id i, identity_id i, digest b, source t, enrolled i, picture b",
     "tower": "id i, sha256 t, dimension i, added i, report t, card t, false_matches b, onnx b, keras b, detector b",
-    "tally": "tower_id i, templates i, mated b, doubt b",
+    "tally": "tower_id i, templates i, mated b, doubt b, removed i",
     "template": "id i, tower_id i, sample_id i, identity_id i, vector b",
     "stranger": "id i, source t, name t, digest b, added i, picture b, removed i",
     "stranger_search": "stranger_id i, tower_id i, vector b, own i, nearest i, distance r",
@@ -20,13 +20,17 @@ COLUMNS = {
     "generation": "id i, tower_id i, before i, begun i",
     "setting": (
         "id i, generation_id i, target_fpir r, keep_pictures i, fusion t, log i, identities i, confidence r, strict i,"
-        " shift i"
+        " shift i, horizon i, pending i"
     ),
     "answer": (
         "id i, at t, revision i, tower_id i, probe t, verdict t, identity_id i, distance r, threshold r, vector b,"
         " picture b"
     ),
     "tag": "identity_id i, key t, value t",
+    "correction": "answer_id i, truth t, identity_id i",
+    "former": "event_id i, item t, row_id i, key t, value t",
+    "gone": "event_id i, template_id i",
+    "backup": "id i, revision i, at t, path t",
 }
 TABLES = tuple(COLUMNS)
 INDEXES = {
@@ -38,7 +42,7 @@ INDEXES = {
     "CREATE UNIQUE INDEX template_sample ON template(sample_id, tower_id)",
 }
 DEFAULTS = {None, "strftime('%Y-%m-%dT%H:%M:%fZ')", "randomblob(8)", "0", "'best'"}  # of columns
-VERSION = 6  # the newest migration, kept in PRAGMA user_version
+VERSION = 7  # the newest migration, kept in PRAGMA user_version
 _FIRST = (
     # Every mutation is one row here; its id is the gallery's revision. The token tells apart two
     # histories of the same length: a restored backup that was enrolled into again.
@@ -167,6 +171,33 @@ _SIXTH = (
     "ALTER TABLE tower ADD COLUMN detector BLOB",
 )
 
+_SEVENTH = (
+    # What a row was before an event changed it (JSON): so that changes can be undone, and the past asked.
+    """CREATE TABLE former (
+        event_id INTEGER NOT NULL REFERENCES event(id), item TEXT NOT NULL, row_id INTEGER NOT NULL, key TEXT NOT NULL,
+        value TEXT NOT NULL, PRIMARY KEY (event_id, item, row_id, key)) WITHOUT ROWID, STRICT""",
+    # Templates that are no more, or have other ids since their sample is somebody else's: for what keeps them by id.
+    """CREATE TABLE gone (
+        event_id INTEGER NOT NULL REFERENCES event(id), template_id INTEGER NOT NULL,
+        PRIMARY KEY (event_id, template_id)) WITHOUT ROWID, STRICT""",
+    # A sample that was removed belongs to an identity without a name, which was never enrolled; from whom it was.
+    "ALTER TABLE identity ADD COLUMN removed_from INTEGER REFERENCES identity(id)",
+    "ALTER TABLE tally ADD COLUMN removed INTEGER REFERENCES event(id)",
+    # Nothing before the horizon can be undone. Pending: a purge that is still to be swept up (1), searches that are to
+    # be made anew (2), since older programs did not keep all that they are judged by.
+    "ALTER TABLE setting ADD COLUMN horizon INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE setting ADD COLUMN pending INTEGER NOT NULL DEFAULT 0",
+    "UPDATE setting SET horizon = (SELECT coalesce(max(id), 0) FROM event)",
+    "UPDATE setting SET pending = 2 WHERE EXISTS (SELECT 1 FROM tally WHERE mated IS NULL)",
+    # What somebody said of an answer: identity, stranger or ignored.
+    """CREATE TABLE correction (
+        answer_id INTEGER PRIMARY KEY REFERENCES answer(id), truth TEXT NOT NULL,
+        identity_id INTEGER REFERENCES identity(id)) STRICT""",
+    """CREATE TABLE backup (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, revision INTEGER NOT NULL REFERENCES event(id),
+        at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')), path TEXT NOT NULL) STRICT""",
+)
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the gallery to VERSION, each migration in a transaction of its own."""
@@ -212,5 +243,11 @@ def migrate(connection: sqlite3.Connection) -> None:
         for statement in _SIXTH:
             db.execute(statement)
         db.execute("PRAGMA user_version = 6")
+
+    @migrations(name="7")
+    def seventh(db: Database) -> None:
+        for statement in _SEVENTH:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 7")
 
     migrations.apply(Database(connection))

@@ -6,7 +6,6 @@ Reads see one committed state; writes are one transaction and one event each, ac
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from itertools import count, repeat
@@ -22,7 +21,9 @@ from siamese_index.samples.names import clean_name
 from siamese_index.vectors import Vectors
 
 from . import columns
+from .event_rows import TAG, Events, Former
 from .impostors import Impostors
+from .removed_rows import Removed
 from .rows import Fusion, GallerySettings, IdentityRow, NewSample, SampleRow
 from .template_rows import Templates
 from .tower_rows import Towers
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from .database import Database
 
 
+PURGE, SEARCHES = 1, 2  # what a killed program, or an older one, left to be done
+
+
 class Store:
     """An open gallery."""
 
@@ -39,8 +43,9 @@ class Store:
         self._db = database
         self.path = database.path
         self.home = home or self.path  # the gallery whose cache serves this one: another only if this is a copy
-        self.templates, self.towers = Templates(database), Towers(database)
-        self.impostors = Impostors(database)
+        self.events = Events(database)
+        self.templates, self.towers = Templates(database), Towers(database, self.events)
+        self.impostors, self.removed = Impostors(database, self.events), Removed(database)
         self.reading, self.writing = database.reading, database.writing
         self.problems, self.facts, self.close = database.problems, database.facts, database.close
 
@@ -50,10 +55,7 @@ class Store:
 
     def record(self, verb: str, **detail: Any) -> int:
         """Add the event of this transaction; return its id, the new revision."""
-        row = self._db.execute(
-            "INSERT INTO event (verb, detail) VALUES (?, ?) RETURNING id", (verb, json.dumps(detail))
-        ).fetchone()
-        return int(row[0])
+        return self.events.record(verb, detail)
 
     @contextlib.contextmanager
     def still(self) -> Iterator[Store]:
@@ -78,7 +80,8 @@ class Store:
             " s.identities, t.sha256 FROM setting s"
             " LEFT JOIN generation g ON g.id = s.generation_id LEFT JOIN tower t ON t.id = g.tower_id"
         ).fetchone()
-        possible = row is not None and 0 < row[1] < 1 and (row[5] is None or 0 < row[5] < 1) and row[8] >= 0
+        there = row is not None and all(row[i] is not None for i in (1, 2, 3, 4, 6, 7, 8))
+        possible = there and 0 < row[1] < 1 and (row[5] is None or 0 < row[5] < 1) and row[8] >= 0
         if not possible or row[3] not in get_args(Fusion):
             raise Damaged(
                 f"{self.path}: its settings cannot be.", f"{row and row[1:9]}.", "Restore a backup: sidx restore FILE"
@@ -86,30 +89,38 @@ class Store:
         keep, log, strict, shift = (bool(row[i]) for i in (2, 4, 6, 7))
         return GallerySettings(row[0], row[1], keep, row[3], log, row[5], strict, shift, row[8], row[9])
 
+    def pending(self) -> int:
+        """Return what is still to be done here: PURGE, SEARCHES or nothing (0)."""
+        row = self._db.execute("SELECT pending FROM setting").fetchone()
+        return int(row[0] or 0) if row else 0
+
+    def set_pending(self, pending: int) -> None:
+        self._db.execute("UPDATE setting SET pending = ?", (pending,))
+
     def set_target(self, target_fpir: float) -> None:
-        self._db.execute("UPDATE setting SET target_fpir = ?", (target_fpir,))
+        self.events.change("setting.target_fpir", {1: target_fpir})
 
     def set_fusion(self, fusion: Fusion) -> None:
-        self._db.execute("UPDATE setting SET fusion = ?", (fusion,))
+        self.events.change("setting.fusion", {1: fusion})
 
     def set_shift(self, shift: bool) -> None:
-        self._db.execute("UPDATE setting SET shift = ?", (int(shift),))
+        self.events.change("setting.shift", {1: int(shift)})
 
     def set_confidence(self, confidence: float | None) -> None:
-        self._db.execute("UPDATE setting SET confidence = ?", (confidence,))
+        self.events.change("setting.confidence", {1: confidence})
 
     def set_strict(self, strict: bool) -> None:
-        self._db.execute("UPDATE setting SET strict = ?", (int(strict),))
+        self.events.change("setting.strict", {1: int(strict)})
 
     def set_log(self, log: bool) -> None:
-        self._db.execute("UPDATE setting SET log = ?", (int(log),))
+        self.events.change("setting.log", {1: int(log)})
 
     @cached_property
     def log(self) -> AnswerLog:
         """The answers that are kept. Most commands need them not."""
         from .answer_log import AnswerLog
 
-        return AnswerLog(self._db)
+        return AnswerLog(self._db, self.events)
 
     # -- identities and samples ---------------------------------------------------------------
 
@@ -133,22 +144,69 @@ class Store:
         return identity
 
     def rename(self, identity: int, name: str) -> None:
-        self._db.execute("UPDATE identity SET name = ? WHERE id = ?", (name, identity))
+        self.events.change("identity.name", {identity: name})
 
-    def remove(self, identity: int, event: int) -> None:
-        self._db.execute("UPDATE identity SET removed = ? WHERE id = ?", (event, identity))
-        self._db.execute("UPDATE setting SET identities = identities - 1")
+    def set_removed(self, identities: Sequence[int], event: int | None) -> None:
+        """Take enrolled identities out, or bring back who was taken out."""
+        state = "NOT NULL" if event is None else "NULL"
+        rows = self._db.execute(
+            f"SELECT id FROM identity WHERE removed IS {state} AND id {self._db.among}", (self._db.many(identities),)
+        ).fetchall()
+        self.events.change("identity.removed", {row[0]: event for row in rows})
+        change = len(rows) if event is None else -len(rows)
+        self._db.execute("UPDATE setting SET identities = identities + ?", (change,))
 
-    def samples(self, name: str | None = None) -> list[SampleRow]:
-        """Return the enrolled samples (of one identity) in the order of their enrollment. Raises Missing."""
-        identity = None if name is None else self.known(name)
+    def samples(self, name: str | None = None, *, ids: Sequence[int] | None = None) -> list[SampleRow]:
+        """Return the enrolled samples (of one identity, or of these ids) in the order of their ids. Raises Missing."""
+        where, parameters = "", []
+        if name is not None:
+            where, parameters = " AND i.id = ?", [self.known(name)]
+        elif ids is not None:
+            where, parameters = f" AND s.id {self._db.among}", [self._db.many(ids)]
         rows = self._db.execute(
             "SELECT s.id, i.name, s.source, s.digest, s.picture IS NOT NULL, e.at FROM sample s"
             " JOIN identity i ON i.id = s.identity_id JOIN event e ON e.id = s.enrolled"
-            " WHERE i.removed IS NULL AND (CAST(? AS INTEGER) IS NULL OR i.id = ?) ORDER BY s.id",
-            (identity, identity),
+            f" WHERE i.removed IS NULL{where} ORDER BY s.id",
+            parameters,
         )
         return [SampleRow(r[0], r[1], r[2], r[3].hex(), bool(r[4]), r[5]) for r in rows]
+
+    def samples_of(self, identities: Collection[int]) -> list[int]:
+        """Return the ids of the samples that these identities have, enrolled or not."""
+        rows = self._db.execute(
+            f"SELECT id FROM sample WHERE identity_id {self._db.among} ORDER BY id", (self._db.many(list(identities)),)
+        )
+        return [row[0] for row in rows.fetchall()]
+
+    def digests(self, samples: Sequence[int]) -> dict[int, bytes]:
+        """Return sample id -> SHA-256 of the sample as it came in."""
+        rows = self._db.execute(f"SELECT id, digest FROM sample WHERE id {self._db.among}", (self._db.many(samples),))
+        return dict(rows.fetchall())
+
+    def arrivals(self, samples: Sequence[int]) -> dict[int, NewSample]:
+        """Return those of these samples that are enrolled, as they came in, without their pictures."""
+        rows = self._db.execute(
+            "SELECT s.id, i.name, s.digest, s.source FROM sample s JOIN identity i ON i.id = s.identity_id"
+            f" WHERE i.removed IS NULL AND s.id {self._db.among}",
+            (self._db.many(samples),),
+        )
+        return {row[0]: NewSample(row[1], row[2], row[3], None) for row in rows.fetchall()}
+
+    def without_samples(self, identities: Sequence[int]) -> dict[int, str]:
+        """Return id -> name of those of these enrolled identities that have no sample."""
+        rows = self._db.execute(
+            "SELECT id, name FROM identity i WHERE removed IS NULL AND NOT EXISTS"
+            f" (SELECT 1 FROM sample s WHERE s.identity_id = i.id) AND id {self._db.among}",
+            (self._db.many(identities),),
+        )
+        return dict(rows.fetchall())
+
+    def add_identity(self, event: int, name: str) -> int:
+        """Enroll a name that has no sample yet; return its id."""
+        identity = self._db.reserve("identity", 1)
+        self._db.execute("INSERT INTO identity (id, name, enrolled) VALUES (?, ?, ?)", (identity, name, event))
+        self._db.execute("UPDATE setting SET identities = identities + 1")
+        return identity
 
     def holders(self, digests: Collection[bytes]) -> dict[bytes, tuple[int, str]]:
         """Return which of these samples are enrolled already, and as whom: digest -> (identity id, name)."""
@@ -210,10 +268,21 @@ class Store:
     def tag(self, identities: Sequence[int], tags: Sequence[tuple[str, str | None]]) -> None:
         """Set tags (key, value) of each identity; a value of None takes the tag away."""
         pairs = [(identity, key, value) for identity in identities for key, value in tags]
+        old = self.tags_of(identities)
+        self.events.keep(
+            Former(TAG, i, key, old.get((i, key))) for i, key, value in pairs if old.get((i, key)) != value
+        )
         self._db.executemany("DELETE FROM tag WHERE identity_id = ? AND key = ?", ((i, k) for i, k, _ in pairs))
         self._db.executemany(
             "INSERT INTO tag (identity_id, key, value) VALUES (?, ?, ?)", (p for p in pairs if p[2] is not None)
         )
+
+    def tags_of(self, identities: Sequence[int]) -> dict[tuple[int, str], str]:
+        """Return (identity, key) -> value."""
+        rows = self._db.execute(
+            f"SELECT identity_id, key, value FROM tag WHERE identity_id {self._db.among}", (self._db.many(identities),)
+        )
+        return {(row[0], row[1]): row[2] for row in rows.fetchall()}
 
     def tags(self) -> dict[int, dict[str, str]]:
         """Return identity id -> its tags, of those who have any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,17 @@ from siamese_index.vectors import Vectors
 
 from . import columns
 from .database import Database
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """Templates (n,) of one tower that have new ids, and of whom they are now."""
+
+    before: NDArray[np.int64]  # their ids before
+    ids: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    identities: NDArray[np.int64]
+    vectors: Vectors
 
 
 class Templates:
@@ -133,6 +145,15 @@ class Templates:
         ).fetchall()
         return rows
 
+    def lacking(self, tower: int, identity: int) -> list[tuple[int, bytes | None]]:
+        """Return (sample id, picture) of an identity's samples, enrolled or not, that this tower has not embedded."""
+        rows: list[tuple[int, bytes | None]] = self._db.execute(
+            "SELECT s.id, s.picture FROM sample s WHERE s.identity_id = ? AND NOT EXISTS"
+            " (SELECT 1 FROM template t WHERE t.sample_id = s.id AND t.tower_id = ?) ORDER BY s.id",
+            (identity, tower),
+        ).fetchall()
+        return rows
+
     def add(self, tower: int, samples: Sequence[int], vectors: Vectors) -> None:
         of, blob = self.sample_identities(samples), self._db.vector
         first = self._db.reserve("template", len(samples))
@@ -148,6 +169,35 @@ class Templates:
             ((first + i, tower, s, of[s], blob(v.tobytes())) for i, (s, v) in enumerate(fresh)),
         )
         self._db.execute("UPDATE tally SET templates = templates + ? WHERE tower_id = ?", (len(fresh), tower))
+
+    def renew(self, event: int, samples: Sequence[int], tower: int, dimension: int) -> Renewed:
+        """Give the templates of samples new ids, since they are found again or are somebody else's.
+
+        Whatever keeps them by their old ids learns by `Events.gone_since` that these are no more. Returns what
+        changed of those of `tower`.
+        """
+        rows = self._db.execute(
+            f"SELECT id, tower_id, sample_id, vector FROM template WHERE sample_id {self._db.among} ORDER BY id",
+            (self._db.many(samples),),
+        ).fetchall()
+        old = [row[0] for row in rows]
+        of, first = self.sample_identities(samples), self._db.reserve("template", len(rows))
+        self._db.execute(f"DELETE FROM template WHERE sample_id {self._db.among}", (self._db.many(samples),))
+        self._db.execute(f"DELETE FROM own_search WHERE template_id {self._db.among}", (self._db.many(old),))
+        self._db.insert(
+            "template",
+            "id, tower_id, sample_id, identity_id, vector",
+            ((first + i, t, s, of[s], self._db.vector(bytes(v))) for i, (_, t, s, v) in enumerate(rows)),
+        )
+        self._db.insert("gone", "event_id, template_id", ((event, template) for template in old))
+        mine = [i for i, row in enumerate(rows) if row[1] == tower]
+        return Renewed(
+            np.array([old[i] for i in mine], np.int64),
+            np.array([first + i for i in mine], np.int64),
+            np.array([rows[i][2] for i in mine], np.int64),
+            np.array([of[rows[i][2]] for i in mine], np.int64),
+            columns.matrix([bytes(rows[i][3]) for i in mine], dimension, self._db.path),
+        )
 
     def total(self, tower: int) -> int:
         """Return how many templates of a tower there are, of those who were removed too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from siamese_index.errors import Damaged
 from siamese_index.towers.card import LONGEST, Card
 
 from .database import Database
+from .event_rows import TOWER, Events, Former
 from .rows import TowerRow
 
 
@@ -33,12 +35,13 @@ class NewTower:
 class Towers:
     """The towers of a gallery, and the generations that they were active in."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, database: Database, events: Events) -> None:
+        self._db, self._events = database, events
 
     def all(self) -> list[TowerRow]:
         rows = self._db.execute(
-            "SELECT id, sha256, dimension, card, report, onnx IS NOT NULL FROM tower ORDER BY id"
+            "SELECT id, sha256, dimension, card, report, onnx IS NOT NULL FROM tower"
+            " JOIN tally ON tower_id = id WHERE removed IS NULL ORDER BY id"
         ).fetchall()
         return [self._row(row) for row in rows]
 
@@ -60,6 +63,20 @@ class Towers:
         if not 0 < row[2] <= LONGEST or not re.fullmatch("[0-9a-z-]{1,80}", row[1]):
             raise Damaged(f"{self._db.path}: the card of a tower is damaged.", f"{row[2]} numbers, {row[1][:64]!r}.")
         return TowerRow(row[0], row[1], row[2], card, report, bool(row[5]))
+
+    def removed(self) -> dict[str, int]:
+        """Return id -> row id of the towers whose coming was undone."""
+        rows = self._db.execute("SELECT sha256, id FROM tower JOIN tally ON tower_id = id WHERE removed IS NOT NULL")
+        return dict(rows.fetchall())
+
+    def set_removed(self, towers: Sequence[int], event: int | None) -> None:
+        """Take towers out of every list, or bring them back."""
+        marked = f"UPDATE tally SET removed = ? WHERE tower_id {self._db.among}"
+        rows = self._db.execute(
+            f"SELECT tower_id, removed FROM tally WHERE tower_id {self._db.among}", (self._db.many(towers),)
+        )
+        self._events.keep([Former(TOWER, row[0], "", row[1]) for row in rows.fetchall()])
+        self._db.execute(marked, (event, self._db.many(towers)))
 
     def network(self, tower: int) -> tuple[bytes, bytes | None, bytes | None]:
         """Return (ONNX graph, detector, Keras model) of a tower."""
@@ -143,4 +160,4 @@ class Towers:
         self.activate(row[0])
 
     def activate(self, generation: int) -> None:
-        self._db.execute("UPDATE setting SET generation_id = ?", (generation,))
+        self._events.change("setting.generation_id", {1: generation})

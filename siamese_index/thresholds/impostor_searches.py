@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,31 +20,19 @@ from siamese_index.search.fusion import SAME_PICTURE, all_distances, fused_by_id
 from siamese_index.store.impostors import OwnRows, SearchRows, enrolled
 from siamese_index.store.rows import Fusion, NewSample, TowerRow
 from siamese_index.store.store import Store
+from siamese_index.store.template_rows import Renewed
 from siamese_index.vectors import Vectors, distances
 
 if TYPE_CHECKING:
     from siamese_index.search.identities import Searcher
 from siamese_index.thresholds.strangers import enrolled_as
 
+from .search_table import SearchTable
+
 Comparing = Callable[[], tuple[NDArray[np.int64], NDArray[np.float32]]]  # when asked: what `scan.nearest` found
 OWN_SEARCHES = 1024  # of a larger gallery's templates a fixed random part searches
 _BLOCK = 4_000_000  # distances at a time
 _BESIDE = 1 << 23  # products of numbers that take longer than a thread needs to begin
-
-
-@dataclass
-class _Rows:
-    """Strangers first, then own templates, by id: one row each."""
-
-    names: list[str]  # of strangers
-    digests: list[bytes]
-    sources: list[str]
-    ids: NDArray[np.int64]  # stranger ids, then template ids
-    vectors: Vectors
-    own: NDArray[np.int64]  # identity, -1 for none
-    nearest: NDArray[np.int64]  # identity, -1 for none
-    distance: NDArray[np.float64]  # inf for none
-    mate: NDArray[np.float64]  # NaN for none
 
 
 class ImpostorSearches:
@@ -55,8 +42,7 @@ class ImpostorSearches:
         self._store, self._tower, self._searcher = store, tower, searcher
         self._seen: tuple[int, bytes] | None = None
         self._before = (0, b"")  # the revision that the transaction began with
-        self._rows: _Rows
-        self._room = np.zeros((0, tower.dimension), np.float32)  # what `vectors` may grow into
+        self._rows: SearchTable
         self._by_name: dict[str, list[int]] = {}  # of strangers: their rows
         self._by_digest: dict[bytes, list[int]] = {}
 
@@ -76,19 +62,7 @@ class ImpostorSearches:
 
     def read(self) -> None:
         """Read the searches as they are in the gallery."""
-        strangers = self._store.impostors.strangers(self._tower.id, self._tower.dimension)
-        own = self._store.impostors.own(self._tower.id, self._tower.dimension)
-        self._rows = _Rows(
-            list(strangers.names),
-            list(strangers.digests),
-            list(strangers.sources),
-            np.concatenate([strangers.ids, own.ids]),
-            np.concatenate([strangers.vectors, own.vectors]),
-            np.concatenate([strangers.own, own.own]),
-            np.concatenate([strangers.nearest, own.nearest]),
-            np.concatenate([strangers.distances, own.distances]),
-            np.concatenate([np.full(len(strangers.ids), np.nan), own.mates]),
-        )
+        self._rows = SearchTable.read(self._store, self._tower)
         self._register()
 
     def _register(self) -> None:
@@ -131,7 +105,7 @@ class ImpostorSearches:
         if fusion == "best":
             closer, again = self._approached(identities, vectors, *comparing())
         else:
-            closer, again = self._compare(identities, vectors, fusion)
+            closer, again = self._compare(identities, fusion)
         known = {i for sample in samples for i in self._by_name.get(sample.name, ())}
         known |= {i for sample in samples for i in self._by_digest.get(sample.digest, ())}
         if known:  # strangers who are somebody now; who that is decides what they are compared with
@@ -149,15 +123,48 @@ class ImpostorSearches:
 
     def removed(self, identity: int) -> None:
         """Account for an identity that was taken out."""
-        rows = self._rows
-        gone = rows.own == identity
+        self._drop(self._rows.own == identity)
+        self._look_again(self._concerned(np.array([identity])))
+        self._fill()
+
+    def rearranged(self, renewed: Renewed, touched: Sequence[int]) -> None:
+        """Account for templates that are somebody else's now, or enrolled again, or no more.
+
+        `touched` are the identities that lost or won some.
+        """
+        self._drop(np.isin(self._rows.ids, renewed.before))
+        fusion = self._store.settings().fusion
+        self._refresh(fusion)
+        found = self._store.arrivals(renewed.samples.tolist())
+        there = np.array([i for i, sample in enumerate(renewed.samples.tolist()) if sample in found], np.int64)
+        if len(there):
+            vectors, samples = renewed.vectors[there], [found[int(renewed.samples[i])] for i in there]
+            of = renewed.ids[there], renewed.identities[there]
+            self.enrolled(samples, *of, vectors, self.comparing(vectors))
+        at = self._concerned(np.array(touched, np.int64))
+        if fusion != "best":  # who lost a sample may be nearer now
+            enrolled = self._store.identity_names()
+            closer, again = self._compare(np.array([i for i in touched if i in enrolled], np.int64), fusion)
+            at = np.union1d(at, np.flatnonzero(closer | again))
+        self._update_genuine_distances(at[at >= self._strangers], fusion)
+        self._look_again(at)
+        self._fill()
+
+    def _concerned(self, identities: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the searches that are by or have found one of these."""
+        return np.flatnonzero(np.isin(self._rows.nearest, identities) | np.isin(self._rows.own, identities))
+
+    def _drop(self, gone: NDArray[np.bool_]) -> None:
+        """Let own searches end."""
         gone[: self._strangers] = False
-        self._store.impostors.drop_own(rows.ids[gone].tolist())
-        self._keep(~gone)
-        self._look_again(np.flatnonzero((self._rows.nearest == identity) | (self._rows.own == identity)))
+        self._store.impostors.drop_own(self._rows.ids[gone].tolist())
+        self._rows.keep(~gone)
+
+    def _fill(self) -> None:
+        """Let others take the places of own searches that ended, if many did."""
         left = len(self._rows.ids) - self._strangers
         if left < OWN_SEARCHES // 2 and left < self._store.templates.count(self._tower.id):
-            self.recompute()  # others take their places
+            self.recompute()
 
     def renamed(self, *names: str) -> None:
         """Account for names that identities have now, or had."""
@@ -211,19 +218,18 @@ class ImpostorSearches:
     def _strangers(self) -> int:
         return len(self._rows.names)
 
-    def _compare(
-        self, identities: NDArray[np.int64], vectors: Vectors, fusion: Fusion
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Move searches to identities that have new templates where these are nearer.
+    def _compare(self, identities: NDArray[np.int64], fusion: Fusion) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Move searches to identities that have other templates than before where these are nearer.
 
         Returns which searches moved, and which must look again: their nearest is farther than it was,
         or the same picture under another name.
         """
         rows = self._rows
         moved, again = np.zeros(len(rows.ids), bool), np.zeros(len(rows.ids), bool)
-        groups = np.unique(identities)
-        # What is fused with the new ones:
-        of_each = self._store.templates.of_each(self._tower.id, self._tower.dimension, groups.tolist())
+        of_each = self._store.templates.of_each(self._tower.id, self._tower.dimension, np.unique(identities).tolist())
+        groups = np.array(sorted(of_each), np.int64)
+        if not len(groups):
+            return moved, again
         parts = [of_each[g][1] for g in groups.tolist()]
         identities, vectors = np.repeat(groups, [len(p) for p in parts]), np.concatenate(parts)
         order = np.argsort(identities, kind="stable")
@@ -312,7 +318,7 @@ class ImpostorSearches:
         rows, first = self._rows, self._strangers
         room = OWN_SEARCHES - (len(rows.ids) - first)
         if room >= len(templates):
-            at = self._append(templates, identities, vectors)
+            at = self._rows.append(templates, identities, vectors)
         else:
             hashes = np.concatenate([_sampling_hash(rows.ids[first:]), _sampling_hash(templates)])
             stays = np.zeros(len(hashes), bool)
@@ -323,12 +329,12 @@ class ImpostorSearches:
             swapped = min(len(new), len(places))
             at, new, rest = places[:swapped], new[:swapped], new[swapped:]
             rows.ids[at], rows.own[at], rows.vectors[at] = templates[new], identities[new], vectors[new]
-            at = np.concatenate([at, self._append(templates[rest], identities[rest], vectors[rest])])
+            at = np.concatenate([at, self._rows.append(templates[rest], identities[rest], vectors[rest])])
         self._search(at)
         self._update_genuine_distances(at, fusion)
         self._write(at)
 
-    def _anew(self, fusion: Fusion | None = None, members: NDArray[np.int64] | None = None) -> _Rows:
+    def _anew(self, fusion: Fusion | None = None, members: NDArray[np.int64] | None = None) -> SearchTable:
         """Return the searches as a look at everybody finds them, by the templates `members` or a new random part."""
         kept, fusion = self._rows, fusion or self._store.settings().fusion
         strangers = self._store.impostors.strangers(self._tower.id, self._tower.dimension)
@@ -339,7 +345,7 @@ class ImpostorSearches:
             chosen = np.flatnonzero(np.isin(templates, members))
         n, m = len(strangers.ids), len(chosen)
         try:
-            self._rows = rows = _Rows(
+            self._rows = rows = SearchTable(
                 list(strangers.names),
                 list(strangers.digests),
                 list(strangers.sources),
@@ -357,33 +363,6 @@ class ImpostorSearches:
         finally:
             self._rows = kept
         return rows
-
-    def _keep(self, mask: NDArray[np.bool_]) -> None:
-        rows = self._rows
-        for column in ("ids", "vectors", "own", "nearest", "distance", "mate"):
-            setattr(rows, column, getattr(rows, column)[mask])
-
-    def _append(self, ids: NDArray[np.int64], own: NDArray[np.int64], vectors: Vectors) -> NDArray[np.int64]:
-        """Add own searches that are still to be made; return their rows."""
-        rows, n, before = self._rows, len(ids), len(self._rows.ids)
-        if n:
-            if before + n > len(self._room):  # grown by more than asked for: copying all for each costs more
-                self._room = np.empty(((before + n) * 5 // 4, vectors.shape[1]), np.float32)
-                self._room[:before] = rows.vectors
-            elif not np.shares_memory(self._room, rows.vectors):
-                self._room[:before] = rows.vectors
-            self._room[before : before + n] = vectors
-            rows.vectors = self._room[: before + n]
-            new = {
-                "ids": ids,
-                "own": own,
-                "nearest": np.full(n, -1),
-                "distance": np.full(n, np.inf),
-                "mate": np.full(n, np.nan),
-            }
-            for column, values in new.items():
-                setattr(rows, column, np.concatenate([getattr(rows, column), values]))
-        return np.arange(before, before + n)
 
     def _write(self, at: NDArray[np.int64]) -> None:
         rows, tower = self._rows, self._tower.id

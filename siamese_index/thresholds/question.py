@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
 
 from siamese_index.errors import BadInput
-from siamese_index.samples.names import Tags, clean_tags
+from siamese_index.samples.names import Tags, clean_name, clean_tags
 
 
 class Asked(TypedDict, total=False):
@@ -21,6 +22,7 @@ class Asked(TypedDict, total=False):
     tags: Tags
     strict: bool
     largest: bool
+    exclude: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,19 @@ class Question:
     tags: tuple[tuple[str, str], ...] = ()  # only identities that have all of these
     strict: bool = False  # a match that its evidence does not support is unknown
     largest: bool = False  # of several subjects in a picture only the largest
+    exclude: tuple[str, ...] = ()  # enrolled names that are not searched
 
     @classmethod
     def of(cls, asked: Asked) -> Question:
         """Return the question with these options."""
-        options: dict[str, Any] = {**asked, "tags": clean_tags(asked.get("tags"))}
+        excluded = asked.get("exclude", ())
+        if isinstance(excluded, str):
+            raise BadInput(f"exclude cannot be {excluded!r}.", "Expected a list of names.")
+        options: dict[str, Any] = {
+            **asked,
+            "tags": clean_tags(asked.get("tags")),
+            "exclude": tuple(sorted({clean_name(name) for name in excluded})),
+        }
         return cls(**options)
 
     def __post_init__(self) -> None:

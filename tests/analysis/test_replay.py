@@ -1,5 +1,6 @@
 """The decision log: opt-in, durable, asked again of another tower."""
 
+import numpy as np
 import pytest
 
 from siamese_index import BadInput, Gallery, TowerFile
@@ -83,3 +84,20 @@ def test_an_evaluation_is_not_logged(gallery, person):
     gallery.log(True)
     evaluate(gallery, [("ada", person(0, 1))])
     assert gallery.log() == (True, 0)
+
+
+def test_it_decides_by_the_threshold_of_the_gallery(tmp_path):
+    """Also where the gallery is small, and what is usual for its identities is learned from strangers."""
+    rng = np.random.default_rng(10)
+    people = rng.standard_normal((12, 8))
+    with Gallery.create(tmp_path / "v.gallery", dimension=8, fpir=0.05) as gallery:
+        gallery.log(True)
+        gallery.enroll_vectors([f"p{n}" for n in range(12)], people, conflicts="allow")
+        strangers = np.repeat(rng.standard_normal((10, 8)), 3, axis=0) + 0.2 * rng.standard_normal((30, 8))
+        near = people[:4] + 0.2 * rng.standard_normal((4, 8))
+        names = [*(f"s{n // 3}" for n in range(30)), *(f"near {n}" for n in range(4))]
+        gallery.calibrate_vectors(names=names, vectors=np.concatenate([strangers, near]))
+        gallery.identify_vectors(people[:3] + 0.2)
+        assert gallery.calibrate_vectors().evidence.set_aside > 0
+        assert gallery.replay().threshold == pytest.approx(gallery.threshold().tau, abs=1e-9)
+        assert gallery.replay().flips == ()

@@ -67,7 +67,8 @@ def prepared(tmp_path, tower_path, person, world):
     shutil.copy(person(0, 0), tmp_path / "ada.png")
     shutil.copy(person(1, 0), tmp_path / "probe.png")
     with Gallery.create(tmp_path / "people.gallery", tower_path) as gallery:
-        gallery.enroll_many([(name, person(n, 0)) for n, name in ((1, "bob"), (2, "carol"), (3, "dan"))])
+        three = ((1, "bob"), (2, "carol"), (3, "dan"))
+        gallery.enroll_many([(name, person(n, hand)) for hand in range(2) for n, name in three])
         gallery.backup(tmp_path / "people.backup")
     return tmp_path
 
@@ -86,6 +87,12 @@ def test_the_example_in_the_help_works_as_it_stands(sidx, prepared, world, words
         with Gallery.open(prepared / "people.gallery") as gallery:
             gallery.log(True)
             gallery.identify(prepared / "probe.png")
+    if words[1:] == ["restore"]:
+        with Gallery.open(prepared / "people.gallery") as gallery:
+            if words[0] == "samples":
+                gallery.curation.remove_samples([3])
+            elif words[0] == "identities":
+                gallery.remove("carol")
     if words[0] == "strangers":
         with Gallery.open(prepared / "people.gallery") as gallery:
             line = [gallery.strangers()[0].name if word == "STRANGER" else word for word in line]
@@ -121,6 +128,6 @@ def test_every_command_of_the_design_is_there():
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "watch", "verify", "retrain", "towers list", "towers show",
         "towers promote", "towers optimize", "towers rollback", "towers import", "towers add", "towers export", "towers adapt", "towers switch", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
-        "identities tag", "identities remove", "settings list", "settings set", "index status", "index rebuild", "status", "samples list", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
+        "identities tag", "identities merge", "identities split", "identities remove", "identities restore", "history", "undo", "settings list", "settings set", "index status", "index rebuild", "status", "samples list", "samples show", "samples move", "samples remove", "samples restore", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted

@@ -1,0 +1,1 @@
+"""What becomes of who is enrolled: mended, undone, corrected, purged, taken along."""

@@ -1,0 +1,71 @@
+"""All that mends who is enrolled, as methods of `Gallery.curation`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from siamese_index.session import Session
+from siamese_index.store.removed_rows import RemovedIdentity, RemovedSample
+from siamese_index.store.turns import Turn, in_turns
+
+from . import history, identities, samples
+from .history import HistoryRow
+from .samples import Moved
+
+
+@in_turns
+class Curation:
+    """What becomes of who is enrolled. Every method that changes something is one durable change, which can be undone.
+
+    Samples are named by the `id` of `Gallery.samples`. Threads take turns.
+    """
+
+    def __init__(self, session: Session, turn: Turn) -> None:
+        self._session, self._turn = session, turn
+
+    def move(self, samples_of: Sequence[int], name: str, *, new: bool = False) -> Moved:
+        """Let samples be of the identity `name`, or of a `new` one. Raises Missing, BadInput."""
+        return samples.move(self._session, samples_of, name, new)
+
+    def remove_samples(self, which: Sequence[int]) -> Moved:
+        """Take samples out of use; an identity that loses its last one is removed. Raises Missing."""
+        return samples.remove(self._session, which)
+
+    def restore_samples(self, which: Sequence[int]) -> Moved:
+        """Bring removed samples back to whom they were of. Raises Missing, or BadInput where that cannot be."""
+        return samples.restore(self._session, which)
+
+    def merge(self, name: str, into: str) -> int:
+        """Make the samples of `name` those of `into`; return how many. Raises Missing, BadInput."""
+        return identities.merge(self._session, name, into)
+
+    def split(self, name: str, new: str, which: Sequence[int]) -> int:
+        """Make a new identity of some of the samples of `name`; return how many. Raises Missing, BadInput."""
+        return identities.split(self._session, name, new, which)
+
+    def restore(self, name: str, new: str | None = None) -> int:
+        """Enroll the last removed identity of this name again, perhaps as `new`; return how many samples it has.
+
+        Raises Missing, or BadInput where that cannot be.
+        """
+        return identities.restore(self._session, name, new)
+
+    def removed(self) -> tuple[list[RemovedIdentity], list[RemovedSample]]:
+        """Return what is out of use and can be restored: identities, the last removed first, and single samples."""
+        with self._session.reading() as state:
+            return state.store.removed.identities(), state.store.removed.samples()
+
+    def history(self, limit: int | None = None) -> list[HistoryRow]:
+        """Return the changes of the gallery, the newest first."""
+        return history.history(self._session, limit)
+
+    def undo(self, count: int = 1) -> list[HistoryRow]:
+        """Take back the newest changes that hold, one by one, each as a change; return them. Raises Missing.
+
+        What was taken back before there was nothing more stays so.
+        """
+        return history.undo(self._session, count)
+
+    def redo(self) -> HistoryRow:
+        """Take back the last undo, if nothing was changed since; return what holds again. Raises Missing."""
+        return history.redo(self._session)
