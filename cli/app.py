@@ -48,6 +48,7 @@ COMMANDS = (
     "strangers",
     "history",
     "undo",
+    "purge",
     "index",
     "settings",
     "glossary",

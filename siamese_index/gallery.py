@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .analysis.index_status import IndexStatus
     from .analysis.replay import Replay
     from .calibrate import Choices
-    from .curation import curation, history, identities
+    from .curation import curation, history, identities, purge
     from .curation.curation import Curation
     from .enrollment import Enrollment, SampleTerms, VectorTerms
     from .promote import Told
@@ -47,10 +47,13 @@ if TYPE_CHECKING:
     from .towers.mapping import VectorMap
     from .towers.tower_file import TowerFile
 else:  # most commands need none of them
-    calibrate, enrollment, promote, backup, audit, index_status, replay, identities, curation, history = when_used(
+    calibrate, enrollment, promote, backup, audit, index_status, replay = when_used(
         "calibrate", "enrollment", "promote", "store.backup", "analysis.audit", "analysis.index_status",
-        "analysis.replay", "curation.identities", "curation.curation", "curation.history",
+        "analysis.replay",
     )  # fmt: skip
+    identities, curation, history, purge = when_used(
+        "curation.identities", "curation.curation", "curation.history", "curation.purge"
+    )
 
 
 @in_turns
@@ -375,9 +378,16 @@ class Gallery:
             index = self._session.searcher(state).index  # as it is: to catch up would be one long reading
         index.rebuild(progress)  # nobody who writes waits for it
 
-    def backup(self, path: str | Path) -> None:
-        """Write a complete copy to `path`, durably, while in use. Raises BadInput to replace anything else than one."""
-        backup.backup(self._session.store, path_of(path))
+    def backup(self, path: str | Path, *, removed: bool = True, pictures: bool = True) -> None:
+        """Write a copy to `path`, durably, while in use. Raises BadInput to replace anything else than one.
+
+        It is complete, or without what was `removed`; without `pictures` it has neither these, nor answers on record.
+        """
+        if removed and pictures:
+            backup.backup(self._session.store, path_of(path))
+        else:
+            purge.backup_without(self._session, path_of(path), pictures)
+        backup.remember(self._session.store, path_of(path))
 
     @staticmethod
     def restore(source: str | Path, path: str | Path, *, replace: bool = False) -> Path | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .errors import BadInput, Damaged, Locked, Missing
 from .store.impostors import SearchRows, enrolled
 from .store.rows import GallerySettings, TowerRow
-from .store.store import SEARCHES, Store
+from .store.store import PURGE, SEARCHES, Store
 from .thresholds import learning, statistics
 from .thresholds.learning import Outlook, Threshold
 from .thresholds.question import share
@@ -243,6 +243,10 @@ class Session:
             pending = self.store.pending()
         if not pending:
             return
+        if pending == PURGE:
+            with contextlib.suppress(Missing):
+                self.sweep()
+            return
         with contextlib.suppress(Missing), self.store.writing("finish"):
             if self.store.pending() == SEARCHES:
                 from .thresholds.strangers import compare
@@ -255,6 +259,22 @@ class Session:
                 searches.recompute()
                 self.store.set_pending(0)
         self._state = self._impostors = None
+
+    def sweep(self) -> bool:
+        """Rewrite the gallery, so that no byte is left of what a purge deleted; drop the cache.
+
+        False where others hold it for too long: then it is done when the gallery is next opened.
+        """
+        if self._searcher:
+            self._searcher[1].index.close()
+        self._searcher = self._impostors = self._state = None
+        try:
+            self.store.database.sweep()
+        except Locked:
+            return False
+        with self.store.writing("purge"):
+            self.store.set_pending(0)
+        return True
 
     # -- what there is ------------------------------------------------------------------------
 

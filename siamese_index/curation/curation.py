@@ -8,8 +8,9 @@ from siamese_index.session import Session
 from siamese_index.store.removed_rows import RemovedIdentity, RemovedSample
 from siamese_index.store.turns import Turn, in_turns
 
-from . import history, identities, samples
+from . import history, identities, purge, samples
 from .history import HistoryRow
+from .purge import Receipt
 from .samples import Moved
 
 
@@ -65,6 +66,15 @@ class Curation:
         What was taken back before there was nothing more stays so.
         """
         return history.undo(self._session, count)
+
+    def purge(
+        self, names: Sequence[str] = (), *, strangers: bool = False, answers_before: str | None = None
+    ) -> Receipt:
+        """Delete all of identities and strangers of these names, all strangers, or old answers: `purge.purge`.
+
+        It cannot be undone, and nothing before it can be. Raises Missing, BadInput.
+        """
+        return purge.purge(self._session, names, strangers, answers_before)
 
     def redo(self) -> HistoryRow:
         """Take back the last undo, if nothing was changed since; return what holds again. Raises Missing."""

@@ -12,6 +12,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -201,14 +202,15 @@ def write_base(
     dimension: int,
     chunks: Iterable[Rows],
     progress: Callable[[int], None] | None = None,
+    replace_when: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Replace the base durably by these templates, ascending by id; there is at least one.
 
-    Raises Missing when it cannot be written.
+    `replace_when` is entered while it takes the place of the old one. Raises Missing when it cannot be written.
     """
     every_id: list[NDArray[np.int64]] = []
     every_owner: list[NDArray[np.int64]] = []
-    with replacing(path) as temporary:
+    with ExitStack() as until, replacing(path) as temporary:
         with temporary.open("wb") as file:
             digest = xxhash.xxh3_128()
             for ids, owners, vectors in chunks:
@@ -250,6 +252,7 @@ def write_base(
         seal = xxhash.xxh3_128(held[_rounded_up(4 * count * dimension) :].data).digest()
         with temporary.open("ab") as file:
             file.write(seal)
+        until.enter_context(replace_when())
 
 
 def _page_digests(content: NDArray[np.uint8], page: int) -> NDArray[np.uint64]:

@@ -155,9 +155,20 @@ class FileIndex:
             raise files.refused(self.folder, error, "written") from None
         # Windows replaces no file that is mapped: there the older of two is written, which nobody maps for long.
         to = min(self._slots, key=_written) if files.WINDOWS else self._slots[0]
-        write_base(to, self._tower, revision, self._dimension, itertools.chain([first], chunks), progress)
+        rows = itertools.chain([first], chunks)
+        write_base(to, self._tower, revision, self._dimension, rows, progress, lambda: self._unless_purged(revision[0]))
         with self._store.reading():
             self._reopen()
+
+    @contextlib.contextmanager
+    def _unless_purged(self, since: int) -> Iterator[None]:
+        """Raise Missing if something was purged since a revision: what was read before may hold it."""
+        with self._store.reading():
+            if self._store.events.horizon() > since:
+                raise Missing(
+                    f"{self._gallery}: something was purged while its index was written.", remedy="Run it again."
+                )
+            yield
 
     def described(self) -> tuple[str, str]:
         """Return how the nearest are found, and why so."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siamese_index.errors import BadInput, Damaged
+from siamese_index.errors import BadInput, Damaged, Locked, Missing
 from siamese_index.files import drop_cache, kind_of, refuse_to_replace
 
 from .address import Address, place_of
@@ -26,7 +26,7 @@ def backup(store: Store, path: Path) -> None:
     database = store.database
     if isinstance(database, SQLite) and path.exists() and path.samefile(database.path):
         raise BadInput(f"{path} is the gallery itself.", remedy="Choose another file.")
-    _refuse_other_galleries(store, path)
+    refuse_other_galleries(store, path)
     if isinstance(database, SQLite):
         database.backup(path)
         return
@@ -34,7 +34,15 @@ def backup(store: Store, path: Path) -> None:
         copy(database, file)
 
 
-def _refuse_other_galleries(store: Store, path: Path) -> None:
+def remember(store: Store, path: Path) -> None:
+    """Note in the gallery that a copy of it lies there, where it can be written."""
+    with contextlib.closing(SQLite(path)) as there:
+        revision = Store(there).revision()[0]
+    with contextlib.suppress(Missing, Locked), store.writing("backup"):
+        store.note_backup(revision, str(path.absolute()))
+
+
+def refuse_other_galleries(store: Store, path: Path) -> None:
     """Raise BadInput unless `path` is free, or holds an earlier state of this gallery."""
     refuse_to_replace(path, "gallery")
     if not path.exists() or not path.stat().st_size:

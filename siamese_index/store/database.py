@@ -62,6 +62,9 @@ class Database(Protocol):
     def still(self) -> AbstractContextManager[Database]:
         """Yield the gallery as it is now, for a long look for which nobody waits."""
 
+    def sweep(self) -> None:
+        """Write everything anew, so that nothing is left of what was deleted. Raises Locked when others hold it."""
+
     def problems(self) -> list[str]:
         """Return what the engine itself finds wrong."""
 

@@ -18,6 +18,7 @@ from siamese_index.files import (
     GALLERY_ID,
     alive,
     beside,
+    drop_cache,
     kind_of,
     note_closed,
     note_opened,
@@ -303,6 +304,21 @@ class SQLite:
 
     def continue_ids(self) -> None:
         pass  # inserting the rows has moved them
+
+    def sweep(self) -> None:
+        """Write the file anew, and drop the cache. SQLite's own temporary copy is beside it, not in a common folder."""
+        with explained(self.path, self._writer):
+            self._follow()
+            drop_cache(self.path)
+            before = os.environ.get("SQLITE_TMPDIR")
+            os.environ["SQLITE_TMPDIR"] = str(self.path.parent)
+            try:
+                self._db.execute("VACUUM")
+            finally:
+                os.environ.pop("SQLITE_TMPDIR")
+                os.environ.update({} if before is None else {"SQLITE_TMPDIR": before})
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            drop_cache(self.path)  # who searched meanwhile may have written one
 
     # -- whole files --------------------------------------------------------------------------
 

@@ -97,6 +97,15 @@ class Store:
     def set_pending(self, pending: int) -> None:
         self._db.execute("UPDATE setting SET pending = ?", (pending,))
 
+    def note_backup(self, revision: int, path: str) -> None:
+        """Remember where a copy was put: a purge names it."""
+        self._db.execute("INSERT INTO backup (revision, path) VALUES (?, ?)", (revision, path))
+
+    def backups(self) -> list[tuple[int, str]]:
+        """Return (revision, path) of the copies that were made, the last of each path."""
+        rows = self._db.execute("SELECT max(revision), path FROM backup GROUP BY path ORDER BY path").fetchall()
+        return [(row[0], row[1]) for row in rows]
+
     def set_target(self, target_fpir: float) -> None:
         self.events.change("setting.target_fpir", {1: target_fpir})
 

@@ -1,0 +1,211 @@
+"""Who is purged is gone: no byte of picture, vector or name is left in the gallery, nor in a file beside it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from siamese_index import BadInput, Gallery, Missing
+from siamese_index.analysis.doctor import examine
+from siamese_index.store.purge_rows import path_without, without
+from siamese_index.store.store import PURGE
+from siamese_index.store.template_rows import Templates
+from tests.curation.test_history import stale, unit
+
+
+def remains(folder, *needles):
+    """Return which files of a folder hold any of these bytes."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path.name for path in files for needle in needles if needle in path.read_bytes()]
+
+
+@pytest.fixture
+def people(tower_path, tmp_path, person):
+    """A gallery with everything in it that can be of a person; the person is Ada Byron."""
+    place = tmp_path / "here" / "people.gallery"
+    place.parent.mkdir()
+    with Gallery.create(place, tower_path) as gallery:
+        gallery.log(True)
+        gallery.enroll_many([(f"p{n}", person(n, hand)) for n in range(1, 6) for hand in range(3)])
+        gallery.enroll("Ada Byron", [person(0, 0), person(0, 1)], tags={"site": "north"}, conflicts="allow")
+        gallery.calibrate(fpir=0.1, strangers_given=[("Ada Byron", person(0, 3)), ("eve", person(6, 0))])
+        gallery.identify(person(0, 1))
+        gallery.identify(person(1, 3))
+        gallery.curation.remove_samples([gallery.samples("Ada Byron")[0].id])
+        gallery.rename("p5", "Ada Byron 2")
+        gallery.rename("Ada Byron 2", "p5")
+        gallery.rebuild_index()
+    return place
+
+
+def test_no_byte_of_a_person_is_left(people, person):
+    with Gallery.open(people) as gallery:
+        rows = gallery.samples("Ada Byron")
+        vectors = [gallery.template(row.id).tobytes() for row in rows]
+        pictures = [gallery.picture(row.id)[-200:] for row in rows]
+        answer = gallery._session.store.log.all()[0]
+        vectors.append(answer.vector)
+        pictures.append(answer.picture[-200:])
+    assert remains(people.parent, *vectors) and remains(people.parent, *pictures)
+    with Gallery.open(people) as gallery, Gallery.open(people) as other:
+        other.identify(person(1, 3))  # has templates in memory
+        copy = people.parent / "copy.gallery"
+        gallery.backup(copy)
+        receipt = gallery.curation.purge(["Ada Byron"])
+        assert (receipt.identities, receipt.samples, receipt.strangers, receipt.swept) == (2, 2, 1, True)
+        assert receipt.answers >= 1 and [each.path for each in receipt.backups] == [str(copy)]
+        assert stale(gallery) == 0
+        for asked in (gallery, other):
+            assert "Ada Byron" not in {c.identity for c in asked.identify(person(0, 2), k=9).candidates}
+        assert [row.name for row in gallery.identities()] == [f"p{n}" for n in range(1, 6)]
+        assert gallery.log()[1] >= 1  # what others asked is still there
+        with pytest.raises(Missing, match="nothing to undo"):
+            gallery.curation.undo()
+        with pytest.raises(BadInput, match="cannot be asked"), gallery.past(3):
+            pass
+        assert all("Ada" not in json.dumps(row.identities) for row in gallery.curation.history())
+        with pytest.raises(Missing, match="nowhere"):
+            gallery.curation.purge(["Ada Byron"])
+    copy.unlink()
+    assert remains(people.parent, *vectors, *pictures, b"Ada Byron") == []
+    assert examine(people).findings == ()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_galleries_hold_nothing_of_who_was_purged(place, tmp_path, seed):
+    """Names of 1 to 255 characters, in every table that has one; on a server the tables are looked through."""
+    rng = np.random.default_rng(seed)
+    letters = [*"abcdefghij éß漢字😀-_'\"%"]
+    name = "".join(rng.choice(letters, int(rng.integers(1, 250)))).strip() or "x"
+    with Gallery.create(place, dimension=8) as gallery:
+        gallery.log(True)
+        vectors = unit(rng, 24)
+        gallery.enroll_vectors([f"p{n // 3}" for n in range(12)], vectors[:12], conflicts="allow")
+        gallery.enroll_vectors([name] * 4, vectors[12:16], conflicts="allow", tags={"who": "this"})
+        gallery.calibrate_vectors(fpir=0.2, names=[name, "s1", "s2", "s3"], vectors=vectors[16:20])
+        gallery.identify_vectors(vectors[12:15] + 0.01)
+        ids = [row.id for row in gallery.samples(name)]
+        gallery.curation.move(ids[:1], "p0")
+        gallery.curation.remove_samples(ids[1:2])
+        if rng.integers(2):
+            gallery.remove(name)
+        if rng.integers(2):
+            gallery.rename("p1", "other")
+        moved = gallery.template(ids[0]).tobytes()
+        receipt = gallery.curation.purge([name])
+        assert receipt.samples == 3 and receipt.strangers == 1
+        assert stale(gallery) == 0
+        held = [*vectors[13:17]]
+        if isinstance(place, str):
+            rows = gallery._session.store.database.execute("SELECT name FROM identity UNION SELECT name FROM stranger")
+            assert name not in {row[0] for row in rows.fetchall()}
+            count = gallery._session.store.database.execute("SELECT count(*) FROM template").fetchone()[0]
+            assert count == 13
+        else:
+            needles = [v.astype(np.float32).tobytes() for v in held] + ([name.encode()] if len(name) > 3 else [])
+            assert remains(tmp_path, *needles) == []
+            assert remains(tmp_path, moved)  # is somebody else's now
+    assert examine(place).findings == ()
+
+
+def test_all_strangers_and_old_answers_are_purged(vector_gallery):
+    rng = np.random.default_rng(0)
+    gallery = vector_gallery
+    gallery.log(True)
+    gallery.enroll_vectors(["a", "b"], unit(rng, 2))
+    gallery.calibrate_vectors(names=["s1", "s2"], vectors=unit(rng, 2))
+    gallery.identify_vectors(unit(rng, 3))
+    assert gallery.curation.purge(strangers=True).strangers == 2
+    assert gallery.strangers() == []
+    assert gallery.curation.purge(answers_before="2020-01-01").answers == 0
+    assert gallery.curation.purge(answers_before="2120-01-01T00:00:00+02:00").answers == 3
+    for wrong in ({"answers_before": "yesterday"}, {}):
+        with pytest.raises(BadInput):
+            gallery.curation.purge(**wrong)
+
+
+def test_killed_before_the_file_is_rewritten_it_is_done_when_it_is_next_opened(people, person):
+    with Gallery.open(people) as gallery:
+        row = gallery.samples("Ada Byron")[0]
+        vector, picture = gallery.template(row.id).tobytes(), gallery.picture(row.id)[-200:]
+    script = (
+        "import os, sys; from siamese_index import Gallery; from siamese_index.store.sqlite import SQLite\n"
+        "SQLite.sweep = lambda self: os._exit(9)\n"
+        "Gallery.open(sys.argv[1]).curation.purge(['Ada Byron'])"
+    )
+    assert subprocess.run([sys.executable, "-c", script, people]).returncode == 9
+    with Gallery.open(people) as gallery:
+        assert "Ada Byron" not in [row.name for row in gallery.identities()]
+        with gallery._session.store.reading():
+            assert gallery._session.store.pending() != PURGE
+    assert remains(people.parent, vector, picture, b"Ada Byron") == []
+
+
+def test_an_index_that_was_read_before_the_purge_is_not_put_in_place_after_it(people, monkeypatch):
+    read, purged = Templates.chunks, []
+
+    def purged_meanwhile(self, *arguments):
+        for rows in read(self, *arguments):
+            if not purged:
+                purged.append(1)
+                with Gallery.open(people) as other:
+                    other.curation.purge(["Ada Byron"])
+            yield rows
+
+    with Gallery.open(people) as gallery:
+        vector = gallery.template(gallery.samples("Ada Byron")[0].id).tobytes()
+        gallery.identify_many([])
+        monkeypatch.setattr(Templates, "chunks", purged_meanwhile)
+        with pytest.raises(Missing, match="purged while its index was written"):
+            gallery._session.searcher(gallery._session.state()).index.rebuild()
+    assert purged and remains(people.parent, vector) == []
+
+
+def test_copies_for_others_hold_no_pictures_and_nothing_removed(people, person, tmp_path):
+    with Gallery.open(people) as gallery:
+        gone = gallery.template(gallery.samples("p2")[0].id).tobytes()
+        gallery.remove("p2")
+        tau, row = gallery.threshold().tau, gallery.samples("p1")[0]
+        picture, vector = gallery.picture(row.id)[-200:], gallery.template(row.id).tobytes()
+        for path, options in (("a", {"removed": False}), ("b", {"pictures": False})):
+            for _ in range(2):  # a later one replaces an earlier one
+                gallery.backup(tmp_path / path, **options)
+                gallery.tag("p1", {"x": "y"})
+        assert gallery.curation.removed()[0]
+    assert remains(people.parent, gone)
+    for path, kept in (("a", True), ("b", False)):
+        data = (tmp_path / path).read_bytes()
+        assert vector in data and (picture in data) == kept and gone not in data
+        with Gallery.open(tmp_path / path) as copy:
+            assert copy.curation.removed() == ([], [])
+            assert copy.threshold().tau == pytest.approx(tau, abs=0.05)
+            assert copy.log()[1] == (2 if kept else 0)
+            assert copy.identify(person(1, 3)).identity == "p1"
+        assert examine(tmp_path / path).findings == ()
+
+
+def test_names_are_taken_out_of_paths_and_cards():
+    assert path_without("photos/bob/1.png", ["bob"]) == "photos/(purged)/1.png"
+    assert path_without("bob-2.jpg", ["bob"]) == "(purged)-2.jpg"
+    assert path_without("bob17.jpg", ["bob"]) == "(purged)17.jpg"
+    assert path_without("bobby.jpg", ["bob"]) == "bobby.jpg"
+    assert path_without("x/ada/b/1.png", ["ada/b"]) == "x/(purged)/1.png"
+    assert without({"a": ["bob", {"bob": 1}], "b": "bobby"}, ["bob"]) == {
+        "a": ["(purged)", {"(purged)": 1}],
+        "b": "bobby",
+    }
+
+
+def test_the_command_asks_and_prints_a_receipt(people, sidx, tmp_path):
+    g = ("-g", str(people))
+    refused = sidx("purge", "Ada Byron", *g)
+    assert refused.returncode == 2 and "Add --yes" in refused.stderr
+    assert sidx("purge", *g, "--yes").returncode == 2
+    assert sidx("purge", "nobody", "--yes", *g).returncode == 4
+    done = sidx("purge", "Ada Byron", "--yes", *g)
+    assert done.returncode == 0, done.stderr
+    receipt = json.loads(done.stdout)
+    assert receipt["names"] == ["Ada Byron"] and receipt["samples"] == 2 and receipt["towers"] == []
+    assert sidx("backup", "c.backup", "--for-colleague", *g).returncode == 0
