@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from siamese_index import BadInput, Gallery
+from siamese_index import BadInput, Gallery, Missing, describe
+from siamese_index.analysis.audit import ContentFinding
 from siamese_index.describe import percent
 
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
@@ -27,13 +28,28 @@ def doctor(
             help="Examine what is enrolled: wrong names, doubles, outliers, and who is often missed.",
         ),
     ] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Carry out the findings of --content with these ids, as one change.")
+    ] = False,
+    interactive: Annotated[
+        bool,
+        typer.Option("--interactive", help="Go through the findings of --content, and carry out those you accept."),
+    ] = False,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Findings, with --apply.")] = None,
     as_json: JsonOption = None,
 ) -> None:
     """Check a gallery from its bytes to its threshold. Exit 6 when something is wrong.
 
     With --content: examine what is enrolled instead, each finding with how the error rates would
-    move if it were corrected.
+    move if it were corrected. --apply ID... carries out what findings propose; sidx undo takes it back.
     """
+    if apply != bool(ids) or (apply and interactive):
+        raise BadInput("--apply goes with the ids of findings.", remedy="See them: sidx doctor --content")
+    if apply or interactive:
+        if fix:
+            raise BadInput("--fix repairs what can be computed again.", remedy="Leave it out.")
+        _mend(gallery, ids)
+        return
     if content:
         if fix:
             raise BadInput(
@@ -56,13 +72,56 @@ def doctor(
     note("Nothing is wrong.")
 
 
+def _mend(gallery: Place, ids: list[str] | None) -> None:
+    """Carry out the findings of these ids, or those that are accepted one by one."""
+    with Gallery.open(gallery) as opened:
+        with progress("weighing findings", 60) as tick:
+            found = [finding for finding in opened.audit(tick).findings if finding.can_be_applied or ids]
+        if ids:
+            lost = next((wanted for wanted in ids if all(finding.id != wanted for finding in found)), None)
+            if lost is not None:
+                raise Missing(f"There is no finding {lost!r}, or not any more.", remedy="See: sidx doctor --content")
+            chosen = [finding for finding in found if finding.id in ids]
+        else:
+            chosen = _accepted(opened, found)
+        if not chosen:
+            note("Nothing was changed.")
+            return
+        before = opened.outlook()
+        done = opened.curation.apply(chosen)
+        changed = describe.change(before, opened.outlook())
+    for sentence in [*done, changed]:
+        note(sentence)
+    note(f"Take it back:  sidx undo -g {gallery}")
+
+
+def _accepted(gallery: Gallery, findings: list[ContentFinding]) -> list[ContentFinding]:
+    """Ask about findings one by one; return those that are to be carried out. What is typed may be piped, too."""
+    from siamese_index.analysis import glance
+
+    from .terminal_pictures import show_pictures
+
+    accepted = []
+    for number, finding in enumerate(findings, 1):
+        note(f"\n{number} of {len(findings)}: {finding.kind}. {finding.what}")
+        if finding.sample is not None:
+            show_pictures(gallery, glance.samples(gallery, [finding.sample]), None, None, None)
+        note(f"{finding.remedy}\nCarry it out?  y yes, n no, q no more")
+        answer = sys.stdin.readline().strip().lower()[:1]
+        if answer == "y":
+            accepted.append(finding)
+        elif answer in ("q", ""):
+            break
+    return accepted
+
+
 def _audit(gallery: Place, as_json: AsJson) -> None:
     with Gallery.open(gallery) as opened, progress("weighing findings", 60) as tick:
         found = opened.audit(tick)
     emit(
-        [asdict(finding) for finding in found.findings],
+        [finding.to_dict() for finding in found.findings],
         as_json,
-        ["kind", "what", "remedy", "fnir_change", "fpir_change"],
+        ["id", "kind", "what", "remedy", "fnir_change", "fpir_change"],
     )
     if found.threshold is None:
         note("There is no threshold yet, so nothing can be judged: sidx calibrate --strangers FOLDER")
@@ -74,3 +133,5 @@ def _audit(gallery: Place, as_json: AsJson) -> None:
         f" FPIR {percent(found.fpir)} of {found.strangers} searches with strangers. Each change says how FNIR and FPIR"
         " would move if this finding were corrected."
     )
+    if any(finding.can_be_applied for finding in found.findings):
+        note(f"Carry out what findings propose:  sidx doctor --apply ID... -g {gallery}      One by one: --interactive")

@@ -225,12 +225,12 @@ def suspicion(pair: Suspicion) -> str:
     aside = f"{counted(pair.searches, 'search')} set aside"
     if pair.cause == "same person twice":
         return (
-            f"{pair.first!r} and {pair.second!r} look like one ({near}): {aside}. If they are: sidx identities remove"
-            f" {shell(pair.second)}, then enroll its pictures as {shell(pair.first)}"
+            f"{pair.first!r} and {pair.second!r} look like one ({near}): {aside}. If they are: sidx identities merge"
+            f" {shell(pair.second)} {shell(pair.first)}"
         )
     return (
-        f"Sample {pair.samples[0]} of {pair.first!r} looks like {pair.second!r} ({near}): {aside}. Look at both:"
-        f" sidx samples list --identity {shell(pair.first)}"
+        f"Sample {pair.samples[0]} of {pair.first!r} looks like {pair.second!r} ({near}): {aside}. Look:"
+        f" sidx samples show {pair.samples[0]}  If it is: sidx samples move {pair.samples[0]} --to {shell(pair.second)}"
     )
 
 

@@ -6,15 +6,18 @@ at the threshold that would be learned then.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from siamese_index.analysis.contract import OpenGallery
+from siamese_index.describe import shell
 from siamese_index.samples.images import Progress
 from siamese_index.search.fusion import all_distances
 from siamese_index.store.impostors import SearchRows
@@ -43,6 +46,21 @@ class ContentFinding:
     remedy: str
     fnir_change: float | None  # None without mated searches
     fpir_change: float | None  # None without strangers
+
+    @property
+    def id(self) -> str:
+        """What names it: the same as long as it stands."""
+        about = json.dumps([self.kind, self.identity, self.sample, self.other])
+        return hashlib.sha256(about.encode()).hexdigest()[:8]
+
+    @property
+    def can_be_applied(self) -> bool:
+        """Whether it proposes a change: of lambs and goats it does not."""
+        return self.kind not in ("lamb", "goat")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return {"id": self.id, **asdict(self), "can_be_applied": self.can_be_applied}
 
 
 @dataclass(frozen=True)
@@ -103,11 +121,11 @@ Found = Iterator[tuple[ContentFinding, LeaveOneOut | None]]
 def _findings(enrolled: LeaveOneOut, searched: LeftOut, rows: SearchRows, rule: Rule, names: dict[int, str]) -> Found:
     """Yield findings, gravest kind first, each with the content as it would be if it were corrected."""
     tau = float(rule.threshold or 0)
-    known: set[object] = set()
+    known: set[object] = set()  # samples, and pairs of identities
     for finding, corrected in itertools.chain(
         _set_aside(enrolled, rows, names),
         _ones_of_two(enrolled, searched, tau, names),
-        _mistaken(enrolled, searched, tau, names),
+        _mistaken(enrolled, searched, tau, names, known),
         _outliers(enrolled, searched, tau, names),
     ):
         key = finding.sample or frozenset((finding.identity, finding.other))
@@ -126,22 +144,25 @@ def _set_aside(enrolled: LeaveOneOut, rows: SearchRows, names: dict[int, str]) -
         other, near = names[int(rows.nearest[at])], round(pair.distance, 4)
         if pair.cause == "stranger who was enrolled":
             said = f"stranger {pair.first!r} looks like {other!r} ({near:.3f})."
-            how = f"If they are one: sidx strangers remove {pair.first!r}"
+            how = f"If they are one: sidx strangers remove {shell(pair.first)}"
             yield ContentFinding("stranger enrolled", other, None, pair.first, near, said, how, None, None), None
             continue
         own = names[int(rows.own[at])]
         if pair.cause == "same person twice":
             said = f"{own!r} and {other!r} look like one: most samples of each are nearer to the other."
-            how = f"If they are: sidx identities remove {other!r}, then enroll its pictures as {own!r}."
+            how = f"If they are: sidx identities merge {shell(other)} {shell(own)}"
             finding = ContentFinding("one of two", own, None, other, near, said, how, None, None)
             yield finding, enrolled.merged(int(rows.own[at]), int(rows.nearest[at]))
             continue
         i = int(rows.ids[at]) - strangers
         said = f"sample {enrolled.samples[i]} of {own!r} looks like {other!r} ({near:.3f})."
-        finding = ContentFinding(
-            "mistaken", own, int(enrolled.samples[i]), other, near, said, f"Look at it; is it {other!r}?", None, None
-        )
+        sample = int(enrolled.samples[i])
+        finding = ContentFinding("mistaken", own, sample, other, near, said, _to_move(sample, other), None, None)
         yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)
+
+
+def _to_move(sample: int, other: str) -> str:
+    return f"Look: sidx samples show {sample}  If it is {other!r}: sidx samples move {sample} --to {shell(other)}"
 
 
 def _ones_of_two(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]) -> Found:
@@ -168,18 +189,27 @@ def _ones_of_two(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: di
             names[b],
             round(distance, 4),
             f"{names[a]!r} and {names[b]!r} look like one: most samples of each are nearer to the other.",
-            f"If they are: sidx identities remove {names[b]!r}, then enroll its pictures as {names[a]!r}.",
+            f"If they are: sidx identities merge {shell(names[b])} {shell(names[a])}",
             None,
             None,
         )
         yield finding, enrolled.merged(a, b)
 
 
-def _mistaken(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str]) -> Found:
-    """Samples that lie nearer to another identity than to their own, and within the threshold of it."""
+def _mistaken(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str], known: set[object]) -> Found:
+    """Samples that lie nearer to another identity than to their own, and within the threshold of it.
+
+    But not where that is because of what is `known` to be wrong: a sample that is found itself, two that are one.
+    """
     wrong = np.flatnonzero((searched.other < searched.mate) & (searched.other <= tau))
-    for i in wrong[np.argsort((searched.other - searched.mate)[wrong])][:LISTED].tolist():
+    worst_first, listed = wrong[np.argsort((searched.other - searched.mate)[wrong])], 0
+    for i in worst_first.tolist():
         own, other = names[int(enrolled.identities[i])], names[int(searched.nearest[i])]
+        theirs = np.flatnonzero(enrolled.identities == searched.nearest[i])
+        nearest = theirs[np.argmin(all_distances(enrolled.vectors[i : i + 1], enrolled.vectors[theirs])[0])]
+        if int(enrolled.samples[nearest]) in known or frozenset((own, other)) in known or listed == LISTED:
+            continue
+        listed += 1
         finding = ContentFinding(
             "mistaken",
             own,
@@ -188,7 +218,7 @@ def _mistaken(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[
             round(float(searched.other[i]), 4),
             f"sample {enrolled.samples[i]} of {own!r} is nearer to {other!r} ({searched.other[i]:.3f})"
             f" than to its own ({searched.mate[i]:.3f}).",
-            f"Look at it; is it {other!r}?",
+            _to_move(int(enrolled.samples[i]), other),
             None,
             None,
         )
@@ -209,7 +239,7 @@ def _outliers(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[
             None,
             round(float(searched.mate[i]), 4),
             f"sample {enrolled.samples[i]} of {own!r} is like none of its others ({searched.mate[i]:.3f}).",
-            "Look at it: another side, or not fit to be seen?",
+            f"Look: sidx samples show {enrolled.samples[i]}  Not fit? sidx samples remove {enrolled.samples[i]}",
             None,
             None,
         )
@@ -273,7 +303,7 @@ def _duplicates(enrolled: LeaveOneOut, names: dict[int, str]) -> Found:
             None,
             round(distance_, 4),
             f"sample {enrolled.samples[i]} of {own!r} shows what an earlier one shows ({distance_:.3f}).",
-            "It makes the gallery look better than it is.",
+            f"It makes the gallery look better than it is: sidx samples remove {enrolled.samples[i]}",
             None,
             None,
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from siamese_index.analysis.audit import ContentFinding
 from siamese_index.session import Session
 from siamese_index.store.removed_rows import RemovedIdentity, RemovedSample
 from siamese_index.store.turns import Turn, in_turns
 
-from . import history, identities, purge, samples
+from . import history, identities, mending, purge, samples
 from .history import HistoryRow
 from .purge import Receipt
 from .samples import Moved
@@ -55,6 +56,13 @@ class Curation:
         """Return what is out of use and can be restored: identities, the last removed first, and single samples."""
         with self._session.reading() as state:
             return state.store.removed.identities(), state.store.removed.samples()
+
+    def apply(self, findings: Sequence[ContentFinding]) -> list[str]:
+        """Carry out what findings of `Gallery.audit` propose, as one change; return what was done.
+
+        Raises BadInput, and Locked for one that does not stand any more.
+        """
+        return mending.apply(self._session, findings)
 
     def history(self, limit: int | None = None) -> list[HistoryRow]:
         """Return the changes of the gallery, the newest first."""

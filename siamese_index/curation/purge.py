@@ -81,7 +81,7 @@ def purge(
     with session.changing("purge") as change:
         event = change.record()
         rows = Purging(change.store.database, event)
-        whose = _whose(change, rows, wanted)
+        whose = _whose(rows, wanted)
         pictures = list(rows.pictures(whose.samples))
         digests = {digest for digest, _ in pictures}
         kept = {picture for _, picture in pictures if picture is not None}
@@ -156,7 +156,7 @@ def _delete(
     return templates
 
 
-def _whose(change: Change, rows: Purging, names: Iterable[str]) -> Whose:
+def _whose(rows: Purging, names: Iterable[str]) -> Whose:
     found = [rows.whose(name) for name in names]
     return Whose(
         tuple(dict.fromkeys(i for each in found for i in each.identities)),
