@@ -38,6 +38,7 @@ COMMANDS = (
     "calibrate",
     "capacity",
     "evaluate",
+    "correct",
     "log",
     "replay",
     "retrain",

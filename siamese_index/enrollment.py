@@ -306,7 +306,7 @@ def _in_one_transaction(
         if fresh and _may_reject_conflicts(change.state.threshold(None), terms.conflicts):
             fresh = list(_without_conflicts(change, samples, vectors, fresh, total, terms.strict))
         if fresh:
-            _write(change, samples, vectors, fresh, terms)
+            write(change, samples, vectors, fresh, terms)
             total.enrolled += [(samples[i].name, samples[i].source) for i in fresh]
         known = {name for name, _ in total.already[counted:]}
         if terms.tags and known:
@@ -389,7 +389,7 @@ def _without_conflicts(
             yield fresh[at]
 
 
-def _write(change: Change, samples: Sequence[NewSample], vectors: Vectors, fresh: list[int], terms: Terms) -> None:
+def write(change: Change, samples: Sequence[NewSample], vectors: Vectors, fresh: list[int], terms: Terms) -> None:
     """Store the samples `fresh`, and account for them in the impostor searches."""
     whole = len(fresh) == len(samples)
     rows, new = (samples, vectors) if whole else ([samples[i] for i in fresh], vectors[fresh])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from siamese_index.analysis.audit import ContentFinding
+from siamese_index.samples.images import Picture
 from siamese_index.session import Session
 from siamese_index.store.removed_rows import RemovedIdentity, RemovedSample
 from siamese_index.store.turns import Turn, in_turns
 
-from . import history, identities, mending, purge, samples
+from . import correcting, history, identities, mending, purge, samples
+from .correcting import Correction, LoggedAnswer
 from .history import HistoryRow
 from .purge import Receipt
 from .samples import Moved
@@ -56,6 +58,20 @@ class Curation:
         """Return what is out of use and can be restored: identities, the last removed first, and single samples."""
         with self._session.reading() as state:
             return state.store.removed.identities(), state.store.removed.samples()
+
+    def correct(
+        self, what: int | Picture, name: str | None = None, *, stranger: bool = False, ignore: bool = False
+    ) -> Correction:
+        """Say what an answer on record (its id), or a picture, shows: the identity `name`, a stranger, or to ignore it.
+
+        It becomes a sample, a stranger that the threshold is learned from, or an example for the next retraining.
+        Raises Missing, BadInput, Unreadable.
+        """
+        return correcting.correct(self._session, what, name, stranger, ignore)
+
+    def answers(self, limit: int = 20) -> list[LoggedAnswer]:
+        """Return the last answers on record, the newest first, each with what it was corrected to."""
+        return correcting.listed(self._session, limit)
 
     def apply(self, findings: Sequence[ContentFinding]) -> list[str]:
         """Carry out what findings of `Gallery.audit` propose, as one change; return what was done.

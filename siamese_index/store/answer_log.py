@@ -8,6 +8,9 @@ from dataclasses import astuple, dataclass
 from .database import Database
 from .event_rows import CORRECTION, Events, Former
 
+_COLUMNS = "a.id, a.at, a.revision, a.tower_id, a.probe, a.verdict, i.name, a.distance, a.threshold"
+_NAMED = "answer a LEFT JOIN identity i ON i.id = a.identity_id"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -56,11 +59,37 @@ class AnswerLog:
             (astuple(answer) for answer in answers),
         )
 
-    def all(self) -> list[Answer]:
+    def some(self, answers: Sequence[int]) -> dict[int, Answer]:
+        """Return answers by their ids, of those that are there."""
         rows = self._db.execute(
-            "SELECT a.id, a.at, a.revision, a.tower_id, a.probe, a.verdict, i.name, a.distance, a.threshold, a.vector,"
-            " a.picture FROM answer a LEFT JOIN identity i ON i.id = a.identity_id ORDER BY a.id"
-        )
+            f"SELECT {_COLUMNS}, a.vector, a.picture FROM {_NAMED} WHERE a.id {self._db.among}",
+            (self._db.many(answers),),
+        ).fetchall()
+        return {row[0]: Answer(*row) for row in rows}
+
+    def unknown(self, tower: int) -> list[Answer]:
+        """Return the answers of a tower that named nobody and were not corrected, without their pictures."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS}, a.vector, NULL FROM {_NAMED} WHERE a.tower_id = ? AND a.verdict = 'unknown'"
+            " AND a.id NOT IN (SELECT answer_id FROM correction) ORDER BY a.id",
+            (tower,),
+        ).fetchall()
+        return [Answer(*row) for row in rows]
+
+    def listed(self, limit: int) -> list[Answer]:
+        """Return the last answers, the newest first, without vectors and pictures."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS}, NULL, NULL FROM {_NAMED} ORDER BY a.id DESC LIMIT ?", (limit,)
+        ).fetchall()
+        return [Answer(*row) for row in rows]
+
+    def picture(self, answer: int) -> bytes | None:
+        """Return the picture of an answer, as it was kept."""
+        row = self._db.execute("SELECT picture FROM answer WHERE id = ?", (answer,)).fetchone()
+        return row[0] if row else None
+
+    def all(self) -> list[Answer]:
+        rows = self._db.execute(f"SELECT {_COLUMNS}, a.vector, a.picture FROM {_NAMED} ORDER BY a.id")
         return [Answer(*row) for row in rows]
 
     def set_corrections(self, truths: Mapping[int, tuple[str, int | None] | None]) -> None:
