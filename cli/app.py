@@ -39,6 +39,7 @@ COMMANDS = (
     "capacity",
     "evaluate",
     "correct",
+    "review",
     "log",
     "replay",
     "retrain",

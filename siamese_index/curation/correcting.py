@@ -86,7 +86,7 @@ def correct(session: Session, what: int | Picture, name: str | None, stranger: b
         raise BadInput("What it shows is not told.", "Expected a name, stranger, or ignore: one of them.")
     truth = IDENTITY if name is not None else STRANGER if stranger else IGNORED
     if isinstance(what, int):
-        return settle(session, [what], truth, name)
+        return settle(session, [[what]], truth, name)
     if truth == IGNORED:
         raise BadInput(
             "Only an answer on record can be ignored.", "Nothing is known of this picture.", "See: sidx log list"
@@ -98,12 +98,12 @@ def correct(session: Session, what: int | Picture, name: str | None, stranger: b
     return _settled(session, row, truth, samples, vectors, {})
 
 
-def settle(session: Session, answers: Sequence[int], truth: str, name: str | None, each: bool = False) -> Correction:
-    """Say of answers on record what they show, in one change. Raises Missing, BadInput.
+def settle(session: Session, groups: Sequence[Sequence[int]], truth: str, name: str | None) -> Correction:
+    """Say of groups of answers on record what they show, in one change. Raises Missing, BadInput.
 
-    Strangers are one of the name given, or of one made of the first answer; `each` makes them several.
+    Without a name each group is a stranger of its own, called after its first answer.
     """
-    row = session.active()
+    row, answers = session.active(), [answer for group in groups for answer in group]
     with session.reading() as state:
         found = state.store.log.some(answers)
         known = state.store.log.corrections()
@@ -118,7 +118,7 @@ def settle(session: Session, answers: Sequence[int], truth: str, name: str | Non
     chosen = [found[answer] for answer in answers]
     if truth == IGNORED:
         return _settled(session, row, truth, [], np.zeros((0, row.dimension), np.float32), {a.id: a for a in chosen})
-    called = [clean_name(name or f"answer {(answer if each else chosen[0]).id}") for answer in chosen]
+    called = [clean_name(name or f"answer {group[0]}") for group in groups for _ in group]
     vectors = vectors_of(session, row, chosen)
     samples = [
         NewSample(who, _digest(answer, vector), answer.probe, answer.picture)

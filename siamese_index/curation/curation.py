@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from siamese_index.analysis.audit import ContentFinding
+from siamese_index.errors import BadInput
 from siamese_index.samples.images import Picture
 from siamese_index.session import Session
 from siamese_index.store.removed_rows import RemovedIdentity, RemovedSample
@@ -68,6 +69,16 @@ class Curation:
         Raises Missing, BadInput, Unreadable.
         """
         return correcting.correct(self._session, what, name, stranger, ignore)
+
+    def settle(self, groups: Sequence[Sequence[int]], name: str | None = None, *, stranger: bool = False) -> Correction:
+        """As `correct`, for groups of answers on record (their ids), such as `analysis.review.clusters` finds.
+
+        Each group shows the identity `name`, or is a `stranger` (of that name, or of one of its own).
+        """
+        if not stranger and name is None:
+            raise BadInput("What they show is not told.", "Expected a name, or stranger.")
+        truth = correcting.STRANGER if stranger else correcting.IDENTITY
+        return correcting.settle(self._session, groups, truth, name)
 
     def answers(self, limit: int = 20) -> list[LoggedAnswer]:
         """Return the last answers on record, the newest first, each with what it was corrected to."""

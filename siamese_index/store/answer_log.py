@@ -76,6 +76,13 @@ class AnswerLog:
         ).fetchall()
         return [Answer(*row) for row in rows]
 
+    def open_count(self) -> int:
+        """Count the answers of any tower that named nobody and were not corrected."""
+        row = self._db.execute(
+            "SELECT count(*) FROM answer WHERE verdict = 'unknown' AND id NOT IN (SELECT answer_id FROM correction)"
+        ).fetchone()
+        return int(row[0])
+
     def listed(self, limit: int) -> list[Answer]:
         """Return the last answers, the newest first, without vectors and pictures."""
         rows = self._db.execute(

@@ -128,6 +128,6 @@ def test_every_command_of_the_design_is_there():
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "watch", "verify", "retrain", "towers list", "towers show",
         "towers promote", "towers optimize", "towers rollback", "towers import", "towers add", "towers export", "towers adapt", "towers switch", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
-        "identities tag", "identities merge", "identities split", "identities remove", "identities restore", "history", "undo", "purge", "correct", "settings list", "settings set", "index status", "index rebuild", "status", "samples list", "samples show", "samples move", "samples remove", "samples restore", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
+        "identities tag", "identities merge", "identities split", "identities remove", "identities restore", "history", "undo", "purge", "correct", "review", "settings list", "settings set", "index status", "index rebuild", "status", "samples list", "samples show", "samples move", "samples remove", "samples restore", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted
