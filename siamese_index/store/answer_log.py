@@ -101,6 +101,9 @@ class AnswerLog:
 
     def set_corrections(self, truths: Mapping[int, tuple[str, int | None] | None]) -> None:
         """Note what answers (by id) should have been: ("identity", whose), ("stranger", None), or nothing."""
+        there = f"SELECT id FROM answer WHERE id {self._db.among}"  # the log may have been cleared since
+        known = {row[0] for row in self._db.execute(there, (self._db.many(list(truths)),)).fetchall()}
+        truths = {answer: truth for answer, truth in truths.items() if answer in known}
         if not truths:
             return
         found = f"SELECT answer_id, truth, identity_id FROM correction WHERE answer_id {self._db.among}"

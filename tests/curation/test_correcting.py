@@ -55,6 +55,18 @@ def test_an_answer_becomes_a_stranger_or_is_ignored(asked):
         asked.curation.correct(99, "x")
 
 
+def test_corrections_are_undone_and_asked_also_when_the_log_was_cleared_since(asked):
+    before, revision = content(asked), asked.revision
+    asked.curation.correct(1, "new one")
+    asked.curation.correct(2, stranger=True)
+    asked.log(clear=True)
+    asked.curation.undo()
+    with asked.past(revision) as past, asked.past(revision + 1) as later:
+        assert content(past) == before and "new one" in [row.name for row in later.identities()]
+    asked.curation.undo()
+    assert content(asked) == before
+
+
 def test_a_picture_is_corrected_too(gallery, person, tmp_path):
     gallery.enroll_many([(f"p{n}", person(n, 0)) for n in range(5)])
     done = gallery.curation.correct(person(1, 3), "p1")
