@@ -40,10 +40,11 @@ def go_back(database: Database, revision: int) -> None:
                 database.execute("INSERT INTO tag (identity_id, key, value) VALUES (?, ?, ?)", (row, former.key, value))
         elif former.item == CORRECTION:
             database.execute("DELETE FROM correction WHERE answer_id = ?", (row,))
-            if value is not None:
-                database.execute(
-                    "INSERT INTO correction (answer_id, truth, identity_id) VALUES (?, ?, ?)", (row, *value)
-                )
+            database.execute(  # unless the log was cleared since
+                "INSERT INTO correction (answer_id, truth, identity_id) SELECT id, ?, ? FROM answer"
+                " WHERE id = ? AND ? IS NOT NULL",
+                (*(value or (None, None)), row, value and value[0]),
+            )
     for statement in _LATER:
         database.execute(statement, (revision,) if "?" in statement else ())
     later = database.execute("SELECT id FROM tower WHERE added > ?", (revision,)).fetchall()

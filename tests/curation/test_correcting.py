@@ -59,8 +59,12 @@ def test_corrections_are_undone_and_asked_also_when_the_log_was_cleared_since(as
     before, revision = content(asked), asked.revision
     asked.curation.correct(1, "new one")
     asked.curation.correct(2, stranger=True)
+    asked.curation.undo()
+    asked.curation.correct(2, stranger=True)
     asked.log(clear=True)
     asked.curation.undo()
+    with asked.past(revision + 2) as past:
+        assert past.curation.answers() == []
     with asked.past(revision) as past, asked.past(revision + 1) as later:
         assert content(past) == before and "new one" in [row.name for row in later.identities()]
     asked.curation.undo()
