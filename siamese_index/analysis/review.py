@@ -137,11 +137,8 @@ def page(gallery: OpenGallery, found: Review, commands: str) -> str:
     for cluster in found.clusters:
         shown = [cluster.answers[i] for i in np.unique(np.linspace(0, len(cluster.answers) - 1, _SHOWN).astype(int))]
         pictures = [([_thumbnail(gallery, answer)], str(answer)) for answer in shown]
-        when = (
-            cluster.first[:16]
-            if cluster.first[:10] == cluster.last[:10]
-            else f"{cluster.first[:10]} to {cluster.last[:10]}"
-        )
+        days = cluster.first[:10], cluster.last[:10]
+        when = cluster.first[:16].replace("T", " ") if days[0] == days[1] else " to ".join(days)
         near = f", nearest to {cluster.nearest} ({cluster.distance:.3f})" if cluster.nearest else ""
         title = f"{cluster.id}: {len(cluster.answers)} times, {when}{near}"
         sections.append((title, html.strip(pictures)))
