@@ -51,6 +51,8 @@ COMMANDS = (
     "history",
     "undo",
     "purge",
+    "export",
+    "import",
     "index",
     "settings",
     "glossary",
@@ -61,6 +63,7 @@ COMMANDS = (
 )
 PIPE = 141  # nobody reads the output any more: as of a program that the signal SIGPIPE ends
 ALIASES = {"enrol": "enroll"}
+MODULES = {**ALIASES, "import": "import_"}  # of commands that are in a module of another name
 
 
 def _print_version(wanted: bool) -> None:
@@ -99,11 +102,11 @@ def register(wanted: str | None) -> None:
     app.registered_groups.clear()
     alone = [name for name in (*COMMANDS, *ALIASES) if name == wanted]
     for name in alone or (*COMMANDS, *ALIASES):
-        module = import_module(f".{ALIASES.get(name, name)}", __package__)
+        module = import_module(f".{MODULES.get(name, name)}", __package__)
         if hasattr(module, "commands"):
             app.add_typer(module.commands, name=name)
         else:
-            command = getattr(module, ALIASES.get(name, name))
+            command = getattr(module, MODULES.get(name, name))
             example = module.EXAMPLE.replace(f"sidx {ALIASES.get(name, name)}", f"sidx {name}")
             app.command(name, epilog=f"Example:  {example}", hidden=name in ALIASES)(command)
 

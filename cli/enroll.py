@@ -81,7 +81,7 @@ def enroll(
         raise BadInput("--box is for one picture.", "Enroll each by itself.")
     if data is None and option is not None:
         raise BadInput(f"{option} is for many at once.", "It needs --from DATA.")
-    with _opened(gallery, tower, dry_run) as opened:
+    with opened_or_made(gallery, tower, dry_run) as opened:
         before = opened.outlook()
         if name is not None:
             found = sources.samples(pictures or [])
@@ -137,7 +137,7 @@ def _told_when_interrupted(gallery: Gallery) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(gallery: Place, tower: Path | None, dry_run: bool) -> Iterator[Gallery]:
+def opened_or_made(gallery: Place, tower: Path | None, dry_run: bool) -> Iterator[Gallery]:
     """Open the gallery, or make it with the tower when there is none; a new one goes if nobody gets into it."""
     if tower is None or not isinstance(gallery, Path) or gallery.exists():
         with Gallery.open(gallery) as opened:

@@ -1,9 +1,10 @@
-"""`sidx samples`: what is enrolled of them: list, show, move, remove, restore."""
+"""`sidx samples`: what is enrolled of them: list, show, move, remove, restore, export."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, PageOption, Pic
 from .output import emit, note
 from .terminal_pictures import show_pictures
 
-commands = typer.Typer(help="The enrolled samples: list, show, move, remove, restore.", no_args_is_help=True)
+commands = typer.Typer(help="The enrolled samples: list, show, move, remove, restore, export.", no_args_is_help=True)
 IdsArgument = Annotated[
     list[int], typer.Argument(metavar="ID...", help="The id of a sample, as `sidx samples list` shows it.", min=1)
 ]
@@ -81,6 +82,18 @@ def remove_samples(ids: IdsArgument, gallery: GalleryOption = DEFAULT_GALLERY) -
 def restore_samples(ids: IdsArgument, gallery: GalleryOption = DEFAULT_GALLERY) -> None:
     """Bring removed samples back to whom they were of."""
     _change(gallery, lambda opened: opened.curation.restore_samples(ids), "{} back in use.")
+
+
+@commands.command("export", epilog="Example:  sidx samples export 3 4 --to folder -g people.gallery")
+def export_samples(
+    ids: IdsArgument,
+    to: Annotated[Path, typer.Option(help="A folder, new or empty, or a file as for sidx export.")],
+    gallery: GalleryOption = DEFAULT_GALLERY,
+) -> None:
+    """Write samples as `sidx export` does: a folder of pictures for each identity, and metadata.csv."""
+    from .export import write
+
+    write(gallery, to, True, ids)
 
 
 def _change(gallery: Any, change: Callable[[Gallery], Any], said: str) -> None:

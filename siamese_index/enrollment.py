@@ -148,7 +148,7 @@ def enroll(
         samples, vectors = _collected(arrivals, embedder, total, terms.strict, progress)
         if not session.store.settings().keep_pictures:
             samples = [sample._replace(kept=None) for sample in samples]
-        _in_one_transaction(session, row, samples, vectors, total, terms, counted)
+        in_one_transaction(session, row, samples, vectors, total, terms, counted)
         if not (chunk := list(itertools.islice(waiting, size))):
             return total
 
@@ -198,7 +198,7 @@ def enroll_vectors(
             NewSample(name, hashlib.sha256(vector).digest(), f"row {number}", None)
             for number, (name, vector) in enumerate(zip(names[part], rows, strict=True), part.start)
         ]
-        _in_one_transaction(session, row, samples, rows, total, terms, len(total.already))
+        in_one_transaction(session, row, samples, rows, total, terms, len(total.already))
         if progress:
             progress(len(rows))
     return total
@@ -291,7 +291,7 @@ def _collected(
     return samples, np.array(vectors, np.float32).reshape(-1, embedder.dimension)
 
 
-def _in_one_transaction(
+def in_one_transaction(
     session: Session,
     row: TowerRow,
     samples: Sequence[NewSample],

@@ -77,9 +77,10 @@ def imported():
                 pairs |= {(name, found) for target in targets(name, node) if (found := ours(target))}
     from siamese_index import _HOMES
     from siamese_index.cli.app import COMMANDS
+    from siamese_index.cli.app import MODULES as PLACES
 
     pairs |= {("siamese_index", f"siamese_index.{home}") for home in _HOMES.values()}
-    pairs |= {("siamese_index.cli.app", f"siamese_index.cli.{command}") for command in COMMANDS}
+    pairs |= {("siamese_index.cli.app", f"siamese_index.cli.{PLACES.get(command, command)}") for command in COMMANDS}
     return {(a, b) for a, b in pairs if a != b}
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from siamese_index.analysis.audit import ContentFinding
+from siamese_index.enrollment import Conflicts
 from siamese_index.errors import BadInput
-from siamese_index.samples.images import Picture
+from siamese_index.files import path_of
+from siamese_index.samples.images import Picture, Progress
 from siamese_index.session import Session
 from siamese_index.store.removed_rows import RemovedIdentity, RemovedSample
 from siamese_index.store.turns import Turn, in_turns
 
-from . import correcting, history, identities, mending, purge, samples
+from . import correcting, formats, history, identities, importing, mending, purge, records, samples
 from .correcting import Correction, LoggedAnswer
 from .history import HistoryRow
+from .importing import Taken
 from .purge import Receipt
 from .samples import Moved
 
@@ -110,6 +115,36 @@ class Curation:
         It cannot be undone, and nothing before it can be. Raises Missing, BadInput.
         """
         return purge.purge(self._session, names, strangers, answers_before)
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        pictures: bool = True,
+        samples: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> int:
+        """Write samples, strangers, tags and settings to .npz, .parquet, .jsonl or a folder; return how many samples.
+
+        With `samples` (ids) these alone. Raises BadInput for what is there already, Missing, NotInstalled.
+        """
+        found = records.content(self._session, pictures, samples)
+        return formats.write(replace(found, records=records.counted(found.records, progress)), path_of(path))
+
+    def take(
+        self,
+        path: str | Path,
+        *,
+        conflicts: Conflicts = "refuse when sure",
+        by_file_name: bool = False,
+        progress: Progress | None = None,
+    ) -> Taken:
+        """Take in an export, another gallery, a dump of CompreFace or DeepFace, or data as for enroll: joined by name.
+
+        Durable after every `enrollment.CHUNK` samples. Raises Missing, BadInput, NotInstalled.
+        """
+        with importing.opened(path_of(path), by_file_name) as given:
+            return importing.take(self._session, given, conflicts, progress)
 
     def redo(self) -> HistoryRow:
         """Take back the last undo, if nothing was changed since; return what holds again. Raises Missing."""

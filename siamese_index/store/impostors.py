@@ -196,6 +196,11 @@ class Impostors:
         ).fetchall()
         return rows
 
+    def picture(self, stranger: int) -> bytes | None:
+        """Return a stranger's picture as it was kept."""
+        row = self._db.execute("SELECT picture FROM stranger WHERE id = ?", (stranger,)).fetchone()
+        return row[0] if row else None
+
     def to_embed(self, tower: int) -> list[tuple[int, bytes, bytes]]:
         """Return (id, picture, digest) of strangers that the user gave and this tower has not embedded."""
         rows: list[tuple[int, bytes, bytes]] = self._db.execute(

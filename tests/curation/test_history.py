@@ -20,7 +20,9 @@ def content(gallery):
         "samples": sorted((row.identity, row.digest, row.source) for row in gallery.samples()),
         "identities": [(row.name, row.samples, row.tags) for row in gallery.identities()],
         "strangers": sorted(
-            (row.name, row.state, row.nearest, row.distance) for row in gallery.strangers() if row.state != "removed"
+            (row.name, row.state, row.nearest, row.distance and round(row.distance, 6))
+            for row in gallery.strangers()
+            if row.state != "removed"
         ),
         "threshold": round(calibration.threshold, 5),
         "misses": (calibration.misses, calibration.mated, calibration.set_aside),

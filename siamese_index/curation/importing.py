@@ -1,0 +1,186 @@
+"""Taking in what another gallery, or another program, held: joined by name, conflicts listed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamese_index import calibrate, enrollment
+from siamese_index.enrollment import Conflicts, Enrollment, Terms
+from siamese_index.errors import BadInput, Refusal, SiameseIndexError
+from siamese_index.files import kind_of
+from siamese_index.samples import sources
+from siamese_index.samples.images import NamedSample, Progress
+from siamese_index.samples.names import clean_name, clean_tags
+from siamese_index.session import Change, Session
+from siamese_index.store.opening import connect
+from siamese_index.store.rows import NewSample, TowerRow
+from siamese_index.thresholds import strangers
+from siamese_index.vectors import Vectors, unit
+
+from . import dumps, formats
+from .records import SETTINGS, Content, Record, content
+
+
+@dataclass
+class Taken:
+    """What became of an import."""
+
+    samples: Enrollment = field(default_factory=Enrollment)
+    strangers: int = 0  # that are new
+    tagged: int = 0  # identities that got tags
+    settings: bool = False  # whether the target, and how it is decided, were taken over: into an empty gallery
+    left_out: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def opened(path: Path, by_file_name: bool = False) -> Iterator[Content]:
+    """Yield what a file or folder holds: an export, a gallery, a dump of CompreFace or DeepFace, or data as for enroll.
+
+    Raises Missing, BadInput.
+    """
+    if path.is_file() and kind_of(path) == "gallery":
+        with contextlib.closing(Session(connect(path))) as other:
+            yield content(other)
+        return
+    found = formats.read(path) or dumps.read(path)
+    yield found if found is not None else _data(path, by_file_name)
+
+
+def _data(path: Path, by_file_name: bool) -> Content:
+    """Return what `enroll --from` takes; a folder of pictures without folders is one of known people by file name."""
+    flat = path.is_dir() and not any(part.is_dir() and not part.name.startswith(".") for part in path.iterdir())
+    items = sources.items(path, by_file_name=by_file_name or flat)
+    vectors = items.vectors
+
+    def made() -> Iterator[Record]:
+        for i, (name, sample) in enumerate(items):
+            if vectors is not None:
+                yield Record("identity", name, f"row {i}", None, None, np.asarray(vectors[i], np.float32))
+            else:
+                data = sample if isinstance(sample, bytes) else sample.read_bytes()
+                source = getattr(sample, "name", "") if isinstance(sample, bytes) else str(sample)
+                yield Record("identity", name, source, None, data, None)
+
+    dimension = None if vectors is None else int(vectors.shape[1])
+    return Content(made(), None, dimension, vectors is None, left_out=items.left_out)
+
+
+def take(
+    session: Session, given: Content, conflicts: Conflicts = "refuse when sure", progress: Progress | None = None
+) -> Taken:
+    """Take in what is given: durable after every `enrollment.CHUNK` samples, so it can be repeated.
+
+    A vector is kept where it is by the active tower, or where both are vectors of the same dimension from elsewhere;
+    else the picture is embedded. Raises BadInput.
+    """
+    row, done = session.active(), Taken(left_out=given.left_out)
+    outside = not row.has_network and not given.network
+    same = given.tower == row.sha256 or outside
+    if outside and given.dimension not in (None, row.dimension):
+        raise BadInput(
+            f"Its vectors have {given.dimension} numbers, those of this gallery {row.dimension}.",
+            "They are of another embedder.",
+        )
+    with session.reading() as state:
+        was_empty = not state.settings.identities
+    others: list[Record] = []
+    records = iter(given.records)
+    while chunk := list(itertools.islice(records, enrollment.CHUNK)):
+        others += [record for record in chunk if record.role != "identity"]
+        samples, vectors = _usable(session, row, [r for r in chunk if r.role == "identity"], same, done)
+        if samples:
+            terms, counted = Terms(conflicts), len(done.samples.already)
+            if not session.store.settings().keep_pictures:
+                samples = [sample._replace(kept=None) for sample in samples]
+            enrollment.in_one_transaction(session, row, samples, vectors, done.samples, terms, counted)
+        if progress:
+            progress(len(chunk))
+    _finish(session, row, given, others, same, was_empty, done)
+    return done
+
+
+def _usable(
+    session: Session, row: TowerRow, records: list[Record], same: bool, done: Taken
+) -> tuple[list[NewSample], Vectors]:
+    """Return the samples of records with their vectors; what has none that can be used is noted as refused."""
+    samples: list[NewSample] = []
+    vectors: list[Vectors] = []
+    for record in records:
+        try:
+            name = clean_name(record.name)
+            if record.vector is not None and same:
+                vector = unit(record.vector[None], row.dimension)
+                if np.allclose(vector[0], record.vector, rtol=0, atol=1e-6):
+                    vector = record.vector[None]  # to the last bit as it was
+                digest = record.digest or _digest(vector)
+                samples.append(NewSample(name, digest, record.source, record.picture))
+                vectors.append(vector)
+                continue
+            if record.picture is None:
+                raise BadInput(
+                    f"{record.source or name}: no picture was kept of it, and its vector is of another tower.",
+                    remedy="Import it into a gallery with its tower.",
+                )
+            found, embedded, refused = enrollment.taken(session, [(name, NamedSample(record.picture, record.source))])
+            done.samples.refused += refused
+            samples += [s._replace(digest=record.digest or s.digest) for s in found]
+            vectors += [embedded] if len(found) else []
+        except SiameseIndexError as error:
+            done.samples.refused.append(Refusal(record.source or record.name[:80], error, record.name[:255]))
+    return samples, np.concatenate(vectors) if vectors else np.zeros((0, row.dimension), np.float32)
+
+
+def _digest(vector: Vectors) -> bytes:
+    return hashlib.sha256(vector[0].tobytes()).digest()
+
+
+def _finish(
+    session: Session, row: TowerRow, given: Content, others: list[Record], same: bool, was_empty: bool, done: Taken
+) -> None:
+    """Take in strangers, tags, and into a gallery that was empty the settings, as one change."""
+    kinds = ("stranger", "cohort") if same else ("stranger",)  # another tower has strangers of its own
+    groups = {role: [record for record in others if record.role == role] for role in kinds}
+    taken = {role: _usable(session, row, found, same, done) for role, found in groups.items() if found}
+    settings = given.settings if was_empty and not (set(given.settings) - set(SETTINGS)) else {}
+    if not (taken or given.tags or settings):
+        return
+    with session.changing("import", row.id) as change:
+        event = change.record(strangers=sum(len(samples) for samples, _ in taken.values()))
+        for role, (samples, vectors) in taken.items():
+            source = "given" if role == "stranger" else "tower"
+            done.strangers += strangers.admit(change.store, event, row.id, source, samples, vectors)
+        known = change.store.identities_named([name for name in given.tags if isinstance(name, str)])
+        there = change.store.tags()
+        for name, identity in known.items():
+            new = {k: v for k, v in clean_tags(given.tags[name]) if k not in there.get(identity, {})}
+            change.store.tag([identity], sorted(new.items()))
+            done.tagged += bool(new)
+        if settings:
+            _set(change, settings)
+            done.settings = True
+        if taken:
+            strangers.compare(change.store, row.id, row.dimension)
+        if taken or settings:
+            change.impostors.recompute()
+    done.samples.revision = event
+
+
+def _set(change: Change, settings: dict[str, Any]) -> None:
+    """Take over the target and how it is decided. Raises BadInput for what cannot be."""
+    chosen = calibrate.Chosen(settings.get("target_fpir"), settings.get("fusion"), settings.get("confidence"))
+    store = change.store
+    if chosen.fpir is not None:
+        store.set_target(chosen.fpir)
+    if chosen.fusion is not None and chosen.fusion != "auto":
+        store.set_fusion(chosen.fusion)
+    store.set_confidence(chosen.confidence or None)
+    store.set_strict(settings.get("strict") is True)
+    store.set_shift(settings.get("shift") is True)
