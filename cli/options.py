@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from siamese_index.store.address import Address, place_of
 
 Place = Path | Address  # of a gallery
 DEFAULT_GALLERY = Path("main.gallery")
+SHORTEST = 30.0  # seconds: starting Keras and exporting take half of it
 EXIT = {"match": 0, "unknown": 10, "ambiguous": 11, "no_subject": 12}
 WORST_FIRST = (3, 11, 10, 12, 4, 0)  # of several answers the first of these that there is is the exit code
 
@@ -58,6 +60,8 @@ PageOption = Annotated[
 PictureOption = Annotated[Path | None, typer.Option(help="Also draw the pictures into this PNG.", readable=False)]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where there is no terminal.")]
 StepsOption = Annotated[int | None, typer.Option(help="How many batches to learn from; default: from the data.", min=1)]
+TimeBudgetOption = Annotated[str | None, typer.Option(help="As many steps as fit into it: 90s, 20m, 1.5h.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where a killed training was.")]
 SeedOption = Annotated[int, typer.Option(help="Chooses the held-out identities and all randomness.", min=0)]
 
 
@@ -92,3 +96,14 @@ def is_given(context: typer.Context, name: str) -> bool:
     """Whether a parameter was written down, not left to its default or to the environment."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of 90s, 20m, 1.5h or 600. Raises BadInput."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if seconds < SHORTEST:
+        raise BadInput(
+            f"{text!r} is no time to train in.", f"Expected {SHORTEST:.0f}s or more, such as 90s, 20m or 1.5h."
+        )
+    return seconds

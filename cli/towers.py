@@ -345,6 +345,27 @@ def _print_switch(figures: dict[str, Any], as_json: AsJson) -> None:
     note(describe.mapped(figures))
 
 
+@commands.command("compare", epilog="Example:  sidx towers compare FIRST SECOND probes -g people.gallery")
+def compare_towers(
+    first: Annotated[str, typer.Argument(help="A tower of sidx towers list: its id, or the beginning of it.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    probes: Annotated[str, typer.Argument(help="Pictures with whose they are, as for train: two of each and more.")],
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    as_json: JsonOption = None,
+) -> None:
+    """Compare two towers on the same pictures, of people whom neither learned from. Exit 3 when some cannot be read."""
+    from siamese_index.analysis.two_towers import compare_towers as compared
+    from siamese_index.samples import sources
+
+    items = sources.items(probes)
+    with Gallery.open(gallery) as opened, progress("embedding", 2 * len(items)) as tick:
+        report, refused = compared(opened, first, second, items, tick)
+    print_comparison(second, report, as_json)
+    tell_left_out([*items.left_out, *(str(each.error).replace("\n", " ") for each in refused)])
+    if refused:
+        raise typer.Exit(3)
+
+
 @commands.command("rollback", epilog="Example:  sidx towers rollback -g people.gallery")
 def rollback(gallery: GalleryOption = DEFAULT_GALLERY) -> None:
     """Go back to the tower before the active one. Nothing enrolled since is lost."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +10,11 @@ import typer
 
 from siamese_index import BadInput, describe
 
-from .options import JsonOption, SeedOption, StepsOption
+from .options import JsonOption, ResumeOption, SeedOption, StepsOption, TimeBudgetOption, seconds
 from .output import facts, interrupted, note, tell_left_out
 from .training_progress import TrainingProgress
 
 EXAMPLE = "sidx train faces -o faces.tower --steps 20"
-SHORTEST = 30.0  # starting Keras and exporting take half of it
 
 
 class Duplicates(StrEnum):
@@ -56,9 +54,9 @@ def train(
         Path | None, typer.Option(help="For --frame face: the detector, a YuNet as .onnx.", readable=False)
     ] = None,
     steps: StepsOption = None,
-    time_budget: Annotated[str | None, typer.Option(help="As many steps as fit into it: 90s, 20m, 1.5h.")] = None,
+    time_budget: TimeBudgetOption = None,
     seed: SeedOption = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed training was.")] = False,
+    resume: ResumeOption = False,
     no_cohort: Annotated[
         bool, typer.Option("--no-cohort", help="Leave the held-out identities' vectors out of the tower.")
     ] = False,
@@ -90,7 +88,7 @@ def train(
     refuse_frame(frame or "whole", face_model is not None)
     if face_model is not None:
         FaceFinder(images.read(face_model))  # what is wrong with it is said before Keras starts
-    budget = None if time_budget is None else _seconds(time_budget)
+    budget = None if time_budget is None else seconds(time_budget)
     tell_left_out(look(data, recipe, size))  # what is wrong with data or recipe is said before Keras starts
     made = train_tower(
         data,
@@ -121,14 +119,3 @@ def train(
         note(f"Next:  sidx enroll --from VECTORS.npz --tower {out} -g people.gallery")
     else:
         note(f"Next:  sidx enroll NAME PICTURE --tower {out} -g people.gallery")
-
-
-def _seconds(text: str) -> float:
-    """Return the seconds of 90s, 20m, 1.5h or 600. Raises BadInput."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
-    if seconds < SHORTEST:
-        raise BadInput(
-            f"{text!r} is no time to train in.", f"Expected {SHORTEST:.0f}s or more, such as 90s, 20m or 1.5h."
-        )
-    return seconds

@@ -250,6 +250,11 @@ def drop_cache(gallery: Path) -> None:
     shutil.rmtree(cache_folder(gallery), ignore_errors=True)
 
 
+def drop_training(gallery: Path) -> None:
+    """Delete what an unfinished retraining keeps beside a gallery: it may hold vectors and pictures."""
+    shutil.rmtree(gallery.with_name(f"{gallery.name}.training"), ignore_errors=True)
+
+
 def leftovers(path: Path) -> list[Path]:
     """Return what killed writes left behind: of `path` and its cache, and others of ours in its folder."""
     found = []

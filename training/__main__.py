@@ -17,11 +17,12 @@ import numpy as np
 from siamese_index import BadInput, Gallery, SiameseIndexError, TowerFile
 from siamese_index.analysis import html
 from siamese_index.samples import images
+from siamese_index.samples.items import Items
 from siamese_index.towers.foreign import import_network
 from siamese_index.towers.heads import without_head
 
 from . import recipe
-from .data import Source, enrolled, source
+from .data import Source, enrolled, source, spooled, without
 from .fit import HEADS, Settings, Trained, fit
 from .process import CONVERTED, EMBEDDED, END, TOWER
 from .progress import OnProgress
@@ -72,12 +73,16 @@ def _do(job: dict[str, Any], on_progress: OnProgress, interrupted: Callable[[], 
     start, detector, base, ids = None, None, None, np.zeros(0, np.int64)
     found = None if job.get("data") is None else source(job["data"])
     if "gallery" in job:
+        absent = frozenset(job["without"])
         with Gallery.open(job["gallery"]) as opened:
-            items, ids = enrolled(opened)
+            items, ids = enrolled(opened, absent)
+            items = items + _wrong(opened)
             file = opened.tower_file()
             made_elsewhere = file.card.tuned or file.card.imported
             start, detector, base = _kept(file) if made_elsewhere else (file.keras, file.detector, None)
-        found = Source(items + found.items if found else items)
+        start = None if job["scratch"] else start
+        all_items = items + without(found.items, absent) if found else items
+        found = Source(all_items, hard=frozenset(job["hard"]), taught=frozenset(job["taught"]))
     if found is None:
         raise BadInput("There is nothing to learn from.", "Expected data, a gallery, or both.")
     wanted, folder = job.get("recipe"), Path(job["folder"]) if job.get("folder") else None
@@ -94,6 +99,14 @@ def _do(job: dict[str, Any], on_progress: OnProgress, interrupted: Callable[[], 
         detector = images.read(settings.face_model)
     trained = fit(found, chosen, settings, on_progress, start, folder, interrupted, detector, base)
     _leave(Path(job["out"]), trained, ids)
+
+
+def _wrong(gallery: Gallery) -> Items:
+    """Return the pictures of answers that were wrong, and show nobody who is enrolled: each somebody by itself."""
+    with gallery.reading() as state:
+        log = state.store.log
+        pictures = [(i, log.picture(i)) for i, (truth, _) in sorted(log.corrections().items()) if truth == "ignored"]
+    return spooled((f"answer {i}", picture) for i, picture in pictures if picture is not None)
 
 
 def _network(path: str) -> TowerFile:

@@ -21,6 +21,7 @@ from .recipe import Feeding
 
 THREADS = 2  # that prepare batches ahead of the network
 AHEAD = 8  # batches
+HARD = 0.25  # of what is drawn, where there are identities that were answered wrongly
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Sampler:
     With `feeding.classes` > 1 each identity is that many: turned, and mirrored, as others. `pairs`
     (m, 2), positions too, and their `labels` (m,) are ready-made; else pairs are drawn, never a sample with itself
     unless its identity has no other. `nearest` (identities, k) are those that each is easily taken for: the share
-    `feeding.hard` of a batch of identities comes from there.
+    `feeding.hard` of a batch of identities comes from there. Of what is drawn the share HARD is of the `hard` ones
+    (k,), which were answered wrongly.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Sampler:
         pairs: NDArray[np.int64] | None = None,
         labels: NDArray[np.float32] | None = None,
         nearest: NDArray[np.int64] | None = None,
+        hard: NDArray[np.int64] | None = None,
     ) -> None:
         self._nearest = nearest
+        self._hard = hard if hard is not None and len(hard) else None
         self.feeding, self.seed = feeding, seed
         order = np.argsort(whose, kind="stable")
         self._members = np.split(positions[order], np.cumsum(np.bincount(whose))[:-1])
@@ -84,6 +88,11 @@ class Sampler:
         # One sample each is for losses that compare with directions, not within the batch.
         drawn = rng.integers(0, self.identities, wanted)
         classes = drawn if each == 1 else rng.permutation(self.identities)
+        if self._hard is not None:
+            first = self._one_of_hard(rng, max(1, round(HARD * wanted)))
+            classes = np.concatenate([first, classes])
+            if each > 1:
+                classes = classes[np.sort(np.unique(classes, return_index=True)[1])]
         if self._nearest is not None and each > 1:
             first = classes[: max(1, round((1 - self.feeding.hard) * wanted))]
             near = self._nearest[first, rng.integers(0, self._nearest.shape[1], len(first))]
@@ -136,8 +145,15 @@ class Sampler:
 
     def _two(self, rng: np.random.Generator) -> tuple[int, int]:
         a = int(rng.integers(0, self.identities))
+        if self._hard is not None and rng.random() < HARD:
+            a = int(self._one_of_hard(rng, 1)[0])
         b = int(rng.integers(0, self.identities - 1))
         return a, b + (b >= a)
+
+    def _one_of_hard(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Return so many labels of hard identities, at any turn."""
+        drawn = rng.choice(self._hard if self._hard is not None else np.zeros(1, np.int64), count)
+        return np.asarray(drawn * self.feeding.classes + rng.integers(0, self.feeding.classes, count))
 
     def _some(self, label: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return `count` samples of an identity, different ones as far as it has them."""

@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,8 @@ class Source:
     items: Items
     pairs: NDArray[np.int64] | None = None  # (m, 2) positions in `items`
     labels: NDArray[np.float32] | None = None  # (m,) 1: the same, 0: not; between: how alike they are
+    hard: frozenset[str] = frozenset()  # identities that were answered wrongly: they come up more often
+    taught: frozenset[str] = frozenset()  # identities that a tower before learned from: they are not held out
 
     @property
     def graded(self) -> bool:
@@ -68,15 +70,23 @@ def source(data: str | Path) -> Source:
     return Source(sources.items(data))
 
 
-def enrolled(gallery: Gallery) -> tuple[Items, NDArray[np.int64]]:
-    """Return the gallery's kept samples, and their ids (n,). Others may write meanwhile."""
+def without(items: Items, names: Set[str]) -> Items:
+    """Return the items that are of nobody of these names."""
+    kept = [i for i, name in enumerate(items.names) if name not in names]
+    if len(kept) == len(items):
+        return items
+    return Items([items.names[i] for i in kept], lambda i: items[kept[i]][1], left_out=items.left_out)
+
+
+def enrolled(gallery: Gallery, without: Set[str] = frozenset()) -> tuple[Items, NDArray[np.int64]]:
+    """Return the gallery's kept samples, but of some, and their ids (n,). Others may write meanwhile."""
     ids: list[int] = []
 
     def kept() -> Iterator[Item]:
         with gallery.reading() as state:
             store = state.store
         for sample, name, picture in store.pictures():
-            if picture is not None:
+            if picture is not None and name not in without:
                 ids.append(sample)
                 yield name, picture
 

@@ -39,7 +39,7 @@ from .measuring import Measuring
 from .networks import LearnedSamples, embed, estimate_statistics, networks, slow_normalisations, started
 from .progress import OnProgress
 from .recipe import Choice, Recipe, choose, named
-from .split import Split, richest, split
+from .split import Split, richest, split, taught_before, taught_to
 
 if TYPE_CHECKING:
     import keras
@@ -118,7 +118,8 @@ def fit(
         )
     data = Data(source.items, shape, on_progress, frame=frame, duplicates=settings.duplicates)
     recipe = _adapted(choice.recipe, settings, data, source, base)
-    parts = split(data, settings.holdout, settings.seed, singles=source.graded, taught=_taught(base, data))
+    taught = taught_to(base, data) | taught_before(source, data)
+    parts = split(data, settings.holdout, settings.seed, singles=source.graded, taught=taught)
     on_progress(_told(choice, data, parts, base, source.graded))
     learned: LearnedSamples = data
     if tower is not None:
@@ -260,16 +261,6 @@ def _head(source: Source) -> Recipe:
 HEADS = ("head", "mlp")  # what takes vectors
 
 
-def _taught(base: TowerFile | None, data: Data) -> set[str]:
-    """Return the identities that the network has learned from already: they cannot be held out."""
-    if base is None:
-        return set()
-    record = base.card.training
-    seen = record.has_learned_from({digest.tobytes() for digest in data.digests[data.whose >= 0]})
-    by_sample = {data.names[w] for w, d in zip(data.whose, data.digests, strict=True) if w >= 0 and d.tobytes() in seen}
-    return by_sample | (set(record.identities) & set(data.names))
-
-
 def _adapted(recipe: Recipe, settings: Settings, data: Data, source: Source, base: TowerFile | None) -> Recipe:
     """Return the recipe as these data allow it, and as the settings want it."""
     if settings.dimension:
@@ -337,7 +328,9 @@ def _sampler(source: Source, data: Data, learned: LearnedSamples, parts: Split, 
     if source.pairs is not None:  # a pair across the split would show what is held out
         return Sampler(parts.seen, whose, recipe.feeding, seed, *source.within(parts.seen))
     nearest = nearest_identities(learned.take(parts.seen), whose) if recipe.feeding.hard else None
-    return Sampler(parts.seen, whose, recipe.feeding, seed, nearest=nearest)
+    there = np.unique(data.whose[parts.seen])
+    hard = np.array([k for k, i in enumerate(there.tolist()) if data.names[i] in source.hard], np.int64)
+    return Sampler(parts.seen, whose, recipe.feeding, seed, nearest=nearest, hard=hard)
 
 
 def _steps(pictures: int, recipe: Recipe) -> int:

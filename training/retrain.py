@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from siamese_index import BadInput, Gallery
 from siamese_index.analysis.comparison import compare
-from siamese_index.store.address import place_of
+from siamese_index.samples.names import clean_name
+from siamese_index.store.address import Address, place_of
+from siamese_index.store.purge_rows import PURGED
 from siamese_index.towers.card import Card
 
 from .process import run
@@ -40,6 +45,8 @@ def retrain(
     on_progress: OnProgress | None = None,
     *,
     recipe: str | None = None,
+    without: Sequence[str] = (),
+    scratch: bool = False,
     **settings: Any,
 ) -> Retraining:
     """Train a candidate on the gallery's pictures (and `data`), compare it with the active tower, and store it.
@@ -48,14 +55,37 @@ def retrain(
     as for `train`. Raises BadInput, with the numbers that are missing, when the gallery cannot train a
     tower. Every picture is decoded once, by the process that learns; the active tower's vectors are those
     that are stored.
+
+    Identities that any tower of the gallery learned from, known by the digests of their samples, are not held out;
+    those that answers were corrected for come up more often. It goes on from the active tower's weights, unless it is
+    to begin from `scratch`, or that tower learned from somebody who is to be left out: `without` are names, enrolled,
+    purged or of `data`. With the setting `resume` it goes on with what a killed training left beside the gallery; on
+    KeyboardInterrupt the best tower so far is compared and stored.
     """
     with Gallery.open(gallery) as opened:
         champion, active = opened.tower, opened.tower_record()[0]
         target = opened.threshold().evidence.target_fpir or 0.01
-        _refuse_too_little(opened, data)
+        absent = [clean_name(name) for name in without]
+        _refuse_too_little(opened, data, set(absent))
+        taught = _seen(opened, {row.name for row in opened.identities()} - set(absent))
+        scratch = scratch or bool(absent and knows(champion.card, _digests(opened, set(absent)), absent))
+        folder = training_folder(opened.path)
         settings = {"size": champion.size, "dimension": champion.dimension, "fpir": target, **settings}
-        job = {"gallery": str(place_of(gallery)), "data": None if data is None else str(data), "settings": settings}
-        made = run({**job, "recipe": recipe or own_recipe(champion.card)}, on_progress)
+        job = {
+            "gallery": str(place_of(gallery)),
+            "data": None if data is None else str(data),
+            "settings": settings,
+            "without": absent,
+            "scratch": scratch,
+            "hard": sorted(_answered_wrongly(opened)),
+            "taught": sorted(taught),
+            "recipe": recipe or own_recipe(champion.card),
+        }
+        if folder is None and settings.get("resume"):
+            raise BadInput("A training for a gallery on a server is not kept while it runs.", "Leave out --resume.")
+        if folder is not None:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        made = run(job, on_progress, folder)
         if on_progress:
             on_progress({"stage": "compare", "tower": made.tower.id})
         with opened.reading() as state:  # without what was removed meanwhile
@@ -70,7 +100,70 @@ def retrain(
         judged = compare(vectors, made.vectors[present], names, judges - seen, target, attempt=attempt)
         judged["champion_has_seen"] = len(seen)
         opened.add_tower(made.tower, judged)
+        if folder is not None:  # only now it is not needed any more
+            shutil.rmtree(folder, ignore_errors=True)
     return Retraining(made.tower.id, judged, made.tower.id == champion.id)
+
+
+def training_folder(place: Path | str | Address) -> Path | None:
+    """Return where a training of a gallery keeps its checkpoint while it runs; None on a server."""
+    return place.with_name(f"{place.name}.training") if isinstance(place, Path) else None
+
+
+def _answered_wrongly(gallery: Gallery) -> set[str]:
+    """Return the identities that answers were corrected to, or named wrongly, and what those show."""
+    found = set()
+    for answer in gallery.curation.answers(1 << 30):
+        if answer.corrected is not None:
+            found |= {answer.truth, answer.identity, f"answer {answer.id}"}
+    return {name for name in found if name is not None}
+
+
+def _digests(gallery: Gallery, names: set[str]) -> set[bytes]:
+    """Return the SHA-256 of the samples of these identities, as they came in and as they are kept."""
+    found = set()
+    for row in gallery.samples():
+        if row.identity in names:
+            kept = gallery.picture(row.id)
+            found |= {bytes.fromhex(row.digest)} | ({hashlib.sha256(kept).digest()} if kept is not None else set())
+    return found
+
+
+def knows(card: Card, digests: set[bytes], names: Sequence[str]) -> bool:
+    """Whether a tower learned from one of these samples, or from somebody of these names or who was purged."""
+    record = card.training
+    return bool(record.has_learned_from(digests) or set(record.identities) & {*names, PURGED})
+
+
+@dataclass(frozen=True)
+class Due:
+    """Whether it is time to retrain."""
+
+    due: bool
+    have: int
+    wanted: int
+    of: str
+
+
+_CONDITION = re.compile(r"(\d+)\s+(?:new\s+)?(sample|identit|correction|day)(?:s|y|ies)?")
+_OF = {"sample": "new samples", "identit": "new identities", "correction": "corrections", "day": "days"}
+
+
+def due(gallery: Gallery, condition: str) -> Due:
+    """Say whether so much came since the last tower was made: "200 new samples", "20 new identities", "10 corrections",
+    "30 days". Raises BadInput for another condition.
+    """
+    found = _CONDITION.fullmatch(condition.strip().lower())
+    if not found:
+        raise BadInput(
+            f"{condition!r} is no condition.", "Such as: 200 new samples, 20 new identities, 10 corrections, 30 days."
+        )
+    wanted, of = int(found[1]), _OF[found[2]]
+    with gallery.reading() as state:
+        since = state.store.towers.last_added()
+        samples, identities, corrections, days = state.store.new_since(since)
+    have = {"new samples": samples, "new identities": identities, "corrections": corrections, "days": days}[of]
+    return Due(have >= wanted, have, wanted, of)
 
 
 def _seen(gallery: Gallery, identities: set[str]) -> set[str]:
@@ -109,8 +202,8 @@ def own_recipe(card: Card) -> dict[str, Any] | None:
     return {**recipe, "tower": tower}
 
 
-def _refuse_too_little(gallery: Gallery, data: str | Path | None) -> None:
-    rows = gallery.samples()
+def _refuse_too_little(gallery: Gallery, data: str | Path | None, absent: set[str]) -> None:
+    rows = [row for row in gallery.samples() if row.identity not in absent]
     counts = Counter(row.identity for row in rows if row.kept)
     several = sum(count >= SEVERAL for count in counts.values())
     if several < ENOUGH and data is None:

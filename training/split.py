@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_index import TowerFile
 from siamese_index.samples.names import hashed_share
 
-from .data import Data
+from .data import Data, Source
 
 FEW = 4  # held-out identities
 MOMENT = 0.4  # share of the held-out identities that choose the moment
@@ -65,3 +66,20 @@ def richest(data: Data) -> int | None:
     counts[counts < 2] = 0
     most = int(np.argmax(counts))
     return most if 2 * counts[most] > counts.sum() else None
+
+
+def taught_to(base: TowerFile | None, data: Data) -> set[str]:
+    """Return the identities that the network has learned from already: they cannot be held out."""
+    if base is None:
+        return set()
+    record = base.card.training
+    seen = record.has_learned_from({digest.tobytes() for digest in data.digests[data.whose >= 0]})
+    by_sample = {data.names[w] for w, d in zip(data.whose, data.digests, strict=True) if w >= 0 and d.tobytes() in seen}
+    return by_sample | (set(record.identities) & set(data.names))
+
+
+def taught_before(source: Source, data: Data) -> set[str]:
+    """Return the identities that a tower before learned from, unless too few others have two samples to be held out."""
+    counts = np.bincount(data.whose[data.whose >= 0], minlength=len(data.names))
+    others = [i for i, name in enumerate(data.names) if counts[i] > 1 and name not in source.taught]
+    return set(source.taught) if len(others) >= FEW else set()

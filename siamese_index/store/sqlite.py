@@ -19,6 +19,7 @@ from siamese_index.files import (
     alive,
     beside,
     drop_cache,
+    drop_training,
     kind_of,
     note_closed,
     note_opened,
@@ -310,6 +311,7 @@ class SQLite:
         with explained(self.path, self._writer):
             self._follow()
             drop_cache(self.path)
+            drop_training(self.path)
             before = os.environ.get("SQLITE_TMPDIR")
             os.environ["SQLITE_TMPDIR"] = str(self.path.parent)
             try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import count, repeat
 from operator import methodcaller
@@ -96,6 +97,20 @@ class Store:
 
     def set_pending(self, pending: int) -> None:
         self._db.execute("UPDATE setting SET pending = ?", (pending,))
+
+    def new_since(self, event: int) -> tuple[int, int, int, int]:
+        """Return what came after an event: enrolled samples and identities, corrections; and days that passed."""
+        row = self._db.execute(
+            "SELECT count(*), count(DISTINCT CASE WHEN i.enrolled > ? THEN i.id END) FROM sample s"
+            " JOIN identity i ON i.id = s.identity_id WHERE i.removed IS NULL AND s.enrolled > ?",
+            (event, event),
+        ).fetchone()
+        corrected = self._db.execute(
+            "SELECT count(*) FROM event WHERE verb = 'correct' AND id > ?", (event,)
+        ).fetchone()
+        at = self._db.execute("SELECT at FROM event WHERE id = ?", (event,)).fetchone()
+        days = (datetime.now(UTC) - datetime.fromisoformat(at[0])).days if at else 0
+        return int(row[0]), int(row[1]), int(corrected[0]), days
 
     def note_backup(self, revision: int, path: str) -> None:
         """Remember where a copy was put: a purge names it."""

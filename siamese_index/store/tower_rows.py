@@ -64,6 +64,10 @@ class Towers:
             raise Damaged(f"{self._db.path}: the card of a tower is damaged.", f"{row[2]} numbers, {row[1][:64]!r}.")
         return TowerRow(row[0], row[1], row[2], card, report, bool(row[5]))
 
+    def last_added(self) -> int:
+        """Return the event that brought the last tower."""
+        return int(self._db.execute("SELECT max(added) FROM tower").fetchone()[0] or 0)
+
     def removed(self) -> dict[str, int]:
         """Return id -> row id of the towers whose coming was undone."""
         rows = self._db.execute("SELECT sha256, id FROM tower JOIN tally ON tower_id = id WHERE removed IS NOT NULL")

@@ -96,14 +96,16 @@ def test_the_example_in_the_help_works_as_it_stands(sidx, prepared, world, words
     if words[0] == "strangers":
         with Gallery.open(prepared / "people.gallery") as gallery:
             line = [gallery.strangers()[0].name if word == "STRANGER" else word for word in line]
-    if words[0] == "towers" and words[1] in ("promote", "rollback"):
+    if words[0] == "towers" and words[1] in ("promote", "rollback", "compare"):
         other = TowerFile.read(prepared / "faces.tower")
         renamed = TowerFile(other.onnx + b"\x72\x00", other.keras, other.card, other.cohort)  # one more, empty, field
         with Gallery.open(prepared / "people.gallery") as gallery:
             candidate = gallery.add_tower(renamed)
             if words[1] == "rollback":
                 gallery.promote(candidate)
-        line = [candidate[:12] if word == "CANDIDATE" else word for word in line]
+            active = gallery.tower.id
+        ids = {"CANDIDATE": candidate[:12], "FIRST": active[:12], "SECOND": candidate[:12]}
+        line = [ids.get(word, word) for word in line]
     if words == ["towers", "import"]:
         (prepared / "net.onnx").write_bytes(TowerFile.read(prepared / "faces.tower").onnx)
     if words == ["towers", "adapt"]:
@@ -127,7 +129,7 @@ def test_every_command_of_the_design_is_there():
     there = {" ".join(words) for words, _ in ALL}
     wanted = {
         "demo", "train", "init", "enroll", "enrol", "identify", "watch", "verify", "retrain", "towers list", "towers show",
-        "towers promote", "towers optimize", "towers rollback", "towers import", "towers add", "towers export", "towers adapt", "towers switch", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
+        "towers promote", "towers optimize", "towers rollback", "towers import", "towers add", "towers export", "towers adapt", "towers switch", "towers compare", "recipes list", "recipes show", "identities list", "identities show", "identities rename",
         "identities tag", "identities merge", "identities split", "identities remove", "identities restore", "history", "undo", "purge", "correct", "review", "export", "import", "samples export", "settings list", "settings set", "index status", "index rebuild", "status", "samples list", "samples show", "samples move", "samples remove", "samples restore", "glossary", "strangers list", "strangers show", "strangers remove", "strangers restore", "calibrate", "capacity", "evaluate", "log", "replay", "doctor", "backup", "restore",
     }  # fmt: skip
     assert there == wanted

@@ -1,6 +1,7 @@
 """What a tower is fed with: glyphs, jitter, batches. None of it needs Keras."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,3 +183,16 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone():
 def test_one_identity_cannot_be_told_from_itself():
     with pytest.raises(BadInput, match="One identity alone"):
         Sampler(np.arange(4), np.zeros(4, np.int64), Feeding(), 0)
+
+
+@pytest.mark.parametrize("by", ["identities", "pairs", "triplets"])
+def test_who_was_answered_wrongly_comes_up_more_often(by):
+    whose = np.repeat(np.arange(50), 4)
+    feeding = replace(Feeding(), by=by, batch=24, samples=2, classes=1)
+    counts = []
+    for hard in (None, np.array([7, 8])):
+        sampler = Sampler(np.arange(200), whose, feeding, 0, hard=hard)
+        drawn = np.concatenate([sampler.batch(step).labels[:, 1] for step in range(200)])
+        counts.append(float(np.isin(drawn, [7, 8]).mean()))
+        assert len(np.unique(drawn)) == 50  # the others, too
+    assert counts[0] < 0.06 and counts[1] > 2 * counts[0]

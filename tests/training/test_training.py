@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from siamese_index import BadInput, Gallery, Missing, Tower, TowerFile, Unreadable
+from siamese_index.analysis.two_towers import compare_towers
 from siamese_index.samples import images, sources
 from siamese_index.towers.card import Card, TowerInput, TrainingRecord
-from siamese_index.training import retrain, train
+from siamese_index.training import due, retrain, train
+from siamese_index.training.data import without
 from siamese_index.training.glyphs import draw, glyph
 from siamese_index.training.retrain import own_recipe
 
@@ -231,3 +233,61 @@ def test_pictures_that_a_tower_learned_from_are_no_strangers_to_it_and_do_not_ju
         from siamese_index.training.retrain import _seen
 
         assert _seen(gallery, {"ada", "another name"}) == {"another name"}
+
+
+def test_a_retraining_remembers_whom_towers_learned_from_and_leaves_out_whom_it_must(retrained, tmp_path):
+    path, _, result = retrained
+    place = tmp_path / "copy.gallery"
+    with Gallery.open(path) as gallery:
+        gallery.backup(place)
+    with Gallery.open(place) as gallery:
+        if gallery.tower.id != result.tower:
+            gallery.promote(result.tower)
+        learned = gallery.tower.card.training
+        enrolled = [row.name for row in gallery.identities()]
+        taught = [name for name in enrolled if name in learned.identities]
+        absent, *renamed = taught[:7]
+        for number, name in enumerate(renamed):  # by their new names some would be held out
+            gallery.rename(name, f"renamed {number}")
+        gallery.log(True)
+        gallery.identify(images.encode(glyph(999, 0)))
+        gallery.curation.correct(1, ignore=True)
+        digests = {row.identity: bytes.fromhex(row.digest) for row in gallery.samples()}
+        assert due(gallery, "1 correction").due and not due(gallery, "1 new sample").due
+    before = place.with_name("copy.gallery.training")
+    made = retrain(place, steps=5, without=[absent], time_budget=60)
+    assert not before.exists()
+    with Gallery.open(place) as gallery:
+        record = next(row.card.training for row, _ in gallery.towers() if row.sha256 == made.tower)
+        assert gallery.tower.id == result.tower  # nothing is swapped unasked
+    assert absent not in {*record.identities, *record.held_out} and not record.continued  # it knew somebody
+    assert not record.has_learned_from([digests[absent]])
+    assert "answer 1" in record.identities
+    held_out = learned.has_learned_from([digests[name] for name in record.held_out])
+    assert held_out == set() and {f"renamed {n}" for n in range(6)} <= set(record.identities)
+
+
+def test_whether_it_is_time_is_told_by_what_came_since_the_last_tower(file_gallery):
+    rows = np.random.default_rng(0).standard_normal((6, 8))
+    file_gallery.enroll_vectors(["a", "a", "b"], rows[:3], conflicts="allow")
+    assert [due(file_gallery, f"{n} new samples").due for n in (3, 4)] == [True, False]
+    found = due(file_gallery, "5 new identities")
+    assert (found.due, found.have, found.wanted) == (False, 2, 5)
+    assert not due(file_gallery, "30 days").due and due(file_gallery, "0 days").due
+    for wrong in ("soon", "", "-1 new samples", "200 cats"):
+        with pytest.raises(BadInput, match="no condition"):
+            due(file_gallery, wrong)
+
+
+def test_two_towers_are_compared_on_people_whom_neither_learned_from(retrained, world):
+    path, poor, result = retrained
+    with Gallery.open(path) as gallery:
+        items = sources.items(world / "people")
+        report, refused = compare_towers(gallery, poor.id[:10], result.tower[:10], items)
+        assert not refused and report["challenger"]["searches"] == 48
+        assert report["challenger"]["rank1"] >= report["champion"]["rank1"]
+        same, _ = compare_towers(gallery, result.tower, result.tower, items)
+        assert same["verdict"] == "no proof" and same["rank1_change"] == 0
+        held_out = set(poor.card.training.held_out)
+        with pytest.raises(BadInput, match="can judge"):
+            compare_towers(gallery, poor.id, result.tower, without(sources.items(world / "learn"), held_out))
