@@ -11,7 +11,7 @@ from siamese_index import Gallery, describe
 from siamese_index.files import path_of
 
 from . import completion
-from .options import DEFAULT_GALLERY, GalleryOption
+from .options import DEFAULT_GALLERY, GalleryOption, quoted
 from .output import note
 
 EXAMPLE = "sidx correct probe.png --is bob -g people.gallery"
@@ -49,4 +49,4 @@ def correct(
         note(changed)
     if done.named:
         note(f"{describe.counted(done.named, 'other answer')} on record that named nobody would name {done.name} now.")
-    note(f"Take it back:  sidx undo -g {gallery}")
+    note(f"Take it back:  sidx undo -g {quoted(gallery)}")

@@ -12,7 +12,7 @@ from siamese_index import BadInput, Gallery, Missing, describe
 from siamese_index.analysis.audit import ContentFinding
 from siamese_index.describe import percent
 
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, quoted
 from .output import AsJson, emit, facts, note, progress
 
 EXAMPLE = "sidx doctor -g people.gallery"
@@ -67,7 +67,7 @@ def doctor(
     facts({"gallery": str(gallery), **found.facts, "problems": [f.what for f in found.findings]}, as_json)
     if found.findings:
         if any(finding.fixable for finding in found.findings):
-            note(f"Fix what can be computed again:  sidx doctor --fix -g {gallery}")
+            note(f"Fix what can be computed again:  sidx doctor --fix -g {quoted(gallery)}")
         raise typer.Exit(6)
     note("Nothing is wrong.")
 
@@ -92,7 +92,7 @@ def _mend(gallery: Place, ids: list[str] | None) -> None:
         changed = describe.change(before, opened.outlook())
     for sentence in [*done, changed]:
         note(sentence)
-    note(f"Take it back:  sidx undo -g {gallery}")
+    note(f"Take it back:  sidx undo -g {quoted(gallery)}")
 
 
 def _accepted(gallery: Gallery, findings: list[ContentFinding]) -> list[ContentFinding]:
@@ -134,4 +134,5 @@ def _audit(gallery: Place, as_json: AsJson) -> None:
         " would move if this finding were corrected."
     )
     if any(finding.can_be_applied for finding in found.findings):
-        note(f"Carry out what findings propose:  sidx doctor --apply ID... -g {gallery}      One by one: --interactive")
+        note(f"Carry out what findings propose:  sidx doctor --apply ID... -g {quoted(gallery)}")
+        note(f"One by one:  sidx doctor --interactive -g {quoted(gallery)}")

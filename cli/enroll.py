@@ -25,6 +25,7 @@ from .options import (
     SplitsOption,
     pairs,
     pixels_of,
+    quoted,
     tags,
 )
 from .output import emit, for_a_person, interrupted, note, progress, tell_left_out, tell_suspects, tell_unboxed
@@ -124,7 +125,7 @@ def enroll(
     tell_suspects([pair for pair in after.suspects if pair not in before.suspects])
     if done.refused:
         raise typer.Exit(3)
-    note("Nothing was kept." if dry_run else f"Next:  sidx identify PROBE -g {gallery}")
+    note("Nothing was kept." if dry_run else f"Next:  sidx identify PROBE -g {quoted(gallery)}")
 
 
 @contextlib.contextmanager

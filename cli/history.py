@@ -10,7 +10,7 @@ import typer
 from siamese_index import Gallery
 from siamese_index.curation import words
 
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, quoted
 from .output import emit, note
 
 EXAMPLE = "sidx history -g people.gallery"
@@ -27,6 +27,5 @@ def history(
     rows = [{**asdict(row), "what": words.event(row)} for row in found]
     emit(rows, as_json, ["revision", "at", "what", "undone"])
     if any(row.can_be_undone for row in found):
-        note(
-            f"Undo the last:  sidx undo -g {gallery}      As it was:  sidx identify FILE --as-of REVISION -g {gallery}"
-        )
+        note(f"Undo the last:  sidx undo -g {quoted(gallery)}")
+        note(f"As it was:  sidx identify FILE --as-of REVISION -g {quoted(gallery)}")

@@ -12,7 +12,7 @@ import typer
 from siamese_index import BadInput, Gallery, describe
 
 from . import completion
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, PageOption, PictureOption, Place
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, PageOption, PictureOption, Place, quoted
 from .output import emit, note
 
 commands = typer.Typer(
@@ -32,7 +32,7 @@ def list_identities(
         with Gallery.open(gallery) as opened:
             gone = opened.curation.removed()[0]
         emit([{"identity": row.name, "samples": row.samples, "removed": row.removed} for row in gone], as_json)
-        note(f"Enroll one again:  sidx identities restore NAME -g {gallery}" if gone else "Nobody was removed.")
+        note(f"Enroll one again:  sidx identities restore NAME -g {quoted(gallery)}" if gone else "Nobody was removed.")
         return
     with Gallery.open(gallery) as opened:
         rows = [{"identity": row.name, "samples": row.samples, "tags": row.tags} for row in opened.identities()]
@@ -59,7 +59,7 @@ def show_identity(
     rows = [sample.to_dict() for sample in samples]
     emit(rows, as_json, ["id", "source", "kept", "enrolled", "own", "other", "other_distance"])
     if page is None:
-        note(f"With its pictures:  sidx identities show {shlex.quote(name)} --page FILE.html -g {gallery}")
+        note(f"With its pictures:  sidx identities show {shlex.quote(name)} --page FILE.html -g {quoted(gallery)}")
 
 
 @commands.command("rename", epilog="Example:  sidx identities rename bob robert -g people.gallery")
@@ -153,4 +153,4 @@ def _changing(gallery: Place) -> Iterator[tuple[Gallery, list[str]]]:
         yield opened, said
         said.append(describe.change(before, opened.outlook()))
     note(" ".join(said).rstrip())
-    note(f"Take it back:  sidx undo -g {gallery}")
+    note(f"Take it back:  sidx undo -g {quoted(gallery)}")

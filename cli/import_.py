@@ -11,7 +11,7 @@ from siamese_index import describe
 from siamese_index.enrollment import Conflicts
 
 from .enroll import opened_or_made
-from .options import DEFAULT_GALLERY, ByFileNameOption, GalleryOption, JsonOption
+from .options import DEFAULT_GALLERY, ByFileNameOption, GalleryOption, JsonOption, quoted
 from .output import emit, note, progress, tell_left_out, tell_suspects
 
 EXAMPLE = "sidx import people.backup -g people.gallery"
@@ -66,4 +66,4 @@ def import_(
     tell_suspects([pair for pair in after.suspects if pair not in before.suspects])
     if samples.refused:
         raise typer.Exit(3)
-    note(f"Take it back:  sidx undo -g {gallery}")
+    note(f"Take it back:  sidx undo -g {quoted(gallery)}")

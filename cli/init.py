@@ -9,7 +9,7 @@ import typer
 
 from siamese_index import BadInput, Gallery, describe
 
-from .options import DEFAULT_GALLERY, GalleryOption
+from .options import DEFAULT_GALLERY, GalleryOption, quoted
 from .output import note
 
 EXAMPLE = "sidx init --tower faces.tower -g people.gallery"
@@ -41,4 +41,4 @@ def init(
         strangers = sum(made.calibrate()[0].strangers.values())
     brings = f" Its tower brings {describe.counted(strangers, 'stranger')}; they count once somebody is enrolled."
     note(f"{gallery} is ready.{brings if strangers else ''}")
-    note(f"Next:  sidx enroll NAME PICTURE -g {gallery}")
+    note(f"Next:  sidx enroll NAME PICTURE -g {quoted(gallery)}")

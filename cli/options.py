@@ -92,6 +92,13 @@ def tags(given: list[str] | None) -> dict[str, str]:
     return pairs(given, "--tag", "site=north")
 
 
+def quoted(place: Place) -> str:
+    """Return a gallery as one word of a command."""
+    from shlex import quote
+
+    return quote(str(place))
+
+
 def is_given(context: typer.Context, name: str) -> bool:
     """Whether a parameter was written down, not left to its default or to the environment."""
     source = context.get_parameter_source(name)

@@ -113,7 +113,7 @@ def confirm(question: str, yes: bool) -> None:
     """Ask before something is done, unless it was said already. Raises BadInput where there is nobody to ask."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise BadInput("This asks before it is done.", "There is no terminal to ask at.", "Add --yes.")
     if not typer.confirm(question, default=False, err=True):
         complain("Nothing was changed.")

@@ -59,5 +59,5 @@ def purge(
             note(f"{copy.path} was made before: it may hold what was purged.")
     if receipt.retrain:
         note(f"Train a tower without:  {receipt.retrain}")
-    if not receipt.swept:
-        note("Others hold the file: it is rewritten when it is next opened. Until then bytes of it may be left in it.")
+    if receipt.unswept:
+        note(f"{receipt.unswept} So it is rewritten when it is next opened; until then bytes may be left in it.")

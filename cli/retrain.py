@@ -21,6 +21,7 @@ from .options import (
     SeedOption,
     StepsOption,
     TimeBudgetOption,
+    quoted,
     seconds,
 )
 from .output import AsJson, facts, note
@@ -92,7 +93,7 @@ def retrain(
     if wanted:
         promote_tower(gallery, result.tower)
     else:
-        note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {gallery}")
+        note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {quoted(gallery)}")
 
 
 def _is_due(gallery: Place, when: str, as_json: AsJson) -> bool:

@@ -11,14 +11,14 @@ from siamese_index import BadInput, Gallery, Missing, describe
 from siamese_index.files import refuse_to_replace, replace_file
 
 from . import completion
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, quoted
 from .output import emit, note
 
 EXAMPLE = "sidx review --page review.html -g people.gallery"
 
 
 def review(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Groups, to say what they show.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Groups, to say what they show.")] = None,
     name: Annotated[
         str | None, typer.Option("--is", help="They show this identity.", autocompletion=completion.identities)
     ] = None,
@@ -45,9 +45,7 @@ def review(
         found = reviewing.review(opened, least)
         if not told:
             if page is not None:
-                say = (
-                    f"Name one: sidx review ID --is NAME -g {gallery}. Nobody we know: --ignore in place of --is NAME."
-                )
+                say = f"Name one: sidx review ID --is NAME -g {quoted(gallery)}. Nobody we know: --ignore."
                 replace_file(page, reviewing.page(opened, found, say).encode(), "report")
                 note(f"Look at it:  {page}")
             rows = [cluster.to_dict() for cluster in found.clusters]
@@ -55,9 +53,10 @@ def review(
             left = f" {found.left_out:,} older ones, or of another tower, were left out." if found.left_out else ""
             note(f"{describe.counted(found.answers, 'unknown answer')} in {len(rows):,} groups.{left}")
             if rows and page is None:
-                note(f"With their pictures:  sidx review --page FILE.html -g {gallery}")
+                note(f"With their pictures:  sidx review --page FILE.html -g {quoted(gallery)}")
             if rows:
-                note(f"Name one:  sidx review ID --is NAME -g {gallery}      Nobody we know:  sidx review ID --ignore")
+                note(f"Name one:  sidx review ID --is NAME -g {quoted(gallery)}")
+                note(f"Nobody we know:  sidx review ID --ignore -g {quoted(gallery)}")
             return
         groups = [cluster.answers for cluster in found.clusters if everyone or cluster.id in (ids or [])]
         lost = next((i for i in ids or [] if all(i != cluster.id for cluster in found.clusters)), None)
@@ -71,4 +70,4 @@ def review(
         note(changed)
     if done.named:
         note(f"{describe.counted(done.named, 'other answer')} on record that named nobody would name {done.name} now.")
-    note(f"Take it back:  sidx undo -g {gallery}")
+    note(f"Take it back:  sidx undo -g {quoted(gallery)}")

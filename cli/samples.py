@@ -12,7 +12,7 @@ import typer
 from siamese_index import BadInput, Gallery, describe
 
 from . import completion
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, PageOption, PictureOption
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, PageOption, PictureOption, quoted
 from .output import emit, note
 from .terminal_pictures import show_pictures
 
@@ -106,4 +106,4 @@ def _change(gallery: Any, change: Callable[[Gallery], Any], said: str) -> None:
     sentences = [said.format(f"{samples} {'is' if done.samples == 1 else 'are'}")]
     sentences += [f"{name} has no sample any more, and is not enrolled." for name in done.emptied]
     note(" ".join([*sentences, changed]).rstrip())
-    note(f"Take it back:  sidx undo -g {gallery}")
+    note(f"Take it back:  sidx undo -g {quoted(gallery)}")

@@ -9,7 +9,7 @@ import typer
 
 from siamese_index import Gallery, Missing, describe
 
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, quoted
 from .output import emit, note
 
 commands = typer.Typer(
@@ -36,7 +36,7 @@ def list_strangers(gallery: GalleryOption = DEFAULT_GALLERY, as_json: JsonOption
         line.setdefault("distance", None)
     emit(by_name.values(), as_json, ["stranger", "samples", "source", "state", "nearest", "distance"])
     if not rows:
-        note(f"There are none. Give some:  sidx calibrate --strangers FOLDER -g {gallery}")
+        note(f"There are none. Give some:  sidx calibrate --strangers FOLDER -g {quoted(gallery)}")
 
 
 @commands.command("show", epilog="Example:  sidx strangers show STRANGER -g people.gallery")

@@ -10,7 +10,7 @@ import typer
 
 from siamese_index import BadInput, Gallery, TowerFile, describe
 
-from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place
+from .options import DEFAULT_GALLERY, FpirOption, GalleryOption, JsonOption, Place, quoted
 from .output import AsJson, complain, emit, facts, for_a_person, note, progress, table, tell_left_out
 
 commands = typer.Typer(
@@ -107,7 +107,7 @@ def adapt(
         told = f"{result.learned_from:,} pictures, each turned, moved and lit otherwise"
     note(f"It learned from {told}; one place cannot speak for another.")
     if result.better:
-        note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {gallery}")
+        note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {quoted(gallery)}")
     else:
         note("It is stored as a candidate, and not proved to be better: the active tower stays.")
 
@@ -239,7 +239,7 @@ def add_tower(
     if active:
         note(f"Tower {tower[:12]} is the active one already.")
         return
-    note(f"Tower {tower[:12]} is a candidate. Swap it in:  sidx towers promote {tower[:12]} -g {gallery}")
+    note(f"Tower {tower[:12]} is a candidate. Swap it in:  sidx towers promote {tower[:12]} -g {quoted(gallery)}")
 
 
 @commands.command("export", epilog="Example:  sidx towers export -o faces.tower -g people.gallery")
@@ -331,7 +331,7 @@ def switch(
         made = opened.switch(
             file if file is not None else found.new.shape[1], result.map, report=result.figures, given=result.strangers
         )
-    note(f"Embedder {made[:12]} is active. Back:  sidx towers rollback -g {gallery}")
+    note(f"Embedder {made[:12]} is active. Back:  sidx towers rollback -g {quoted(gallery)}")
 
 
 def _print_switch(figures: dict[str, Any], as_json: AsJson) -> None:
@@ -388,7 +388,7 @@ def optimize(
     speed, size = result.comparison["speed"], result.comparison["size"]
     note(f"A batch takes {speed:.2f} times as long, and the tower is {size:.2f} times as large.")
     if result.accepted:
-        note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {gallery}")
+        note(f"It is stored as a candidate. Swap it in:  sidx towers promote {result.tower[:12]} -g {quoted(gallery)}")
     else:
         note(f"It is not kept: {result.why}.")
         raise typer.Exit(10)
@@ -407,4 +407,4 @@ def promote_tower(gallery: Place, tower: str) -> None:
     with Gallery.open(gallery) as opened, progress("embedding", len(opened.samples())) as tick:
         embedded = opened.promote(tower, tick)
     note(f"Tower {tower[:12]} is active; {embedded} samples were embedded.")
-    note(f"If that was wrong:  sidx towers rollback -g {gallery}")
+    note(f"If that was wrong:  sidx towers rollback -g {quoted(gallery)}")

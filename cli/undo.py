@@ -10,7 +10,7 @@ import typer
 from siamese_index import Gallery, describe
 from siamese_index.curation import words
 
-from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, YesOption
+from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, YesOption, quoted
 from .output import confirm, emit, note
 
 EXAMPLE = "sidx undo --yes -g people.gallery"
@@ -39,6 +39,6 @@ def undo(
     emit([{**asdict(row), "what": words.event(row)} for row in taken], as_json, ["revision", "what"])
     note(f"{'Holds again' if redo else 'Undone'}: {describe.counted(len(taken), 'change')}. {changed}".rstrip())
     if len(taken) < count:
-        note(f"There was nothing more that can be undone:  sidx history -g {gallery}")
+        note(f"There was nothing more that can be undone:  sidx history -g {quoted(gallery)}")
     if not redo:
-        note(f"Take the undo back:  sidx undo --redo -g {gallery}")
+        note(f"Take the undo back:  sidx undo --redo -g {quoted(gallery)}")

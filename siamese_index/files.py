@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
@@ -230,6 +231,25 @@ def beside(path: Path, mark: str) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def folder_beside(path: Path, mark: str) -> Iterator[Path]:
+    """Yield an empty folder beside `path`, for its owner only, that is deleted on leaving, or by `sweep`.
+
+    Where there can be none it is in the system's folder for temporary files.
+    """
+    folder = path.with_name(f".{path.name}{mark}.{os.getpid()}{_PARTIAL}")
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError:
+        with tempfile.TemporaryDirectory(prefix="sidx-") as elsewhere:
+            yield Path(elsewhere)
+        return
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable (a no-op where folders cannot be opened)."""
     with contextlib.suppress(OSError):
@@ -271,7 +291,10 @@ def sweep(path: Path) -> None:
     """Delete the `leftovers` of `path`: they may hold vectors and pictures."""
     for leftover in leftovers(path):
         with contextlib.suppress(OSError):
-            leftover.unlink()
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
 
 
 def alive(pid: int) -> bool:

@@ -244,8 +244,7 @@ class Session:
         if not pending:
             return
         if pending == PURGE:
-            with contextlib.suppress(Missing):
-                self.sweep()
+            self.sweep(wait=0.2)
             return
         with contextlib.suppress(Missing), self.store.writing("finish"):
             if self.store.pending() == SEARCHES:
@@ -260,21 +259,21 @@ class Session:
                 self.store.set_pending(0)
         self._state = self._impostors = None
 
-    def sweep(self) -> bool:
+    def sweep(self, wait: float = 10.0) -> str | None:
         """Rewrite the gallery, so that no byte is left of what a purge deleted; drop the cache.
 
-        False where others hold it for too long: then it is done when the gallery is next opened.
+        Returns why that could not be done, having waited so many seconds: then it is done when it is next opened.
         """
         if self._searcher:
             self._searcher[1].index.close()
         self._searcher = self._impostors = self._state = None
         try:
-            self.store.database.sweep()
-        except Locked:
-            return False
-        with self.store.writing("purge"):
-            self.store.set_pending(0)
-        return True
+            self.store.database.sweep(wait)
+            with self.store.writing("purge"):
+                self.store.set_pending(0)
+        except (Locked, Missing) as error:
+            return error.what
+        return None
 
     # -- what there is ------------------------------------------------------------------------
 

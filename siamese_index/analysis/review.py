@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,16 +26,20 @@ _THUMBNAIL = 112  # pixels
 class Cluster:
     """Unknown answers that look like one: the ids in the order in which they were given."""
 
-    id: int  # of its first answer
     answers: tuple[int, ...]
     first: str  # when, UTC
     last: str
     nearest: str | None  # the identity nearest to them on average
     distance: float | None  # to it
 
+    @property
+    def id(self) -> str:
+        """What names it: another one when an answer comes to it or leaves it."""
+        return hashlib.sha256(repr(self.answers).encode()).hexdigest()[:8]
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as a JSON object."""
-        return {**asdict(self), "count": len(self.answers)}
+        return {"id": self.id, **asdict(self), "count": len(self.answers)}
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,6 @@ def review(gallery: OpenGallery, least: int = 1) -> Review:
         at = int(np.argmin(line)) if len(line) else -1
         members = [chosen[i] for i in part.tolist()]
         cluster = Cluster(
-            members[0].id,
             tuple(answer.id for answer in members),
             members[0].at,
             members[-1].at,

@@ -21,6 +21,8 @@ from siamese_index.thresholds import strangers
 from siamese_index.thresholds.learning import Outlook
 from siamese_index.vectors import Vectors
 
+from .samples import refuse_no_ids
+
 IDENTITY, STRANGER, IGNORED = "identity", "stranger", "ignored"  # what an answer should have been
 
 
@@ -56,6 +58,7 @@ class LoggedAnswer:
 
 def listed(session: Session, limit: int) -> list[LoggedAnswer]:
     """Return the last answers on record, the newest first."""
+    limit = max(0, min(limit, 1 << 60))
     with session.reading() as state:
         towers = {row.id: row.sha256 for row in state.store.towers.all()}
         known, names = state.store.log.corrections(), state.store.identity_names()
@@ -86,6 +89,7 @@ def correct(session: Session, what: int | Picture, name: str | None, stranger: b
         raise BadInput("What it shows is not told.", "Expected a name, stranger, or ignore: one of them.")
     truth = IDENTITY if name is not None else STRANGER if stranger else IGNORED
     if isinstance(what, int):
+        refuse_no_ids([what])
         return settle(session, [[what]], truth, name)
     if truth == IGNORED:
         raise BadInput(
@@ -104,16 +108,18 @@ def settle(session: Session, groups: Sequence[Sequence[int]], truth: str, name: 
     Without a name each group is a stranger of its own, called after its first answer.
     """
     row, answers = session.active(), [answer for group in groups for answer in group]
+    refuse_no_ids(answers)
     with session.reading() as state:
         found = state.store.log.some(answers)
         known = state.store.log.corrections()
     lost = next((answer for answer in answers if answer not in found), None)
-    if lost is not None or not answers:
+    if lost is not None:
         raise Missing(f"There is no answer {lost} on record.", remedy="See: sidx log list")
     again = next((answer for answer in answers if answer in known), None)
     if again is not None:
+        mend = {IDENTITY: "sidx samples move, or remove", STRANGER: "sidx strangers remove", IGNORED: "sidx history"}
         raise BadInput(
-            f"Answer {again} was corrected already: {known[again][0]}.", remedy="Take that back first: sidx undo"
+            f"Answer {again} was corrected already: {known[again][0]}.", remedy=f"Mend that: {mend[known[again][0]]}"
         )
     chosen = [found[answer] for answer in answers]
     if truth == IGNORED:
@@ -164,12 +170,15 @@ def _settled(
         before, new = change.state.outlook(), False
         if truth == IDENTITY:
             new = change.store.identity(name or "") is None
-            fresh = _enroll(change, samples, vectors)
+            fresh = _enroll(change, samples, vectors, bool(answers))
         elif truth == STRANGER:
-            event = change.record(strangers=len(samples))
-            fresh = strangers.admit(change.store, event, row.id, "given", samples, vectors)
-            strangers.compare(change.store, row.id, row.dimension)
-            change.impostors.recompute()
+            fresh = 0
+            there = change.store.impostors.digests(row.id)
+            if answers or any(there.get(sample.digest, 0) is not None for sample in samples):
+                event = change.record(strangers=len(samples))
+                fresh = strangers.admit(change.store, event, row.id, "given", samples, vectors)
+                strangers.compare(change.store, row.id, row.dimension)
+                change.impostors.recompute()
         else:
             change.record(answers=len(answers))
             fresh = 0
@@ -180,7 +189,7 @@ def _settled(
         return Correction(truth, name, fresh, new, before, state.outlook(), named)
 
 
-def _enroll(change: Change, samples: Sequence[NewSample], vectors: Vectors) -> int:
+def _enroll(change: Change, samples: Sequence[NewSample], vectors: Vectors, answers: bool) -> int:
     """Enroll what is not enrolled yet; return how many. Raises BadInput for what is somebody else's already."""
     holders = change.store.holders([sample.digest for sample in samples])
     taken = next((s for s in samples if holders.get(s.digest, (0, s.name))[1] != s.name), None)
@@ -192,7 +201,8 @@ def _enroll(change: Change, samples: Sequence[NewSample], vectors: Vectors) -> i
     fresh = [i for i, sample in enumerate(samples) if sample.digest not in holders]
     fresh = [i for k, i in enumerate(fresh) if samples[i].digest not in {samples[j].digest for j in fresh[:k]}]
     if not fresh:
-        change.record(samples=0)
+        if answers:
+            change.record(samples=0)
         return 0
     keep = change.state.settings.keep_pictures
     kept = [sample if keep else sample._replace(kept=None) for sample in samples]

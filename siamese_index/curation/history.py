@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from siamese_index.errors import BadInput, Missing
+from siamese_index.files import folder_beside
 from siamese_index.session import Change, Session
 from siamese_index.store.backup import backup
 from siamese_index.store.event_rows import CORRECTION, TAG, TOWER, EventRow
@@ -128,7 +130,8 @@ def _take_back(change: Change, event: int) -> None:
     going = {identity for identity, value in was.get("identity.removed", {}).items() if value is not None} | new
     coming = {identity for identity, value in was.pop("identity.removed", {}).items() if value is None}
     store.set_removed(sorted(going), now)
-    store.events.change("identity.name", was.pop("identity.name", {}))
+    for item in ("identity.name", "identity.removed_from"):
+        store.events.change(item, was.pop(item, {}))
     strangers: dict[int, int | None] = dict.fromkeys(store.impostors.given(created["stranger"]), now)
     strangers |= {s: None if value is None else now for s, value in was.pop("stranger.removed", {}).items()}
     store.events.change("stranger.removed", strangers)
@@ -184,6 +187,12 @@ def history(session: Session, limit: int | None = None) -> list[HistoryRow]:
     return rows
 
 
+def private_folder(session: Session, what: str) -> contextlib.AbstractContextManager[Path]:
+    """Return a folder for a copy: beside a file, where whoever opens that next sweeps what a kill left."""
+    place = session.path if isinstance(session.path, Path) else Path(tempfile.gettempdir()) / "server.gallery"
+    return folder_beside(place, f".{what}-{os.urandom(4).hex()}")
+
+
 @contextlib.contextmanager
 def past(session: Session, revision: int) -> Iterator[Path]:
     """Yield a copy of the gallery, in a folder of its own, as it was at a revision; it is deleted on leaving.
@@ -198,8 +207,8 @@ def past(session: Session, revision: int) -> Iterator[Path]:
             f"Its revisions are {oldest} to {newest}: what was before a purge, or by an older program, is not known.",
             "See: sidx history",
         )
-    with tempfile.TemporaryDirectory(prefix="sidx-") as folder:
-        path = Path(folder) / "past.gallery"
+    with private_folder(session, "past") as folder:
+        path = folder / "past.gallery"
         backup(session.store, path)
         with contextlib.closing(Session(connect(path))) as copy, copy.store.writing("as of"):
             go_back(copy.store.database, revision)

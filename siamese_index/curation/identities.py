@@ -10,7 +10,7 @@ from siamese_index.session import Change, Session
 from siamese_index.store.rows import StrangerRow
 from siamese_index.thresholds.strangers import compare
 
-from .samples import enrolled, rearrange, refuse_enrolled_again
+from .samples import embed_missing, enrolled, rearrange, refuse_enrolled_again
 
 
 def rename(session: Session, name: str, new: str, merge_into: bool = False) -> None:
@@ -35,8 +35,10 @@ def tag(session: Session, name: str, tags: Mapping[str, str | None]) -> None:
     changes = clean_tags(tags)
     with session.changing("tag") as change:
         identity = change.store.known(name)
-        change.record(identity=identity)
-        change.store.tag([identity], changes)
+        there = change.store.tags().get(identity, {})
+        if any(there.get(key) != value for key, value in changes):
+            change.record(identity=identity)
+            change.store.tag([identity], changes)
 
 
 def remove(session: Session, name: str) -> int:
@@ -67,6 +69,7 @@ def merge_two(change: Change, identity: int, to: int) -> int:
     tags = change.store.tags()
     change.store.tag([to], sorted((tags.get(identity, {}) | tags.get(to, {})).items()))
     rearrange(change, dict.fromkeys(samples, to))
+    change.store.events.change("identity.removed_from", {identity: to})  # what was removed of it belongs there, too
     return len(samples)
 
 
@@ -103,25 +106,10 @@ def restore(session: Session, name: str, new: str | None = None) -> int:
         change.record(identity=identity)
         refuse_enrolled_again(change, store.samples_of([identity]))
         store.rename(identity, to)
-        embed_missing(change, identity)
+        embed_missing(change, store.samples_of([identity]))
         rearrange(change, {}, back=[identity])
         change.impostors.renamed(to)
         return len(store.samples_of([identity]))
-
-
-def embed_missing(change: Change, identity: int) -> None:
-    """Embed by the active tower what an identity has by earlier ones only. Raises BadInput without its pictures."""
-    store, tower = change.store, change.state.active
-    missing = store.templates.lacking(tower.id, identity)
-    if any(picture is None for _, picture in missing) or (missing and not tower.has_network):
-        raise BadInput(
-            "It was enrolled by an earlier tower, and no picture was kept.",
-            "The active tower cannot embed it.",
-            "Enroll it anew.",
-        )
-    if missing:
-        vectors = change.session.embedder(tower).embed_samples(picture for _, picture in missing if picture is not None)
-        store.templates.add(tower.id, [sample for sample, _ in missing], vectors)
 
 
 def strangers(session: Session) -> list[StrangerRow]:
@@ -158,8 +146,9 @@ def set_stranger(session: Session, name: str, counts: bool) -> int:
 def set_strict(session: Session, strict: bool) -> None:
     """Make matches that their evidence does not support unknown, always or only where it is asked for."""
     with session.changing("strict") as change:
-        change.record(strict=strict)
-        change.store.set_strict(strict)
+        if strict != change.state.settings.strict:
+            change.record(strict=strict)
+            change.store.set_strict(strict)
 
 
 def log(session: Session, on: bool | None, clear: bool) -> tuple[bool, int]:
@@ -168,8 +157,9 @@ def log(session: Session, on: bool | None, clear: bool) -> tuple[bool, int]:
         raise BadInput(f"The log cannot be {on!r}.", "Expected True or False.")
     if on is not None or clear:
         with session.changing("log") as change:
-            change.record(on=on, cleared=clear)
-            if on is not None:
+            if clear or on != change.state.settings.log:
+                change.record(on=on, cleared=clear)
+            if on is not None and on != change.state.settings.log:
                 change.store.set_log(on)
             if clear:
                 change.store.log.clear()

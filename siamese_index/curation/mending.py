@@ -49,9 +49,11 @@ def apply(session: Session, findings: Sequence[ContentFinding]) -> list[str]:
         for identity in merged:
             owners = dict.fromkeys(change.store.samples_of([identity]), identity) | owners
         owners = {sample: _end(merged, identity) for sample, identity in owners.items()}
+        store = change.store
         emptied = set(rearrange(change, owners)) - {
             finding.other for finding in findings if finding.kind == "one of two"
         }
+        store.events.change("identity.removed_from", {one: _end(merged, one) for one in merged})
         done += [f"{name!r} has no sample any more, and is not enrolled." for name in sorted(emptied)]
         if aside:
             compare(change.store, change.state.active.id, change.state.active.dimension)

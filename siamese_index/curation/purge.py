@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from siamese_index.describe import shell
 from siamese_index.errors import BadInput, Missing
-from siamese_index.files import beside
 from siamese_index.samples.names import clean_name
 from siamese_index.search.fusion import all_distances
 from siamese_index.session import Change, Session
@@ -23,6 +23,8 @@ from siamese_index.store.rows import TowerRow
 from siamese_index.store.store import PURGE
 from siamese_index.store.template_rows import Renewed
 from siamese_index.thresholds.strangers import compare
+
+from .history import private_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Receipt:
     towers: tuple[TrainedOn, ...]
     backups: tuple[KnownBackup, ...]
     retrain: str | None  # the command that trains a tower without them
-    swept: bool  # whether the file was rewritten; if others hold it, that is done when it is next opened
+    swept: bool  # whether the file was rewritten
+    unswept: str | None  # why not; it is done when the gallery is next opened
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -74,6 +77,8 @@ def purge(
     caches too. Nothing earlier can be undone, nor asked. Raises Missing for a name that is nowhere, BadInput when
     nothing is named.
     """
+    if isinstance(names, str):
+        raise BadInput(f"names cannot be {names!r}.", "Expected a list of names.")
     wanted = tuple(dict.fromkeys(clean_name(name) for name in names))
     if not (wanted or strangers or answers_before is not None):
         raise BadInput("Nothing to purge is named.", remedy="Name identities, --strangers or --answers-before DATE.")
@@ -81,22 +86,19 @@ def purge(
     with session.changing("purge") as change:
         event = change.record()
         rows = Purging(change.store.database, event)
-        whose = _whose(rows, wanted)
+        whose = _whose(change, rows, wanted)
         pictures = list(rows.pictures(whose.samples))
         digests = {digest for digest, _ in pictures}
         kept = {picture for _, picture in pictures if picture is not None}
-        towers = _trained_on(change, digests | {hashlib.sha256(p).digest() for p in kept}, wanted)
+        every = tuple(dict.fromkeys((*wanted, *whose.names)))
+        towers = _trained_on(change, digests | {hashlib.sha256(p).digest() for p in kept}, every)
         backups = _backups(change)
         gone = set(rows.all_strangers() if strangers else ())
         if wanted:
-            gone |= {*rows.strangers(wanted, digests, whose.identities), *_suspected(change, wanted)}
+            gone |= {*rows.strangers(every, digests, whose.identities), *_suspected(change, wanted)}
         answers = set(rows.answers_before(since)) if since else set()
         if wanted:
             answers |= {*rows.answers_naming(whose.identities), *rows.answers_of(kept), *_near(change, rows, whose)}
-        if not (whose.identities or gone or not wanted):
-            raise Missing(
-                f"{wanted[0]!r} is nowhere in {session.path}.", remedy="See: sidx identities list, sidx strangers list"
-            )
         templates = _delete(change, rows, whose, gone, answers)
     return Receipt(
         names=wanted,
@@ -109,7 +111,8 @@ def purge(
         towers=towers,
         backups=backups,
         retrain=_command(session, wanted) if towers else None,
-        swept=session.sweep(),
+        swept=(unswept := session.sweep()) is None,
+        unswept=unswept,
     )
 
 
@@ -119,15 +122,17 @@ def backup_without(session: Session, path: Path, pictures: bool) -> None:
     It counts as the revision that it is a copy of: a later backup may replace it.
     """
     backup.refuse_other_galleries(session.store, path)
-    with beside(path, ".without") as temporary:
-        temporary.unlink()
+    with private_folder(session, "without") as folder:
+        temporary = folder / "copy.gallery"
         backup.backup(session.store, temporary)
         with contextlib.closing(Session(connect(temporary))) as copy:
             with copy.changing("backup") as change:
                 rows = Purging(change.store.database, change.state.revision[0])
                 if not pictures:
                     rows.delete_pictures()
-                _delete(change, rows, rows.removed(), set(rows.all_strangers(removed=True)), set())
+                whose = rows.removed()
+                answers = {*rows.answers_naming(whose.identities), *_near(change, rows, whose)}
+                _delete(change, rows, whose, set(rows.all_strangers(removed=True)), answers)
             copy.sweep()
             backup.backup(copy.store, path)
 
@@ -141,6 +146,7 @@ def _delete(
     templates = rows.delete_identities(whose)
     rows.delete_former()
     rows.forget_names(whose.names)
+    store.forget_lost_backups()
     store.set_pending(PURGE)
     if strangers:
         for row in store.towers.all():
@@ -156,12 +162,21 @@ def _delete(
     return templates
 
 
-def _whose(rows: Purging, names: Iterable[str]) -> Whose:
+def _whose(change: Change, rows: Purging, names: Iterable[str]) -> Whose:
+    """Return all that is of these names. Raises Missing for one that is nowhere."""
     found = [rows.whose(name) for name in names]
+    for name, each in zip(names, found, strict=True):
+        if not each.identities and not rows.strangers([name], (), ()):
+            now = rows.called_now(name)
+            raise Missing(
+                f"{name!r} is nowhere in {change.session.path}." if now is None else f"{name!r} is called {now!r} now.",
+                "Nothing was purged.",
+                "See: sidx identities list, sidx strangers list" if now is None else f"sidx purge {shell(now)}",
+            )
     return Whose(
         tuple(dict.fromkeys(i for each in found for i in each.identities)),
         tuple(dict.fromkeys(s for each in found for s in each.samples)),
-        tuple(names),
+        tuple(dict.fromkeys([*names, *(name for each in found for name in each.names)])),
     )
 
 
@@ -213,9 +228,8 @@ def _backups(change: Change) -> tuple[KnownBackup, ...]:
 
 
 def _command(session: Session, names: Sequence[str]) -> str:
-    from siamese_index.describe import shell
-
-    return f"sidx retrain {' '.join(f'--without {shell(name)}' for name in names)} -g {session.path}".replace("  ", " ")
+    without = [f"--without {shell(name)}" for name in names]
+    return " ".join(["sidx retrain", *without, f"-g {shell(str(session.path))}"])
 
 
 def _moment(date: str) -> str:
@@ -224,7 +238,8 @@ def _moment(date: str) -> str:
 
     try:
         moment = datetime.fromisoformat(date)
-    except ValueError:
+        moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BadInput(f"{date!r} is no date.", "Expected such as 2026-01-31 or 2026-01-31T12:00:00Z.") from None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

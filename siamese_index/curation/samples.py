@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from siamese_index.errors import BadInput, Missing
 from siamese_index.samples.names import clean_name
 from siamese_index.session import Change, Session
@@ -36,6 +38,9 @@ def move(session: Session, samples: Sequence[int], name: str, new: bool = False)
             )
         if new and there is not None:
             raise BadInput(f"{name!r} is enrolled already.", remedy="Move the samples there without --new.")
+        rows = [row for row in rows if row.identity != name]
+        if not rows:
+            raise BadInput(f"These are samples of {name!r} already.", remedy="See: sidx samples list")
         event = change.record(samples=len(rows))
         to = change.store.add_identity(event, name) if there is None else there
         emptied = rearrange(change, dict.fromkeys((row.id for row in rows), to))
@@ -55,35 +60,69 @@ def remove(session: Session, samples: Sequence[int]) -> Moved:
 
 
 def restore(session: Session, samples: Sequence[int]) -> Moved:
-    """Bring removed samples back to whom they were of. Raises Missing, or BadInput where that cannot be."""
+    """Bring removed samples back to whom they were of, who is enrolled again if that was the last one.
+
+    Raises Missing, or BadInput where that cannot be.
+    """
+    refuse_no_ids(samples)
     with session.changing("restore samples") as change:
         store = change.store
         of = store.removed.owners(samples)
         lost = next((sample for sample in samples if sample not in of), None)
         if lost is not None:
             raise Missing(f"There is no removed sample {lost}.", remedy="See: sidx samples list --removed")
-        gone = sorted({owner.name for owner in of.values() if not owner.enrolled})
-        if gone:
-            raise BadInput(
-                f"{gone[0]!r}, whose sample it was, is not enrolled.", remedy="First: sidx identities restore NAME"
-            )
+        gone = {owner.identity: owner.name for owner in of.values() if not owner.enrolled}
+        for identity, name in gone.items():
+            if store.samples_of([identity]):
+                raise BadInput(
+                    f"{name!r}, whose sample it was, is not enrolled.", remedy="First: sidx identities restore NAME"
+                )
+            if store.identity(name) is not None:
+                raise BadInput(
+                    f"{name!r}, whose sample it was, is not enrolled; somebody else of that name is.",
+                    remedy="Rename that one first: sidx identities rename",
+                )
         change.record(samples=len(of))
         refuse_enrolled_again(change, list(of))
-        rearrange(change, {sample: owner.identity for sample, owner in of.items()})
+        embed_missing(change, list(of))
+        rearrange(change, {sample: owner.identity for sample, owner in of.items()}, back=list(gone))
+        change.impostors.renamed(*gone.values())
     return Moved(len(of))
 
 
 def enrolled(change: Change, samples: Sequence[int]) -> list[SampleRow]:
     """Return the enrolled samples of these ids. Raises Missing, or BadInput when there is none or one twice."""
-    if not samples:
-        raise BadInput("No sample is named.", remedy="Their ids: sidx samples list")
-    if len(set(samples)) != len(samples):
-        raise BadInput("A sample is named twice.")
+    refuse_no_ids(samples)
     found = {row.id: row for row in change.store.samples(ids=samples)}
     lost = next((sample for sample in samples if sample not in found), None)
     if lost is not None:
         raise Missing(f"There is no enrolled sample {lost}.", remedy="See: sidx samples list")
     return [found[sample] for sample in samples]
+
+
+def refuse_no_ids(ids: Sequence[int]) -> None:
+    """Raise BadInput unless these are ids, each once."""
+    if not len(ids):
+        raise BadInput("Nothing is named.", remedy="Ids of samples: sidx samples list")
+    if any(isinstance(each, bool) or not isinstance(each, (int, np.integer)) for each in ids):
+        raise BadInput("An id is no whole number.")
+    if len(set(ids)) != len(ids):
+        raise BadInput("An id is named twice.")
+
+
+def embed_missing(change: Change, samples: Sequence[int]) -> None:
+    """Embed by the active tower what only earlier ones have embedded. Raises BadInput where no picture was kept."""
+    store, tower = change.store, change.state.active
+    missing = store.templates.lacking(tower.id, samples)
+    if any(picture is None for _, picture in missing) or (missing and not tower.has_network):
+        raise BadInput(
+            f"Sample {missing[0][0]} was enrolled by an earlier tower, and its picture was not kept.",
+            "The active tower cannot embed it.",
+            "Enroll it anew.",
+        )
+    if missing:
+        vectors = change.session.embedder(tower).embed_samples(picture for _, picture in missing if picture is not None)
+        store.templates.add(tower.id, [sample for sample, _ in missing], vectors)
 
 
 def set_aside(change: Change, samples: Sequence[int]) -> dict[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +127,20 @@ def copy(source: Database, target: Database) -> None:
         columns = source.columns(table)
         chunks = source.chunks(256, f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1")
         rows: Iterable[Any] = itertools.chain.from_iterable(chunks)
+        later: list[tuple[int, int]] = []
+        if table == "identity":  # one may refer to another that comes after it
+            rows = _without_reference(rows, columns.index("removed_from"), later)
         if table == "template":
             at = columns.index("vector")
             rows = ((*row[:at], target.vector(bytes(row[at])), *row[at + 1 :]) for row in rows)
         target.insert(table, ", ".join(columns), rows)
+        target.executemany("UPDATE identity SET removed_from = ? WHERE id = ?", later)
     target.continue_ids()
+
+
+def _without_reference(rows: Iterable[Any], at: int, later: list[tuple[int, int]]) -> Iterator[Any]:
+    """Yield rows without a value that refers to another row; what it is, and of which id, is noted for `later`."""
+    for row in rows:
+        if row[at] is not None:
+            later.append((row[at], row[0]))
+        yield (*row[:at], None, *row[at + 1 :])

@@ -62,8 +62,11 @@ class Database(Protocol):
     def still(self) -> AbstractContextManager[Database]:
         """Yield the gallery as it is now, for a long look for which nobody waits."""
 
-    def sweep(self) -> None:
-        """Write everything anew, so that nothing is left of what was deleted. Raises Locked when others hold it."""
+    def sweep(self, wait: float) -> None:
+        """Write everything anew, so that nothing is left of what was deleted.
+
+        Raises Locked when others hold it for so many seconds, Missing where it may not be done.
+        """
 
     def problems(self) -> list[str]:
         """Return what the engine itself finds wrong."""

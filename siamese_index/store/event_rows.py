@@ -13,6 +13,7 @@ from .database import Database
 CHANGING = {
     "identity.name": ("identity", "name"),
     "identity.removed": ("identity", "removed"),
+    "identity.removed_from": ("identity", "removed_from"),
     "sample.identity_id": ("sample", "identity_id"),
     "stranger.removed": ("stranger", "removed"),
     **{
@@ -129,12 +130,16 @@ class Events:
             f"SELECT DISTINCT enrolled, identity_id FROM sample WHERE enrolled {self._db.among}", (many,)
         ).fetchall():
             whom[event][identity] = None
+        strangers = dict(self._db.execute("SELECT id, name FROM stranger WHERE source = 'given'").fetchall())
+        taken_out: dict[int, dict[str, None]] = {}
         renamings: dict[int, list[tuple[int, str]]] = {}
         rows = self._db.execute("SELECT event_id, item, row_id, value FROM former ORDER BY event_id").fetchall()
         for event, item, row, value in rows:
             if item == "identity.name":
                 renamings.setdefault(row, []).append((event, json.loads(value)))
-            if event in wanted and item.split(".")[0] in ("identity", TAG):
+            if event in wanted and item == "stranger.removed" and row in strangers:
+                taken_out.setdefault(event, {})[strangers[row]] = None
+            elif event in wanted and item.split(".")[0] in ("identity", TAG):
                 whom[event][row] = None
             elif event in wanted and item == "sample.identity_id":
                 whom[event][json.loads(value)] = None
@@ -151,12 +156,12 @@ class Events:
                 called += [name for at, name in renamings.get(identity, ()) if at == event]
                 called.append(later[0] if later else names.get(identity, ""))
             found[event] = list(dict.fromkeys(filter(None, called)))
-        for column in ("added", "removed"):
-            for event, name in self._db.execute(
-                f"SELECT DISTINCT {column}, name FROM stranger WHERE source = 'given' AND {column} {self._db.among}",
-                (many,),
-            ).fetchall():
-                found[event].append(name)
+        for event, name in self._db.execute(
+            f"SELECT DISTINCT added, name FROM stranger WHERE source = 'given' AND added {self._db.among}", (many,)
+        ).fetchall():
+            taken_out.setdefault(event, {})[name] = None
+        for event, called_so in taken_out.items():
+            found[event] += called_so
         return found
 
     def horizon(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .database import Database
 from .event_rows import CHANGING, CORRECTION, TAG, TOWER, Events
+from .schema import INDEXES
 
 _LATER = (  # in the order in which rows refer to each other
     "UPDATE template SET identity_id = (SELECT identity_id FROM sample WHERE id = sample_id)"
@@ -27,6 +28,7 @@ _OF_TOWERS = ("own_search", "template", "stranger_search", "tally")
 
 def go_back(database: Database, revision: int) -> None:
     """Undo all later events at once. Searches have to be made anew. Call it inside a transaction."""
+    database.execute("DROP INDEX identity_name")  # a name may be somebody else's on the way
     for _, former in Events(database).later(revision):
         row, value = former.row, former.value
         if former.item in CHANGING:
@@ -58,3 +60,4 @@ def go_back(database: Database, revision: int) -> None:
     for table in ("former", "gone"):
         database.execute(f"DELETE FROM {table} WHERE event_id > ?", (revision,))
     database.execute("DELETE FROM event WHERE id > ?", (revision,))
+    database.execute(next(index for index in INDEXES if "identity_name" in index))

@@ -12,7 +12,7 @@ import itertools
 import os
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +21,6 @@ from siamese_index.errors import BadInput, Damaged, Locked, Missing, NotInstalle
 from .address import Address
 from .postgres_schema import MIGRATIONS
 from .schema import TABLES, VERSION
-
-if TYPE_CHECKING:
-    pass
-
 
 try:
     import psycopg
@@ -302,14 +298,18 @@ class PostgreSQL:
         )
         return [(row[0], row[1]) for row in rows]
 
-    def sweep(self) -> None:
+    def sweep(self, wait: float) -> None:
         """Write the tables anew that are on this server. Those of its nodes are their administrators' to do."""
         tables = [table for table in TABLES if table != "template"]
         with self.reading():
             tables += [table for table, foreign in self.partitions() if not foreign]
+            owner = "SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class WHERE oid = to_regclass(?)"
+            if not all(self.execute(owner, (table,)).fetchone()[0] for table in tables):
+                raise Missing(f"{self.path}: only the owner of its tables can write them anew.")
         with self.outside() as statement:
+            statement(f"SET lock_timeout = {round(wait * 1000)}")
             for table in tables:
-                statement(f"VACUUM FULL {table}")
+                statement(f"VACUUM (FULL, ANALYZE) {table}")
 
     @property
     def in_use(self) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from .database import Database
+from .removed_rows import Removed
 
 
 class Whose(NamedTuple):
@@ -33,24 +35,36 @@ class Purging:
         self._db, self._event = database, event
 
     def whose(self, name: str) -> Whose:
-        """Return everything that is, or was when it was removed, of identities of this name."""
-        rows = self._db.execute(
-            "SELECT id FROM identity WHERE removed_from IN (SELECT id FROM identity WHERE name = ?) OR name = ?",
-            (name, name),
-        ).fetchall()
-        return self._of([row[0] for row in rows], (name,))
+        """Return everything that is of identities of this name, enrolled or not, and of those merged into them."""
+        rows = self._db.execute("SELECT id FROM identity WHERE name = ?", (name,)).fetchall()
+        return self._of(Removed(self._db).belonging([row[0] for row in rows]))
 
     def removed(self) -> Whose:
-        """Return everything that is out of use."""
+        """Return everything that is out of use, but the names of those who are enrolled as well."""
         rows = self._db.execute("SELECT id FROM identity WHERE removed IS NOT NULL").fetchall()
-        return self._of([row[0] for row in rows], ())
+        found = self._of([row[0] for row in rows])
+        enrolled = {r[0] for r in self._db.execute("SELECT name FROM identity WHERE removed IS NULL").fetchall()}
+        return found._replace(names=tuple(name for name in found.names if name not in enrolled))
 
-    def _of(self, identities: list[int], names: tuple[str, ...]) -> Whose:
-        among = f"WHERE identity_id {self._db.among}"
-        samples = self._db.execute(
-            f"SELECT id FROM sample {among} ORDER BY id", (self._db.many(identities),)
+    def _of(self, identities: list[int]) -> Whose:
+        """Return identities with their samples, and all that they were ever called."""
+        many, among = self._db.many(identities), self._db.among
+        samples = self._db.execute(f"SELECT id FROM sample WHERE identity_id {among} ORDER BY id", (many,)).fetchall()
+        now = self._db.execute(f"SELECT name FROM identity WHERE id {among}", (many,)).fetchall()
+        former = self._db.execute(
+            f"SELECT value FROM former WHERE item = 'identity.name' AND row_id {among}", (many,)
         ).fetchall()
-        return Whose(tuple(identities), tuple(row[0] for row in samples), names)
+        names = [row[0] for row in now] + [json.loads(row[0]) for row in former]
+        return Whose(tuple(identities), tuple(row[0] for row in samples), tuple(dict.fromkeys(filter(None, names))))
+
+    def called_now(self, name: str) -> str | None:
+        """Return what somebody is called who had this name before, if there is one."""
+        row = self._db.execute(
+            "SELECT i.name FROM former f JOIN identity i ON i.id = f.row_id"
+            " WHERE f.item = 'identity.name' AND f.value = ? AND i.name != '' ORDER BY f.event_id DESC LIMIT 1",
+            (json.dumps(name),),
+        ).fetchone()
+        return str(row[0]) if row else None
 
     def pictures(self, samples: Sequence[int]) -> Iterator[tuple[bytes, bytes | None]]:
         """Yield (digest, picture as kept) of samples."""
@@ -160,7 +174,10 @@ class Purging:
             new = [None if text is None else json.dumps(without(json.loads(text), names)) for text in (card, report)]
             if new != [None if text is None else json.dumps(json.loads(text)) for text in (card, report)]:
                 self._db.execute("UPDATE tower SET card = ?, report = ? WHERE id = ?", (*new, tower))
-        for table, column in (("sample", "source"), ("answer", "probe"), ("backup", "path")):
+        for name in names:
+            self._db.execute("UPDATE tag SET value = ? WHERE value = ?", (PURGED, name))
+            self._db.execute("DELETE FROM tag WHERE key = ?", (name,))
+        for table, column in (("sample", "source"), ("answer", "probe")):
             for row, text in self._db.execute(f"SELECT id, {column} FROM {table}").fetchall():
                 if (new_text := path_without(text, names)) != text:
                     self._db.execute(f"UPDATE {table} SET {column} = ? WHERE id = ?", (new_text, row))
@@ -179,22 +196,7 @@ def without(value: Any, names: Collection[str]) -> Any:
 
 
 def path_without(path: str, names: Collection[str]) -> str:
-    """Return a path in which no folder and no file is called by one of these names, an ending or a number aside."""
+    """Return a path in which none of these names stands, but as a part of a longer word; in any case of its letters."""
     for name in names:
-        if name not in path:
-            continue
-        if path == name:
-            return PURGED
-        parts = path.split("/")
-        for at, part in enumerate(parts):
-            rest = part.removeprefix(name)
-            if (
-                part == name
-                or (rest != part and not rest[:1].isalnum())
-                or rest.lstrip("0123456789")[:1] in (".", "-", "_")
-            ):
-                parts[at] = PURGED + rest if part.startswith(name) else part
-        path = "/".join(parts)
-        if "/" in name:  # a name of a nested folder
-            path = path.replace(name, PURGED)
+        path = re.sub(rf"(?<![^\W\d_]){re.escape(name)}(?![^\W\d_])", PURGED, path, flags=re.IGNORECASE)
     return path

@@ -1,16 +1,15 @@
 """What was taken out of use, and stays in the file until it is purged.
 
-A removed sample belongs to an identity that was never enrolled, has no name, and says from whom it was removed.
+A removed sample belongs to an identity that was never enrolled, has no name, and says from whom it was removed. So does
+an identity that was merged with another, of that one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from .database import Database
-
-_OWNER = "JOIN identity h ON h.id = s.identity_id JOIN identity o ON o.id = h.removed_from"
 
 
 class Owner(NamedTuple):
@@ -48,7 +47,7 @@ class Removed:
 
     def holder(self, event: int, owner: int) -> int:
         """Return the identity that holds what was removed of `owner`, who has one from now on."""
-        row = self._db.execute("SELECT id FROM identity WHERE removed_from = ?", (owner,)).fetchone()
+        row = self._db.execute("SELECT id FROM identity WHERE removed_from = ? AND name = ''", (owner,)).fetchone()
         if row:
             return int(row[0])
         identity = self._db.reserve("identity", 1)
@@ -61,18 +60,43 @@ class Removed:
     def owners(self, samples: Sequence[int]) -> dict[int, Owner]:
         """Return whose these samples were, of those that were removed alone."""
         rows = self._db.execute(
-            f"SELECT s.id, o.id, o.name, o.removed IS NULL FROM sample s {_OWNER} WHERE s.id {self._db.among}",
+            "SELECT s.id, h.removed_from FROM sample s JOIN identity h ON h.id = s.identity_id"
+            f" WHERE h.removed_from IS NOT NULL AND s.id {self._db.among}",
             (self._db.many(samples),),
-        )
-        return {row[0]: Owner(row[1], row[2], bool(row[3])) for row in rows.fetchall()}
+        ).fetchall()
+        whose = {owner: self._whose(owner) for owner in {row[1] for row in rows}}
+        return {row[0]: whose[row[1]] for row in rows}
+
+    def _whose(self, identity: int) -> Owner:
+        """Return an identity, or whom it was merged into."""
+        while True:
+            row = self._db.execute(
+                "SELECT id, name, removed IS NULL, removed_from FROM identity WHERE id = ?", (identity,)
+            ).fetchone()
+            if row[3] is None:
+                return Owner(row[0], row[1], bool(row[2]))
+            identity = row[3]
+
+    def belonging(self, identities: Collection[int]) -> list[int]:
+        """Return these identities, and those that hold what was removed of them or were merged into them."""
+        found, new = set(identities), set(identities)
+        while new:
+            rows = self._db.execute(
+                f"SELECT id FROM identity WHERE removed_from {self._db.among}", (self._db.many(sorted(new)),)
+            )
+            new = {row[0] for row in rows.fetchall()} - found
+            found |= new
+        return sorted(found)
 
     def samples(self) -> list[RemovedSample]:
         """Return the samples that were removed alone, by id."""
         rows = self._db.execute(
-            f"SELECT s.id, o.name, s.source, s.picture IS NOT NULL, e.at FROM sample s {_OWNER}"
-            " JOIN event e ON e.id = s.enrolled ORDER BY s.id"
-        )
-        return [RemovedSample(r[0], r[1], r[2], bool(r[3]), r[4]) for r in rows.fetchall()]
+            "SELECT s.id, h.removed_from, s.source, s.picture IS NOT NULL, e.at FROM sample s"
+            " JOIN identity h ON h.id = s.identity_id JOIN event e ON e.id = s.enrolled"
+            " WHERE h.removed_from IS NOT NULL ORDER BY s.id"
+        ).fetchall()
+        whose = {owner: self._whose(owner).name for owner in {row[1] for row in rows}}
+        return [RemovedSample(r[0], whose[r[1]], r[2], bool(r[3]), r[4]) for r in rows]
 
     def identities(self) -> list[RemovedIdentity]:
         """Return the identities that were removed with their samples, the last removed first."""

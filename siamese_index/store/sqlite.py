@@ -306,7 +306,7 @@ class SQLite:
     def continue_ids(self) -> None:
         pass  # inserting the rows has moved them
 
-    def sweep(self) -> None:
+    def sweep(self, wait: float) -> None:
         """Write the file anew, and drop the cache. SQLite's own temporary copy is beside it, not in a common folder."""
         with explained(self.path, self._writer):
             self._follow()
@@ -314,9 +314,11 @@ class SQLite:
             drop_training(self.path)
             before = os.environ.get("SQLITE_TMPDIR")
             os.environ["SQLITE_TMPDIR"] = str(self.path.parent)
+            self._db.execute(f"PRAGMA busy_timeout = {round(wait * 1000)}")
             try:
                 self._db.execute("VACUUM")
             finally:
+                self._db.execute(f"PRAGMA busy_timeout = {round(WAIT_SECONDS * 1000)}")
                 os.environ.pop("SQLITE_TMPDIR")
                 os.environ.update({} if before is None else {"SQLITE_TMPDIR": before})
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

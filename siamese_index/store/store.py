@@ -116,6 +116,12 @@ class Store:
         """Remember where a copy was put: a purge names it."""
         self._db.execute("INSERT INTO backup (revision, path) VALUES (?, ?)", (revision, path))
 
+    def forget_lost_backups(self) -> None:
+        """Forget the copies that are not where they were put any more."""
+        rows = self._db.execute("SELECT id, path FROM backup").fetchall()
+        lost = [row[0] for row in rows if not Path(row[1]).exists()]
+        self._db.executemany("DELETE FROM backup WHERE id = ?", ((row,) for row in lost))
+
     def backups(self) -> list[tuple[int, str]]:
         """Return (revision, path) of the copies that were made, the last of each path."""
         rows = self._db.execute("SELECT max(revision), path FROM backup GROUP BY path ORDER BY path").fetchall()

@@ -145,12 +145,12 @@ class Templates:
         ).fetchall()
         return rows
 
-    def lacking(self, tower: int, identity: int) -> list[tuple[int, bytes | None]]:
-        """Return (sample id, picture) of an identity's samples, enrolled or not, that this tower has not embedded."""
+    def lacking(self, tower: int, samples: Sequence[int]) -> list[tuple[int, bytes | None]]:
+        """Return (sample id, picture) of those of these samples, enrolled or not, that this tower has not embedded."""
         rows: list[tuple[int, bytes | None]] = self._db.execute(
-            "SELECT s.id, s.picture FROM sample s WHERE s.identity_id = ? AND NOT EXISTS"
+            f"SELECT s.id, s.picture FROM sample s WHERE s.id {self._db.among} AND NOT EXISTS"
             " (SELECT 1 FROM template t WHERE t.sample_id = s.id AND t.tower_id = ?) ORDER BY s.id",
-            (identity, tower),
+            (self._db.many(samples), tower),
         ).fetchall()
         return rows
 

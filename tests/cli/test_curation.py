@@ -49,9 +49,8 @@ def test_samples_are_removed_and_restored(people, sidx, person):
     last = sidx("samples", "remove", ids[2], *G)
     assert "p2 has no sample any more, and is not enrolled." in last.stderr
     assert sidx("identify", person(2, 0), *G).stdout.find('"identity": "p2"') < 0
-    assert sidx("samples", "restore", ids[0], *G).returncode == 2  # p2 is not enrolled
-    assert sidx("undo", "--yes", *G).returncode == 0
-    assert sidx("samples", "restore", *ids[:2], *G).returncode == 0
+    assert sidx("samples", "restore", ids[0], *G).returncode == 0  # and p2 is enrolled again
+    assert sidx("samples", "restore", *ids[1:], *G).returncode == 0
     assert [row["id"] for row in rows(sidx("samples", "list", "--identity", "p2", *G))] == ids
     assert sidx("samples", "remove", ids[0], *G).returncode == 0
     sidx("enroll", "p3", person(2, 0), "--allow-conflict", *G)  # the same picture anew
@@ -143,3 +142,27 @@ def _drawn(text, height, width):
                             out[band * 6 + bit, at] = palette[colour]
                     at += 1
     return out
+
+
+def test_what_changes_nothing_is_no_change_that_can_be_undone(people, sidx, person):
+    sidx("identities", "rename", "p4", "four", *G)
+    sidx("identities", "tag", "p0", "k=v", *G)
+    revision = rows(sidx("history", "-n", 1, *G))[0]["revision"]
+    for nothing in (
+        ["identities", "tag", "p0", "k=v"],
+        ["correct", person(0, 0), "--is", "p0"],
+        ["samples", "move", 1, "--to", "p0"],
+        ["settings", "set", "strict", "off"],
+    ):
+        sidx(*nothing, *G)
+        assert rows(sidx("history", "-n", 1, *G))[0]["revision"] == revision, nothing
+    assert rows(sidx("undo", "--yes", *G))[0]["verb"] == "tag"
+
+
+def test_a_closed_input_is_nobody_to_ask(people):
+    import subprocess
+    import sys
+
+    line = f"exec {sys.executable} -c 'from siamese_index.cli import run; run()' undo -g people.gallery <&-"
+    done = subprocess.run(["sh", "-c", line], cwd=people, capture_output=True, text=True)
+    assert done.returncode == 2 and "Add --yes" in done.stderr

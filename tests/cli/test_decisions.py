@@ -122,7 +122,7 @@ def test_answers_are_logged_and_asked_again(sidx, people, person):
     sidx("identities", "remove", "glyph-101", *G)
     flip = lines(sidx("replay", *G))[0]
     assert (flip["verdict"], flip["identity"]) == ("match", "glyph-101")
-    assert lines(sidx("log", "clear", *G)) == [{"log": True, "answers": 0}]
+    assert lines(sidx("log", "clear", "--yes", *G)) == [{"log": True, "answers": 0}]
 
 
 def test_strangers_are_listed_taken_out_and_brought_back(sidx, people, world):

@@ -59,8 +59,10 @@ class Life:
         self.gallery, self.rng, self.names = gallery, np.random.default_rng(1000 + seed), 0
 
     def name(self):
+        """A name that nobody has now; some were somebody's before."""
         self.names += 1
-        return f"name {self.names}"
+        free = [f"name {n}" for n in range(1, self.names) if f"name {n}" not in self.enrolled()]
+        return str(self.rng.choice(free)) if free and self.rng.random() < 0.4 else f"name {self.names}"
 
     def enrolled(self):
         return [row.name for row in self.gallery.identities()]
@@ -78,7 +80,7 @@ class Life:
              "remove samples", "restore", "restore samples", "target", "fusion", "strangers", "stranger", "strict", "log"]
         ))  # fmt: skip
         if verb == "enroll":
-            g.enroll_vectors([self.name(), self.name(), names[0]], unit(rng, 3), conflicts="allow", tags={"k": verb})
+            g.enroll_vectors([self.name(), "two", names[0]], unit(rng, 3), conflicts="allow", tags={"k": verb})
         elif verb == "more":
             g.enroll_vectors([one, one], unit(rng, 2), conflicts="allow")
         elif verb == "rename":
@@ -88,7 +90,10 @@ class Life:
         elif verb == "remove" and len(names) > 3:
             g.remove(one)
         elif verb == "move":
-            g.curation.move(self.some_samples(), one)
+            try:
+                g.curation.move(self.some_samples(), one)
+            except BadInput as error:
+                assert "already" in str(error)
         elif verb == "move new":
             g.curation.move(self.some_samples(), self.name(), new=True)
         elif verb == "merge" and len(names) > 3:

@@ -132,7 +132,7 @@ def test_killed_before_the_file_is_rewritten_it_is_done_when_it_is_next_opened(p
         vector, picture = gallery.template(row.id).tobytes(), gallery.picture(row.id)[-200:]
     script = (
         "import os, sys; from siamese_index import Gallery; from siamese_index.store.sqlite import SQLite\n"
-        "SQLite.sweep = lambda self: os._exit(9)\n"
+        "SQLite.sweep = lambda *_: os._exit(9)\n"
         "Gallery.open(sys.argv[1]).curation.purge(['Ada Byron'])"
     )
     assert subprocess.run([sys.executable, "-c", script, people]).returncode == 9
@@ -192,6 +192,8 @@ def test_names_are_taken_out_of_paths_and_cards():
     assert path_without("bob17.jpg", ["bob"]) == "(purged)17.jpg"
     assert path_without("bobby.jpg", ["bob"]) == "bobby.jpg"
     assert path_without("x/ada/b/1.png", ["ada/b"]) == "x/(purged)/1.png"
+    assert path_without("visit_bob.npy", ["bob"]) == "visit_(purged).npy"
+    assert path_without("Photo of BOB.png", ["bob"]) == "Photo of (purged).png"
     assert without({"a": ["bob", {"bob": 1}], "b": "bobby"}, ["bob"]) == {
         "a": ["(purged)", {"(purged)": 1}],
         "b": "bobby",
@@ -209,3 +211,115 @@ def test_the_command_asks_and_prints_a_receipt(people, sidx, tmp_path):
     receipt = json.loads(done.stdout)
     assert receipt["names"] == ["Ada Byron"] and receipt["samples"] == 2 and receipt["towers"] == []
     assert sidx("backup", "c.backup", "--for-colleague", *g).returncode == 0
+
+
+def test_who_was_merged_renamed_or_tagged_is_gone_under_every_name(place, tmp_path):
+    rng = np.random.default_rng(5)
+    vectors = unit(rng, 12)
+    with Gallery.create(place, dimension=8) as gallery:
+        gallery.log(True)
+        gallery.enroll_vectors(["bobby", "bobby", "alice", "dan"], vectors[:4], conflicts="allow")
+        gallery.curation.remove_samples([gallery.samples("bobby")[0].id])
+        gallery.curation.merge("bobby", "alice")
+        assert [row.identity for row in gallery.curation.removed()[1]] == ["alice"]
+        gallery.rename("alice", "alicia")
+        gallery.tag("dan", {"friend": "alice", "bobby": "1"})
+        with pytest.raises(Missing, match="'alice' is called 'alicia' now"):
+            gallery.curation.purge(["alice"])
+        for names in (["alicia", "nobody"], ["nobody"]):
+            with pytest.raises(Missing, match="'nobody' is nowhere"):
+                gallery.curation.purge(names, strangers=True)
+        assert "alicia" in [row.name for row in gallery.identities()]  # nothing was purged
+        receipt = gallery.curation.purge(["alicia"])
+        assert receipt.samples == 3 and gallery.curation.removed() == ([], [])
+        assert {row.name: row.tags for row in gallery.identities()} == {"dan": {"friend": "(purged)"}}
+        with pytest.raises(BadInput):
+            gallery.curation.purge("dan")
+    if not isinstance(place, str):
+        assert remains(tmp_path, b"alice", b"alicia", b"bobby", *(v.tobytes() for v in vectors[:3])) == []
+
+
+def test_removed_samples_go_back_to_whom_theirs_were_merged_into_and_to_who_lost_the_last(vector_gallery):
+    rng = np.random.default_rng(5)
+    gallery = vector_gallery
+    gallery.enroll_vectors(["amy", "amy", "dan", "bob"], unit(rng, 4), conflicts="allow")
+    amy, bob = gallery.samples("amy")[0].id, gallery.samples("bob")[0].id
+    gallery.curation.remove_samples([amy, bob])
+    assert "bob" not in [row.name for row in gallery.identities()]
+    gallery.curation.merge("amy", "dan")
+    gallery.curation.restore_samples([amy, bob])
+    assert {row.name: row.samples for row in gallery.identities()} == {"bob": 1, "dan": 3}
+    assert stale(gallery) == 0
+    gallery.curation.undo(3)
+    assert {row.name: row.samples for row in gallery.identities()} == {"amy": 2, "bob": 1, "dan": 1}
+    for wrong in ([], [True], [amy, amy]):
+        with pytest.raises(BadInput):
+            gallery.curation.move(wrong, "dan")
+    with pytest.raises(BadInput, match="already"):
+        gallery.curation.move([amy], "amy")
+
+
+def test_what_comes_back_after_another_tower_was_promoted_is_embedded_by_it(gallery, tower_file, person):
+    from dataclasses import replace
+
+    gallery.enroll_many([(f"p{n}", person(n, hand)) for n in range(4) for hand in range(2)], conflicts="allow")
+    one = gallery.samples("p0")[0].id
+    gallery.curation.remove_samples([one])
+    gallery.promote(gallery.add_tower(replace(tower_file, onnx=tower_file.onnx + b"\x72\x00")))
+    gallery.curation.restore_samples([one])
+    assert gallery.identify(person(0, 0)).distance == pytest.approx(0, abs=1e-3)
+    assert examine(gallery.path).findings == ()
+
+
+def test_dates_of_other_centuries_are_dates(vector_gallery):
+    gallery = vector_gallery
+    gallery.log(True)
+    gallery.enroll_vectors(["a"], unit(np.random.default_rng(0), 1))
+    gallery.identify_vectors(unit(np.random.default_rng(1), 3))
+    assert gallery.curation.purge(answers_before="0999-01-01").answers == 0
+    for far in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        with pytest.raises(BadInput):
+            gallery.curation.purge(answers_before=far)
+
+
+def test_a_copy_without_removed_has_no_answers_about_them(file_gallery, tmp_path):
+    rng = np.random.default_rng(2)
+    vectors = unit(rng, 4)
+    file_gallery.log(True)
+    file_gallery.enroll_vectors(["caroline", "dan"], vectors[:2], conflicts="allow", tags={"by": "caroline"})
+    file_gallery.calibrate_vectors(names=["s1", "s2"], vectors=vectors[2:])
+    file_gallery.identify_vectors(vectors[:1] + 0.001)
+    probe = file_gallery._session.store.log.all()[0].vector
+    file_gallery.remove("caroline")
+    file_gallery.backup(tmp_path / "copy", removed=False)
+    data = (tmp_path / "copy").read_bytes()
+    assert probe not in data and b"caroline" not in data and vectors[1].tobytes() in data
+
+
+def test_on_a_server_a_purge_waits_a_while_and_says_so(new_database):
+    address = new_database()
+    rng = np.random.default_rng(0)
+    with Gallery.create(address, dimension=8) as gallery, Gallery.open(address) as other:
+        gallery.enroll_vectors(["personname", "b"], unit(rng, 2), conflicts="allow")
+        with other._session.store.reading():
+            other._session.store.database.execute("SELECT count(*) FROM identity").fetchone()
+            assert gallery._session.sweep(wait=0.5) is not None
+        with gallery._session.store.writing("test"):
+            gallery._session.store.database.statement("ANALYZE identity")
+        receipt = gallery.curation.purge(["personname"])
+        assert receipt.swept
+        told = gallery._session.store.database.execute("SELECT count(*) FROM pg_stats WHERE most_common_vals::text LIKE ?"
+                                                       " OR histogram_bounds::text LIKE ?", ("%personname%",) * 2)  # fmt: skip
+        assert told.fetchone()[0] == 0
+
+
+def test_a_copy_of_the_past_that_was_killed_is_swept(people):
+    script = (
+        "import os, sys, time; from siamese_index import Gallery\n"
+        "g = Gallery.open(sys.argv[1])\n"
+        "with g.past(3): os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, people]).returncode == 9
+    assert [path for path in people.parent.iterdir() if "past" in path.name]
+    Gallery.open(people).close()
+    assert [path for path in people.parent.iterdir() if "past" in path.name] == []
