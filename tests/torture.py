@@ -90,6 +90,22 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
         lambda: gallery().rebuild_index(),
         lambda: gallery().backup(folder / "copy"),
         lambda: gallery().remove("one"),
+        lambda: gallery().curation.undo(),
+        lambda: gallery().curation.merge("many 13", "many 14"),
+        lambda: gallery().curation.split("many 14", "many 13", [id_of("many 14", 0)]),
+        lambda: gallery().curation.move([id_of("many 15", 0)], "many 16"),
+        lambda: gallery().curation.remove_samples([id_of("many 16", 0)]),
+        lambda: gallery().curation.restore_samples([gallery().curation.removed()[1][0].id]),
+        lambda: gallery().log(True),
+        lambda: gallery().identify(picture(60, 0)),
+        lambda: gallery().curation.correct(1, "sixty"),
+        lambda: gallery().curation.undo(2),
+        lambda: gallery().curation.redo(),
+        lambda: gallery().curation.restore("many 12"),
+        lambda: gallery().curation.export(folder / "all.jsonl", samples=[id_of("many 17", 0), id_of("many 10", 0)]),
+        lambda: gallery().backup(folder / "bare", removed=False),
+        lambda: gallery().curation.purge(["many 17", "eve"]),
+        lambda: gallery().curation.take(folder / "all.jsonl", conflicts="allow"),
         lambda: Gallery.restore(folder / "copy", path, replace=True),
     ]
     opened: list[Gallery] = []
@@ -98,6 +114,9 @@ def live(folder: Path, material: Path, mutant: str | None) -> None:
         if not opened:
             opened.append(Gallery.open(path))
         return opened[0]
+
+    def id_of(name: str, at: int) -> int:
+        return gallery().samples(name)[at].id
 
     watched = "TORTURE_STEP" in os.environ
     for said, step in [("ready", None), *(("done", step) for step in steps)]:
@@ -121,6 +140,8 @@ def state(path: Path) -> object:
         return [
             gallery.tower.id,
             sorted((row.identity, row.digest) for row in gallery.samples()),
+            [sorted((row[1], row[2]) for row in rows) for rows in gallery.curation.removed()],
+            [(row.verdict, row.corrected, row.truth) for row in gallery.curation.answers(9)],
             [(row.sha256, active) for row, active in gallery.towers()],
             gallery.threshold().evidence.target_fpir,
             sorted(gallery.calibrate()[0].strangers.items()),
@@ -206,8 +227,8 @@ def verdict(folder: Path, acknowledged: int, known: list[object]) -> list[str]:
     """Return what is wrong after a kill: nothing, one hopes."""
     path = folder / "g.gallery"
     try:
-        found = complaints(path)
         now = state(path)
+        found = complaints(path)  # asks, which is logged
     except Exception as error:  # noqa: BLE001  # any failure to open is what we look for
         return [f"{type(error).__name__}: {error}"]
     allowed = known[acknowledged : acknowledged + 2]
