@@ -10,7 +10,7 @@ import typer
 
 from siamese_index import Gallery, describe
 
-from .options import DEFAULT_GALLERY, GalleryOption
+from .options import DEFAULT_GALLERY, GalleryOption, Place
 from .output import note, progress
 
 EXAMPLE = "sidx export people.jsonl -g people.gallery"
@@ -28,8 +28,8 @@ def export(
     write(gallery, to, pictures, None)
 
 
-def write(gallery: object, to: Path, pictures: bool, samples: Sequence[int] | None) -> None:
+def write(gallery: Place, to: Path, pictures: bool, samples: Sequence[int] | None) -> None:
     """Write an export, and say what is in it."""
-    with Gallery.open(gallery) as opened, progress("exporting", len(opened.samples())) as tick:  # type: ignore[arg-type]
+    with Gallery.open(gallery) as opened, progress("exporting", len(opened.samples())) as tick:
         count = opened.curation.export(to, pictures=pictures, samples=samples, progress=tick)
     note(f"{to} holds {describe.counted(count, 'sample')}. Names and pictures in it are personal data.")

@@ -143,8 +143,7 @@ class Curation:
 
         Durable after every `enrollment.CHUNK` samples. Raises Missing, BadInput, NotInstalled.
         """
-        with importing.opened(path_of(path), by_file_name) as given:
-            return importing.take(self._session, given, conflicts, progress)
+        return importing.take_from(self._session, path_of(path), conflicts, by_file_name, progress)
 
     def redo(self) -> HistoryRow:
         """Take back the last undo, if nothing was changed since; return what holds again. Raises Missing."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from siamese_index.enrollment import Conflicts, Enrollment, Terms
 from siamese_index.errors import BadInput, Refusal, SiameseIndexError
 from siamese_index.files import kind_of
 from siamese_index.samples import sources
-from siamese_index.samples.images import NamedSample, Progress
+from siamese_index.samples.images import NamedSample, Picture, Progress
 from siamese_index.samples.names import clean_name, clean_tags
 from siamese_index.session import Change, Session
 from siamese_index.store.opening import connect
@@ -40,37 +39,23 @@ class Taken:
     left_out: tuple[str, ...] = ()
 
 
-@contextlib.contextmanager
-def opened(path: Path, by_file_name: bool = False) -> Iterator[Content]:
-    """Yield what a file or folder holds: an export, a gallery, a dump of CompreFace or DeepFace, or data as for enroll.
+def take_from(
+    session: Session, path: Path, conflicts: Conflicts, by_file_name: bool, progress: Progress | None
+) -> Taken:
+    """Take in what a file or folder holds: an export, a gallery, a dump of CompreFace or DeepFace, or data to enroll.
 
-    Raises Missing, BadInput.
+    A folder of pictures without folders is one of known people, by their file names. Raises Missing, BadInput.
     """
     if path.is_file() and kind_of(path) == "gallery":
         with contextlib.closing(Session(connect(path))) as other:
-            yield content(other)
-        return
+            return take(session, content(other), conflicts, progress)
     found = formats.read(path) or dumps.read(path)
-    yield found if found is not None else _data(path, by_file_name)
-
-
-def _data(path: Path, by_file_name: bool) -> Content:
-    """Return what `enroll --from` takes; a folder of pictures without folders is one of known people by file name."""
+    if found is not None:
+        return take(session, found, conflicts, progress)
     flat = path.is_dir() and not any(part.is_dir() and not part.name.startswith(".") for part in path.iterdir())
     items = sources.items(path, by_file_name=by_file_name or flat)
-    vectors = items.vectors
-
-    def made() -> Iterator[Record]:
-        for i, (name, sample) in enumerate(items):
-            if vectors is not None:
-                yield Record("identity", name, f"row {i}", None, None, np.asarray(vectors[i], np.float32))
-            else:
-                data = sample if isinstance(sample, bytes) else sample.read_bytes()
-                source = getattr(sample, "name", "") if isinstance(sample, bytes) else str(sample)
-                yield Record("identity", name, source, None, data, None)
-
-    dimension = None if vectors is None else int(vectors.shape[1])
-    return Content(made(), None, dimension, vectors is None, left_out=items.left_out)
+    enrolled = enrollment.enroll_many(session, items, Terms(conflicts), progress, None)
+    return Taken(enrolled, left_out=items.left_out)
 
 
 def take(
@@ -113,6 +98,8 @@ def _usable(
     """Return the samples of records with their vectors; what has none that can be used is noted as refused."""
     samples: list[NewSample] = []
     vectors: list[Vectors] = []
+    pictures: list[tuple[str, Picture]] = []
+    digests: dict[bytes, bytes] = {}  # of a picture: that of the sample as it came in
     for record in records:
         try:
             name = clean_name(record.name)
@@ -120,26 +107,26 @@ def _usable(
                 vector = unit(record.vector[None], row.dimension)
                 if np.allclose(vector[0], record.vector, rtol=0, atol=1e-6):
                     vector = record.vector[None]  # to the last bit as it was
-                digest = record.digest or _digest(vector)
+                digest = record.digest or hashlib.sha256(vector.tobytes()).digest()
                 samples.append(NewSample(name, digest, record.source, record.picture))
                 vectors.append(vector)
-                continue
-            if record.picture is None:
+            elif record.picture is not None:
+                pictures.append((name, NamedSample(record.picture, record.source)))
+                if record.digest is not None:
+                    digests[session.embedder(row).digest(record.picture)] = record.digest
+            else:
                 raise BadInput(
                     f"{record.source or name}: no picture was kept of it, and its vector is of another tower.",
                     remedy="Import it into a gallery with its tower.",
                 )
-            found, embedded, refused = enrollment.taken(session, [(name, NamedSample(record.picture, record.source))])
-            done.samples.refused += refused
-            samples += [s._replace(digest=record.digest or s.digest) for s in found]
-            vectors += [embedded] if len(found) else []
         except SiameseIndexError as error:
             done.samples.refused.append(Refusal(record.source or record.name[:80], error, record.name[:255]))
+    if pictures:
+        found, embedded, refused = enrollment.taken(session, pictures)
+        done.samples.refused += refused
+        samples += [sample._replace(digest=digests.get(sample.digest, sample.digest)) for sample in found]
+        vectors.append(embedded)
     return samples, np.concatenate(vectors) if vectors else np.zeros((0, row.dimension), np.float32)
-
-
-def _digest(vector: Vectors) -> bytes:
-    return hashlib.sha256(vector[0].tobytes()).digest()
 
 
 def _finish(
