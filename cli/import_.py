@@ -41,11 +41,11 @@ def import_(
     gallery's tower; else pictures are embedded. An empty gallery takes over target, fusion and strictness, too.
     """
     with opened_or_made(gallery, tower, False) as opened:
-        before = opened.outlook()
+        before, revision = opened.outlook(), opened.revision
         with progress("importing", 1) as tick:
             conflicts: Conflicts = "allow" if allow_conflict else "refuse when sure"
             done = opened.curation.take(source, conflicts=conflicts, by_file_name=by_file_name, progress=tick)
-        after = opened.outlook()
+        after, changes = opened.outlook(), opened.revision - revision
     samples = done.samples
     rows = [
         {"identity": each.name, "sample": each.source, "code": each.code, "why": str(each.error).replace("\n", " ")}
@@ -66,4 +66,5 @@ def import_(
     tell_suspects([pair for pair in after.suspects if pair not in before.suspects])
     if samples.refused:
         raise typer.Exit(3)
-    note(f"Take it back:  sidx undo -g {quoted(gallery)}")
+    if changes:
+        note(f"Take it back:  sidx undo{f' -n {changes}' if changes > 1 else ''} -g {quoted(gallery)}")

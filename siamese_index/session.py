@@ -246,7 +246,7 @@ class Session:
         if pending == PURGE:
             self.sweep(wait=0.2)
             return
-        with contextlib.suppress(Missing), self.store.writing("finish"):
+        with contextlib.suppress(Missing, Locked), self.store.writing("finish"):
             if self.store.pending() == SEARCHES:
                 from .thresholds.strangers import compare
 

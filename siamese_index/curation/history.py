@@ -110,11 +110,11 @@ def redo(session: Session) -> HistoryRow:
 
 
 def _undoable(store: Store) -> Iterator[EventRow]:
-    horizon = store.events.horizon()
+    horizon, effect = store.events.horizon(), store.events.with_effect()
     for event in _Course(store.events.all()).effective():
         if event.id <= horizon or event.verb == "init":
             return
-        if store.events.former(event.id) or any(store.events.created(event.id).values()):
+        if event.id in effect:
             yield event
 
 

@@ -28,6 +28,7 @@ def event(row: HistoryRow) -> str:
 _VERBS = {
     "init": "made the gallery",
     "enroll": "enrolled",
+    "import": "imported",
     "tag": "tagged",
     "remove": "removed",
     "restore": "restored",

@@ -119,6 +119,11 @@ class Events:
             for table, column in CREATED
         }
 
+    def with_effect(self) -> set[int]:
+        """Return the events that changed something which can be undone."""
+        sources = [f"SELECT {column} FROM {table}" for table, column in CREATED] + ["SELECT event_id FROM former"]
+        return {row[0] for row in self._db.execute(" UNION ".join(sources)).fetchall()}
+
     def names_at(self, events: Sequence[int]) -> dict[int, list[str]]:
         """Return event -> whom it concerned, as they were called after it; a stranger who was given is one, too.
 
