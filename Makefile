@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: test test-headless check coverage docs demo bench bench-training bench-decisions bench-frames torture sbom release clean
+.PHONY: test test-headless check coverage docs demo bench bench-training bench-decisions bench-frames bench-loop torture sbom release clean
 
 # As many files of tests at a time as there are cores.
 PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -57,6 +57,9 @@ bench-decisions: .venv/installed
 
 bench-frames: .venv/installed
 	OPENCV_LOG_LEVEL=SILENT $(BIN)/python -m benchmarks.frames $(PART)
+
+bench-loop: .venv/installed
+	$(BIN)/python -m benchmarks.loop
 
 torture: .venv/installed
 	$(BIN)/python -m tests.mutants --count 3000

@@ -55,9 +55,12 @@ def show_identity(
 
     with Gallery.open(gallery) as opened:
         samples = glance.glance(opened, name)
+        emit(
+            [sample.to_dict() for sample in samples],
+            as_json,
+            ["id", "source", "kept", "enrolled", "own", "other", "other_distance"],
+        )
         show_pictures(opened, samples, page, picture, as_json)
-    rows = [sample.to_dict() for sample in samples]
-    emit(rows, as_json, ["id", "source", "kept", "enrolled", "own", "other", "other_distance"])
     if page is None:
         note(f"With its pictures:  sidx identities show {shlex.quote(name)} --page FILE.html -g {quoted(gallery)}")
 

@@ -45,7 +45,8 @@ def import_(
         with progress("importing", 1) as tick:
             conflicts: Conflicts = "allow" if allow_conflict else "refuse when sure"
             done = opened.curation.take(source, conflicts=conflicts, by_file_name=by_file_name, progress=tick)
-        after, changes = opened.outlook(), opened.revision - revision
+        after = opened.outlook()
+        changes = sum(row.can_be_undone and row.revision > revision for row in opened.curation.history())
     samples = done.samples
     rows = [
         {"identity": each.name, "sample": each.source, "code": each.code, "why": str(each.error).replace("\n", " ")}

@@ -56,9 +56,12 @@ def show_samples(
 
     with Gallery.open(gallery) as opened:
         found = glance.samples(opened, ids)
+        emit(
+            [sample.to_dict() for sample in found],
+            as_json,
+            ["id", "identity", "source", "kept", "enrolled", "own", "other", "other_distance"],
+        )
         show_pictures(opened, found, page, picture, as_json)
-    rows = [sample.to_dict() for sample in found]
-    emit(rows, as_json, ["id", "identity", "source", "kept", "enrolled", "own", "other", "other_distance"])
 
 
 @commands.command("move", epilog="Example:  sidx samples move 3 --to bob -g people.gallery")

@@ -22,7 +22,7 @@ _LEFTOVER = re.compile(r"\..+\.(\d+)\.(?:sidx-)?partial")
 _PARTIAL = ".sidx-partial"
 WINDOWS = os.name == "nt"
 Kind = Literal["gallery", "tower", "report", "explanation", "network"]
-_OF_A_GALLERY = ("-journal", "-wal", "-shm", ".lock", ".cache")  # endings of what lies beside one
+_OF_A_GALLERY = ("-journal", "-wal", "-shm", ".lock", ".cache", ".training")  # endings of what lies beside one
 GENERATOR = '<meta name="generator" content="siamese-index">'  # in every report
 SOFTWARE = b"Software\0siamese-index"  # a text in every picture of an explanation
 GALLERY_ID = 0x53494458  # "SIDX", the application id of the SQLite file
@@ -248,6 +248,26 @@ def folder_beside(path: Path, mark: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path` to fill; on leaving without an error it becomes `path`, which is none or empty.
+
+    Raises Missing when that cannot be.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
+    try:
+        temporary.mkdir(mode=0o700)
+        yield temporary
+        if path.exists():
+            path.rmdir()
+        temporary.rename(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise refused(path, error, "written") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siamese_index import BadInput, Gallery
+from siamese_index import BadInput, Gallery, Missing
 from siamese_index.analysis.comparison import compare
 from siamese_index.samples.names import clean_name
 from siamese_index.store.address import Address, place_of
 from siamese_index.store.purge_rows import PURGED
 from siamese_index.towers.card import Card
 
+from .features import FILE as FEATURES
+from .loop import CHECKPOINT
 from .process import run
 from .progress import OnProgress
 
@@ -83,6 +84,8 @@ def retrain(
         }
         if folder is None and settings.get("resume"):
             raise BadInput("A training for a gallery on a server is not kept while it runs.", "Leave out --resume.")
+        if folder is not None and settings.get("resume") and not (folder / CHECKPOINT).is_file():
+            raise Missing(f"{folder}: there is no training to go on with.", remedy="Leave out --resume.")
         if folder is not None:
             folder.mkdir(mode=0o700, exist_ok=True)
         made = run(job, on_progress, folder)
@@ -100,8 +103,9 @@ def retrain(
         judged = compare(vectors, made.vectors[present], names, judges - seen, target, attempt=attempt)
         judged["champion_has_seen"] = len(seen)
         opened.add_tower(made.tower, judged)
-        if folder is not None:  # only now it is not needed any more
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder is not None:  # only now it is not needed any more; the report stays
+            for file in (CHECKPOINT, FEATURES):
+                (folder / file).unlink(missing_ok=True)
     return Retraining(made.tower.id, judged, made.tower.id == champion.id)
 
 

@@ -27,6 +27,8 @@ def compare_towers(
     Identities that one of them learned from, by name or by the digest of a picture, do not judge. Returns also what
     could not be read. Raises Missing for a tower that is not there, BadInput where nobody is left to judge.
     """
+    if gallery.tower_record(first)[0].id == gallery.tower_record(second)[0].id:
+        raise BadInput("These are the same tower.", remedy="See them: sidx towers list")
     files = [gallery.tower_file(tower) for tower in (first, second)]
     found = [embedded(file, items, progress) for file in files]
     (one, refused), (other, _) = found

@@ -17,9 +17,9 @@ from siamese_index.errors import BadInput
 
 from .records import Content, Record
 
-_COPY = re.compile(rb"COPY (?:\w+\.)?\"?(\w+)\"? \(([^)]*)\) FROM stdin;\s*$")
+_COPY = re.compile(rb'COPY (?:(?:\w+|"[^"]*")\.)?"?(\w+)"? \(([^)]*)\) FROM stdin;\s*$')
 _ESCAPES = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
-_COMPREFACE = ("subject", "embedding")
+_COMPREFACE = {"subject": "subject_name", "embedding": "subject_id"}  # tables, and a column of each
 _DEEPFACE = {"img_name", "embedding", "model_name"}
 Row = dict[str, bytes | None]
 
@@ -34,8 +34,11 @@ def read(path: Path) -> Content | None:
         raise BadInput(f"{path}: this dump is packed.", remedy=f"Unpack it: pg_restore -f plain.sql {path.name}")
     if b"PostgreSQL database dump" not in head:
         return None
-    tables = dict(_tables(path))
-    if set(_COMPREFACE) <= set(tables):
+    tables: dict[str, list[Row]] = {}
+    for name, rows in _tables(path):
+        tables.setdefault(name, []).extend(rows)
+    known = all({column} <= set(row) for table, column in _COMPREFACE.items() for row in tables.get(table, [])[:1])
+    if set(_COMPREFACE) <= set(tables) and known:
         return _compreface(tables)
     if any(set(rows[0]) >= _DEEPFACE for rows in tables.values() if rows):
         return _deepface(next(rows for rows in tables.values() if rows and set(rows[0]) >= _DEEPFACE))
@@ -53,7 +56,10 @@ def _tables(path: Path) -> Iterator[tuple[str, list[Row]]]:
             head = _COPY.match(line)
             if not head:
                 continue
-            name, columns = head[1].decode(), [column.strip(b' "').decode() for column in head[2].split(b",")]
+            name, columns = (
+                head[1].decode(),
+                [column.strip(b' "').decode(errors="replace") for column in head[2].split(b",")],
+            )
             wanted = name in ("subject", "embedding", "img", "embeddings")
             rows: list[Row] = []
             for row in file:
@@ -64,6 +70,8 @@ def _tables(path: Path) -> Iterator[tuple[str, list[Row]]]:
                     if len(values) != len(columns):
                         raise BadInput(f"{path}: a row of {name} has {len(values)} values, not {len(columns)}.")
                     rows.append(dict(zip(columns, values, strict=True)))
+            else:
+                raise BadInput(f"{path}: it is cut short, in the rows of {name}.", remedy="Dump it again.")
             yield name, rows
 
 
@@ -101,10 +109,18 @@ def _compreface(tables: dict[str, list[Row]]) -> Content:
     names = {row.get("id"): _text(row.get("subject_name")) for row in tables["subject"]}
     pictures = {row.get("id"): row.get("content") for row in tables.get("img", [])}
     rows = [row for row in tables["embedding"] if row.get("subject_id") in names]
-    vectors = [_numbers(row.get("embedding")) for row in rows]
+    vectors: list[NDArray[np.float32] | None] = [_numbers(row.get("embedding")) for row in rows]
     kinds = sorted({_text(row.get("calculator")) for row in rows})
     if len(kinds) > 1 and not any(pictures.values()):
         raise BadInput(f"Its vectors are of {len(kinds)} embedders: {', '.join(kinds)}.", "They cannot be compared.")
+    if len(kinds) > 1:  # only the pictures say something
+        vectors = [None] * len(rows)
+    left_out = []
+    if lost := len(tables["embedding"]) - len(rows):
+        left_out.append(f"{lost} vectors were left out: their subjects are not in the dump.")
+    twice = len(names) - len(set(names.values()))
+    if twice:
+        left_out.append(f"{twice} subjects have the name of another one, of another service perhaps: they are joined.")
 
     def made() -> Iterator[Record]:
         for row, vector in zip(rows, vectors, strict=True):
@@ -112,7 +128,7 @@ def _compreface(tables: dict[str, list[Row]]) -> Content:
             source = f"CompreFace {_text(row.get('id'))}"
             yield Record("identity", names[row.get("subject_id")], source, None, picture, vector)
 
-    return Content(made(), None, _dimension(vectors), network=False)
+    return Content(made(), None, _dimension(vectors), network=False, left_out=tuple(left_out))
 
 
 def _deepface(rows: list[Row]) -> Content:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import hashlib
 import json
 import re
+import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,19 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamese_index.errors import BadInput, NotInstalled
-from siamese_index.files import refused, replace_file, replacing
+from siamese_index.files import refuse_to_replace, refused, replacing, replacing_folder
 
 from .records import FORMAT, Content, Record, Role
 
 _ABOUT, _SAMPLES, _STRANGERS, _VECTORS = "gallery.json", "metadata.csv", "strangers.csv", "vectors.npy"
 _COLUMNS = ("path", "label", "role", "source", "digest")
 _KINDS = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpg"), (b"RIFF", "webp"), (b"II", "tif"), (b"MM", "tif"), (b"BM", "bmp"))
+_WRONG = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError, SystemError, csv.Error)
+_LONGEST = 4096  # bytes of a name or a source
 _ROLES: tuple[Role, ...] = ("identity", "stranger", "cohort")
 
 
 def write(content: Content, path: Path) -> int:
     """Write a file of the kind that its ending says, or a folder; return how many samples. Raises BadInput, Missing."""
     ending = path.suffix.lower()
+    if not path.exists():
+        refuse_to_replace(path, "report")  # names that belong to a gallery
     if ending not in (".npz", ".parquet", ".jsonl"):
         return write_folder(content, path)
     if path.exists():
@@ -39,17 +46,51 @@ def write(content: Content, path: Path) -> int:
 
 def read(path: Path) -> Content | None:
     """Return what an export holds; None for a file or folder that is none. Raises BadInput, Missing."""
+    with _understood(path):
+        found = _opened(path)
+    return None if found is None else replace(found, records=_safely(path, found.records))
+
+
+def _opened(path: Path) -> Content | None:
+    if path.is_dir():
+        return _read_folder(path) if (path / _ABOUT).is_file() else None
+    if not path.is_file():  # a pipe would be waited for
+        return None
+    kinds = {".jsonl": _read_jsonl, ".npz": _read_npz, ".parquet": _read_parquet}
+    return kinds[path.suffix.lower()](path) if path.suffix.lower() in kinds else None
+
+
+def _safely(path: Path, records: Iterable[Record]) -> Iterator[Record]:
+    waiting = iter(records)
+    while True:
+        with _understood(path):
+            record = next(waiting, None)
+        if record is None:
+            return
+        yield record
+
+
+@contextlib.contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Say of whatever goes wrong with an export that nobody trusts that it is none. Raises BadInput, Missing."""
     try:
-        if path.is_dir():
-            return _read_folder(path) if (path / _ABOUT).is_file() else None
-        ending = path.suffix.lower()
-        if ending == ".jsonl":
-            return _read_jsonl(path)
-        if ending == ".npz":
-            return _read_npz(path)
-        return _read_parquet(path) if ending == ".parquet" else None
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except OSError as error:
         raise refused(path, error) from None
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        AttributeError,
+        RuntimeError,
+        SystemError,
+        csv.Error,
+    ) as error:
+        told = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise BadInput(f"{path}: this is not an export as this program writes it.", told, "Export it again.") from None
 
 
 def _about(text: str, path: Path) -> dict[str, Any]:
@@ -62,20 +103,24 @@ def _about(text: str, path: Path) -> dict[str, Any]:
         known = good = False
     if not good:
         raise BadInput(f"{path}: this is no export of this program.", f"Expected the format {FORMAT!r}.")
-    return {key: value for key, value in found.items() if key != "format"}
+    return {key: found.get(key) for key in ("tower", "dimension", "network", "settings", "tags")}
 
 
 # -- a folder -------------------------------------------------------------------------------------
 
 
 def write_folder(content: Content, folder: Path) -> int:
-    """Write pictures to a folder for each identity, and beside them who they are: metadata.csv and more."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if any(folder.iterdir()):
-            raise BadInput(f"{folder}: this folder is not empty.", remedy="Choose another one.")
-    except OSError as error:
-        raise refused(folder, error, "written") from None
+    """Write pictures to a folder for each identity, and beside them who they are: metadata.csv and more.
+
+    The folder is there wholly or not at all.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise BadInput(f"{folder}: there is something already.", remedy="Choose another name, or an empty folder.")
+    with replacing_folder(folder) as temporary:
+        return _fill(content, temporary)
+
+
+def _fill(content: Content, folder: Path) -> int:
     vectors, counts = [], dict[tuple[str, str], int]()
     tables: dict[str, list[tuple[str, ...]]] = {_SAMPLES: [], _STRANGERS: []}
     for record in content.records:
@@ -86,16 +131,15 @@ def write_folder(content: Content, folder: Path) -> int:
             inside = _folder_of(record.name) if record.role == "identity" else f".strangers/{_folder_of(record.name)}"
             path = f"{inside}/{number:04d}.{_ending(record.picture)}"
             (folder / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_file(folder / path, record.picture)
+            (folder / path).write_bytes(record.picture)
         row = (path, record.name, record.role, record.source, (record.digest or b"").hex())
         tables[_SAMPLES if record.role == "identity" else _STRANGERS].append(row)
         vectors.append(_or_nan(record, content.dimension))
     for name, rows in tables.items():
-        with replacing(folder / name) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with (folder / name).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([_COLUMNS, *rows])
-    with replacing(folder / _VECTORS) as temporary, temporary.open("wb") as binary:
-        np.save(binary, np.array(vectors, np.float32).reshape(len(vectors), -1), allow_pickle=False)
-    replace_file(folder / _ABOUT, json.dumps(content.header(), ensure_ascii=False, indent=1).encode())
+    np.save(folder / _VECTORS, np.array(vectors, np.float32).reshape(len(vectors), -1), allow_pickle=False)
+    (folder / _ABOUT).write_text(json.dumps(content.header(), ensure_ascii=False, indent=1), encoding="utf-8")
     return len(vectors)
 
 
@@ -118,30 +162,34 @@ def _read_folder(folder: Path) -> Content:
             picture = None
             if row["path"]:
                 file = (folder / row["path"]).resolve()
-                if not file.is_relative_to(home):
-                    raise BadInput(f"{folder}: {row['path']} is outside of it.")
-                try:
-                    picture = file.read_bytes()
-                except OSError as error:
-                    raise refused(file, error) from None
+                if not file.is_relative_to(home) or not file.is_file():
+                    raise BadInput(f"{folder}: {row['path']} is outside of it, or no file.")
+                picture = file.read_bytes()
             vector = None if vectors is None else vectors[i].astype(np.float32)
             yield _record(folder, row["role"], row["label"], row["source"], row["digest"], picture, vector)
 
     return Content(made(), **about)
 
 
+_OURS = {_ABOUT, _SAMPLES, _STRANGERS, _VECTORS}
+_PICTURE = re.compile(r"\d{4,}\.\w+")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # on Windows
+
+
 def _folder_of(name: str) -> str:
-    """Return a folder for a name: itself, where every system can have such a folder."""
-    parts = [quote(part, safe=" !#$&'()+,;=@[]^_`{}~" + _letters(part)) for part in name.split("/")]
-    parts = [f"%2E{part[1:]}" if part.startswith(".") else part or "%2F" for part in parts]
-    safe = "/".join(parts)
+    """Return a folder for a name: itself, where every system can have such a folder beside what else is there."""
+    parts = []
+    for part in name.split("/"):
+        safe = "".join(c if c.isalnum() or c in " !#$&'()+,-;=@[]^_`{}~." else quote(c, safe="") for c in part)
+        taken = safe in _OURS or _PICTURE.fullmatch(safe) or _RESERVED.fullmatch(safe)
+        if taken or safe.startswith(".") or safe.endswith((".", " ")) or not safe:
+            safe = f"%{ord(safe[0]):02X}{safe[1:]}" if safe else "%2F"
+            safe = safe[:-1] + quote(safe[-1]).replace(".", "%2E") if safe.endswith((".", " ")) else safe
+        parts.append(safe)
     if any(len(part.encode()) > 200 for part in parts) or len(parts) > 8:
-        return f"{parts[0].encode()[:40].decode(errors='ignore')}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    return safe
-
-
-def _letters(text: str) -> str:
-    return "".join(c for c in text if c.isalnum())
+        first = parts[0].encode()[:40].decode(errors="ignore").rstrip(" .%")
+        return f"{first}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return "/".join(parts)
 
 
 def _ending(picture: bytes) -> str:
@@ -166,12 +214,19 @@ def _write_jsonl(content: Content, path: Path) -> int:
             }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
+        file.write(json.dumps({"end": count}) + "\n")
     return count
 
 
 def _read_jsonl(path: Path) -> Content:
     with path.open(encoding="utf-8") as file:
         about = _about(file.readline(), path)
+    with path.open("rb") as raw:
+        raw.seek(max(0, path.stat().st_size - 64))
+        if not re.search(rb'\n\{"end": \d+\}\n$', raw.read()):
+            raise BadInput(
+                f"{path}: it is cut short.", "Its last line does not say that it is the end.", "Export it again."
+            )
 
     def made() -> Iterator[Record]:
         with path.open(encoding="utf-8") as file:
@@ -179,6 +234,8 @@ def _read_jsonl(path: Path) -> Content:
             for number, line in enumerate(file, 2):
                 try:
                     row = json.loads(line)
+                    if "end" in row:
+                        return
                     picture = None if row["picture"] is None else base64.b64decode(row["picture"], validate=True)
                     vector = None if row["vector"] is None else np.array(row["vector"], np.float32)
                     record = _record(path, row["role"], row["name"], row["source"], row["digest"], picture, vector)
@@ -274,6 +331,9 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         if path.suffix.lower() == ".npz":
             with zipfile.ZipFile(path) as archive:  # what is packed may be any size
                 packed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+                ours = {"about.npy", "roles.npy"} <= set(archive.namelist())
+            if packed and ours:
+                raise BadInput(f"{path}: this export was packed by another program.", remedy="Export it again.")
             if packed:
                 return {}
         found = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -300,7 +360,9 @@ def _or_nan(record: Record, dimension: int | None) -> Any:
 
 def _record(path: Path, role: str, name: str, source: str, digest: str, picture: bytes | None, vector: Any) -> Record:
     """Return a record of a file that nobody trusts. Raises BadInput."""
-    if role not in _ROLES or not all(isinstance(text, str) for text in (name, source, digest)):
+    texts = all(isinstance(text, str) and len(text.encode()) <= _LONGEST for text in (name, source, digest))
+    whole = isinstance(picture, bytes | None) and (vector is None or (vector.ndim == 1 and vector.dtype == np.float32))
+    if role not in _ROLES or not texts or not whole:
         raise BadInput(f"{path}: this is no sample: {str(role)[:40]!r} {str(name)[:40]!r}.")
     if not re.fullmatch("([0-9a-f]{64})?", digest):
         raise BadInput(f"{path}: the digest of a sample of {name[:40]!r} is none.")

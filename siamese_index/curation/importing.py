@@ -74,8 +74,14 @@ def take(
             f"Its vectors have {given.dimension} numbers, those of this gallery {row.dimension}.",
             "They are of another embedder.",
         )
-    with session.reading() as state:
-        was_empty = not state.settings.identities
+    chosen, tags = _checked(given)
+    if given.settings:
+        with session.changing("import", row.id) as change:
+            if not change.state.settings.identities:  # before anything else: an import that is repeated finds them set
+                change.record()
+                _set(change, chosen, given.settings)
+                change.impostors.recompute()
+                done.settings = True
     others: list[Record] = []
     records = iter(given.records)
     while chunk := list(itertools.islice(records, enrollment.CHUNK)):
@@ -88,8 +94,24 @@ def take(
             enrollment.in_one_transaction(session, row, samples, vectors, done.samples, terms, counted)
         if progress:
             progress(len(chunk))
-    _finish(session, row, given, others, same, was_empty, done)
+    _finish(session, row, others, tags, same, done)
     return done
+
+
+def _checked(given: Content) -> tuple[calibrate.Chosen, dict[str, dict[str, str]]]:
+    """Return what is to be set, and tags, before anything is taken in. Raises BadInput for what cannot be."""
+    settings = given.settings
+    numbers = [settings.get(key) for key in ("target_fpir", "confidence")]
+    flags = [settings.get(key, False) for key in ("strict", "shift")]
+    good = all(n is None or (isinstance(n, (int, float)) and not isinstance(n, bool)) for n in numbers)
+    if set(settings) - set(SETTINGS) or not good or not all(isinstance(flag, bool) for flag in flags):
+        raise BadInput("The settings of this export cannot be.", f"{str(settings)[:200]}")
+    tags: dict[str, dict[str, str]] = {}
+    for name, each in given.tags.items():
+        if not isinstance(each, dict):
+            raise BadInput(f"The tags of {name[:40]!r} in this export are none.")
+        tags[clean_name(name)] = {key: value for key, value in clean_tags(each) if value is not None}
+    return calibrate.Chosen(numbers[0], settings.get("fusion"), numbers[1]), tags
 
 
 def _usable(
@@ -130,44 +152,43 @@ def _usable(
 
 
 def _finish(
-    session: Session, row: TowerRow, given: Content, others: list[Record], same: bool, was_empty: bool, done: Taken
+    session: Session, row: TowerRow, others: list[Record], tags: dict[str, dict[str, str]], same: bool, done: Taken
 ) -> None:
-    """Take in strangers, tags, and into a gallery that was empty the settings, as one change."""
+    """Take in strangers and tags that are new, as one change."""
     kinds = ("stranger", "cohort") if same else ("stranger",)  # another tower has strangers of its own
     groups = {role: [record for record in others if record.role == role] for role in kinds}
     taken = {role: _usable(session, row, found, same, done) for role, found in groups.items() if found}
-    settings = given.settings if was_empty and not (set(given.settings) - set(SETTINGS)) else {}
-    if not (taken or given.tags or settings):
-        return
     with session.changing("import", row.id) as change:
-        event = change.record(strangers=sum(len(samples) for samples, _ in taken.values()))
+        store = change.store
+        there = store.impostors.digests(row.id)
+        fresh = [s.digest for samples, _ in taken.values() for s in samples if there.get(s.digest, 0) is not None]
+        known, had = store.identities_named(list(tags)), store.tags()
+        new = {
+            identity: {key: value for key, value in tags[name].items() if key not in had.get(identity, {})}
+            for name, identity in known.items()
+        }
+        if not fresh and not any(new.values()):
+            return
+        event = change.record(strangers=len(set(fresh)))
         for role, (samples, vectors) in taken.items():
             source = "given" if role == "stranger" else "tower"
-            done.strangers += strangers.admit(change.store, event, row.id, source, samples, vectors)
-        known = change.store.identities_named([name for name in given.tags if isinstance(name, str)])
-        there = change.store.tags()
-        for name, identity in known.items():
-            new = {k: v for k, v in clean_tags(given.tags[name]) if k not in there.get(identity, {})}
-            change.store.tag([identity], sorted(new.items()))
-            done.tagged += bool(new)
-        if settings:
-            _set(change, settings)
-            done.settings = True
-        if taken:
-            strangers.compare(change.store, row.id, row.dimension)
-        if taken or settings:
+            done.strangers += strangers.admit(store, event, row.id, source, samples, vectors)
+        for identity, each in new.items():
+            store.tag([identity], sorted(each.items()))
+            done.tagged += bool(each)
+        if fresh:
+            strangers.compare(store, row.id, row.dimension)
             change.impostors.recompute()
-    done.samples.revision = event
+        done.samples.revision = event
 
 
-def _set(change: Change, settings: dict[str, Any]) -> None:
-    """Take over the target and how it is decided. Raises BadInput for what cannot be."""
-    chosen = calibrate.Chosen(settings.get("target_fpir"), settings.get("fusion"), settings.get("confidence"))
+def _set(change: Change, chosen: calibrate.Chosen, settings: dict[str, Any]) -> None:
+    """Take over the target and how it is decided."""
     store = change.store
     if chosen.fpir is not None:
         store.set_target(chosen.fpir)
     if chosen.fusion is not None and chosen.fusion != "auto":
         store.set_fusion(chosen.fusion)
     store.set_confidence(chosen.confidence or None)
-    store.set_strict(settings.get("strict") is True)
-    store.set_shift(settings.get("shift") is True)
+    store.set_strict(settings.get("strict", False))
+    store.set_shift(settings.get("shift", False))

@@ -166,6 +166,13 @@ def _whose(change: Change, rows: Purging, names: Iterable[str]) -> Whose:
     """Return all that is of these names. Raises Missing for one that is nowhere."""
     found = [rows.whose(name) for name in names]
     for name, each in zip(names, found, strict=True):
+        into = rows.merged_into(name) if not each.samples else None
+        if into is not None:
+            raise Missing(
+                f"{name!r} was merged with {into!r}, whose samples its own are now.",
+                "Nothing was purged.",
+                f"sidx purge {shell(into)}",
+            )
         if not each.identities and not rows.strangers([name], (), ()):
             now = rows.called_now(name)
             raise Missing(

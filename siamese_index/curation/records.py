@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from siamese_index.errors import Missing
 from siamese_index.samples.images import Progress
 from siamese_index.session import Session
 
@@ -63,6 +64,12 @@ def counted(records: Iterable[Record], progress: Progress | None) -> Iterator[Re
 
 def content(session: Session, pictures: bool = True, samples: Collection[int] | None = None) -> Content:
     """Return what a gallery holds and uses: all of it, or these samples alone, without strangers."""
+    if samples is not None:
+        with session.reading() as state:
+            there = {row.id for row in state.store.samples(ids=list(samples))}
+        lost = next((sample for sample in samples if sample not in there), None)
+        if lost is not None:
+            raise Missing(f"There is no enrolled sample {lost}.", remedy="See: sidx samples list")
     with session.reading() as state:
         settings, row = state.settings, state.active
         tags = state.store.tags()

@@ -57,6 +57,13 @@ class Purging:
         names = [row[0] for row in now] + [json.loads(row[0]) for row in former]
         return Whose(tuple(identities), tuple(row[0] for row in samples), tuple(dict.fromkeys(filter(None, names))))
 
+    def merged_into(self, name: str) -> str | None:
+        """Return with whom everybody of this name was merged; None where somebody was not, or there is nobody."""
+        rows = self._db.execute(
+            "SELECT o.name FROM identity i LEFT JOIN identity o ON o.id = i.removed_from WHERE i.name = ?", (name,)
+        ).fetchall()
+        return None if not rows or any(not row[0] for row in rows) else str(rows[-1][0])
+
     def called_now(self, name: str) -> str | None:
         """Return what somebody is called who had this name before, if there is one."""
         row = self._db.execute(

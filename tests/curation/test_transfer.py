@@ -1,5 +1,6 @@
 """A gallery is taken along and taken in: what comes back is what went, and conflicts are listed."""
 
+import importlib.util
 import json
 import shutil
 
@@ -11,7 +12,9 @@ from siamese_index.analysis.doctor import examine
 from siamese_index.samples import images
 from tests.curation.test_history import content, stale, unit
 
-KINDS = ["folder", "all.npz", "all.parquet", "all.jsonl"]
+HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
+NEEDS_ARROW = pytest.mark.skipif(not HAS_ARROW, reason="pyarrow is not installed: it reads and writes .parquet")
+KINDS = ["folder", "all.npz", pytest.param("all.parquet", marks=NEEDS_ARROW), "all.jsonl"]
 
 
 def told(gallery):
@@ -22,7 +25,7 @@ def told(gallery):
 @pytest.fixture
 def pictures(tower_path, tmp_path, person):
     with Gallery.create(tmp_path / "a.gallery", tower_path, fpir=0.05) as gallery:
-        names = ["p0", "../up", "ünïcode 漢", ".hidden", "n/e/s/t", "CON", "x" * 200]
+        names = ["p0", "../up", "ünïcode 漢", ".hidden", "gallery.json", "p0/0001.png", "x" * 200]
         gallery.enroll_many(
             [(name, person(n, hand)) for n, name in enumerate(names) for hand in range(2)], conflicts="allow"
         )
@@ -63,6 +66,26 @@ def test_what_comes_back_is_what_went(pictures, tower_path, tmp_path, person, ki
     elif kind != "all.parquet":
         assert (tmp_path / kind).read_bytes() == (tmp_path / f"again-{kind}").read_bytes()
     assert examine(tmp_path / "b.gallery").findings == ()
+
+
+def test_an_import_that_was_interrupted_is_repeated_to_the_same_end(file_gallery, tmp_path):
+    rng = np.random.default_rng(0)
+    file_gallery.enroll_many_vectors([f"p{n}" for n in range(1400)], unit(rng, 1400), conflicts="allow")
+    file_gallery.calibrate_vectors(fpir=0.07, fusion="mean", names=["s1", "s2"], vectors=unit(rng, 2))
+    file_gallery.curation.export(tmp_path / "all.jsonl")
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with Gallery.create(tmp_path / "back.gallery", dimension=8) as back:
+        with pytest.raises(KeyboardInterrupt):
+            back.curation.take(tmp_path / "all.jsonl", conflicts="allow", progress=stop)
+        assert len(back.samples()) == 1024
+        back.curation.take(tmp_path / "all.jsonl", conflicts="allow")
+        assert content(back) == content(file_gallery)
+        revision = back.revision
+        back.curation.take(tmp_path / "all.jsonl", conflicts="allow")
+        assert back.revision == revision  # nothing was new
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,19 +189,29 @@ def test_exports_that_are_not_what_they_should_be(file_gallery, tmp_path):
     good = tmp_path / "all.jsonl"
     file_gallery.enroll_vectors(["a"], unit(np.random.default_rng(0), 1))
     file_gallery.curation.export(good)
-    head, line = good.read_text().splitlines()
+    head, line, end = good.read_text().splitlines()
+    row = json.loads(line)
     for changed in (
-        head.replace("export 1", "export 2") + "\n" + line,
-        head + "\n" + line.replace('"identity"', '"owner"'),
-        head + "\n" + line[:-9],
-        head + "\n" + json.dumps({**json.loads(line), "digest": "00"}),
-        head + "\n" + json.dumps({**json.loads(line), "picture": "!"}),
+        f"{head.replace('export 1', 'export 2')}\n{line}\n{end}\n",
+        f"{head}\n{line}\n",  # cut short
+        f"{head.replace('0.01', '7')}\n{line}\n{end}\n",
+        f"{head.replace('0.01', '[]')}\n{line}\n{end}\n",
+        *(
+            f"{head}\n{json.dumps({**row, **wrong})}\n{end}\n"
+            for wrong in (
+                {"role": "owner"}, {"digest": "00"}, {"picture": "!"}, {"picture": 5}, {"vector": "x"}, {"vector": [[1]]},
+                {"vector": [10**400]}, {"source": "\ud800"}, {"source": "x" * 5000}, {"name": None},
+            )
+        ),
+        f"{head}\n{line[:-9]}\n{end}\n",
         "",
         "[" * 100_000,
-    ):
+    ):  # fmt: skip
         (tmp_path / "bad.jsonl").write_text(changed)
+        revision = file_gallery.revision
         with pytest.raises(BadInput):
             file_gallery.curation.take(tmp_path / "bad.jsonl")
+        assert file_gallery.revision == revision
     file_gallery.curation.export(tmp_path / "f")
     table = (tmp_path / "f" / "metadata.csv").read_text()
     (tmp_path / "f" / "metadata.csv").write_text(table.replace("\n,a", "\n../all.jsonl,a"))
