@@ -121,7 +121,7 @@ def _audit(gallery: Place, as_json: AsJson) -> None:
     emit(
         [finding.to_dict() for finding in found.findings],
         as_json,
-        ["id", "kind", "what", "remedy", "fnir_change", "fpir_change"],
+        ["id", "kind", "probability", "what", "remedy", "fnir_change", "fpir_change"],
     )
     if found.threshold is None:
         note("There is no threshold yet, so nothing can be judged: sidx calibrate --strangers FOLDER")
@@ -134,5 +134,11 @@ def _audit(gallery: Place, as_json: AsJson) -> None:
         " would move if this finding were corrected."
     )
     if any(finding.can_be_applied for finding in found.findings):
+        doubtful = sum(not finding.is_probable for finding in found.findings)
+        if doubtful:
+            note(
+                f"{doubtful} of these are probably right as they are (their probability is below 0.5): the tower takes"
+                " them for others. Look before you apply them."
+            )
         note(f"Carry out what findings propose:  sidx doctor --apply ID... -g {quoted(gallery)}")
         note(f"One by one:  sidx doctor --interactive -g {quoted(gallery)}")

@@ -40,6 +40,7 @@ def import_(
     A folder of known people, BOB.jpg and ANN.jpg, is read by its file names. Vectors are kept where they are by the
     gallery's tower; else pictures are embedded. An empty gallery takes over target, fusion and strictness, too.
     """
+    there = not isinstance(gallery, Path) or gallery.exists()
     with opened_or_made(gallery, tower, False) as opened:
         before, revision = opened.outlook(), opened.revision
         with progress("importing", 1) as tick:
@@ -47,7 +48,7 @@ def import_(
             done = opened.curation.take(source, conflicts=conflicts, by_file_name=by_file_name, progress=tick)
         after = opened.outlook()
         changes = sum(row.can_be_undone and row.revision > revision for row in opened.curation.history())
-    samples = done.samples
+    samples, kept = done.samples, there or after.identities > 0
     rows = [
         {"identity": each.name, "sample": each.source, "code": each.code, "why": str(each.error).replace("\n", " ")}
         for each in samples.refused
@@ -56,9 +57,9 @@ def import_(
     note(
         f"{len(samples.enrolled)} enrolled, {len(samples.already)} already enrolled, {len(samples.refused)} refused;"
         f" {done.strangers} new of strangers, {describe.counted(done.tagged, 'identity')} tagged;"
-        f" {gallery} holds {after.identities} identities."
+        + (f" {gallery} holds {after.identities} identities." if kept else " No gallery was made.")
     )
-    if done.settings:
+    if done.settings and kept:
         note("The target, and how it is decided, were taken over.")
     tell_left_out(done.left_out)
     changed = describe.change(before, after)

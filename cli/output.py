@@ -51,7 +51,10 @@ def _csv(rows: Iterable[Row]) -> None:
             writer = csv.DictWriter(sys.stdout, list(keys), extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
         nested = {key: as_line(value) for key, value in row.items() if isinstance(value, (Mapping, list, tuple))}
-        writer.writerow({**row, **nested})
+        told = {**row, **nested}
+        if sys.stdout.isatty():
+            told = {key: printable(value) if isinstance(value, str) else value for key, value in told.items()}
+        writer.writerow(told)
         sys.stdout.flush()
 
 

@@ -360,7 +360,8 @@ def compare_towers(
     items = sources.items(probes)
     with Gallery.open(gallery) as opened, progress("embedding", 2 * len(items)) as tick:
         report, refused = compared(opened, first, second, items, tick)
-    print_comparison(second, report, as_json)
+        tower = opened.tower_record(second)[0].sha256
+    print_comparison(tower, report, as_json)
     tell_left_out([*items.left_out, *(str(each.error).replace("\n", " ") for each in refused)])
     if refused:
         raise typer.Exit(3)

@@ -67,6 +67,7 @@ def retrain(
         champion, active = opened.tower, opened.tower_record()[0]
         target = opened.threshold().evidence.target_fpir or 0.01
         absent = [clean_name(name) for name in without]
+        _refuse_unknown(opened, data, absent)
         _refuse_too_little(opened, data, set(absent))
         taught = _seen(opened, {row.name for row in opened.identities()} - set(absent))
         scratch = scratch or bool(absent and knows(champion.card, _digests(opened, set(absent)), absent))
@@ -204,6 +205,25 @@ def own_recipe(card: Card) -> dict[str, Any] | None:
         )
     tower = {key: value for key, value in recipe["tower"].items() if key != "weights"}
     return {**recipe, "tower": tower}
+
+
+def _refuse_unknown(gallery: Gallery, data: str | Path | None, absent: Sequence[str]) -> None:
+    """Raise Missing for a name to leave out that nobody has: a slip of the pen would learn from whom it must not.
+
+    Of `data` the names are not known before it is read; and who was purged is known to nothing any more.
+    """
+    if data is not None or not absent:
+        return
+    known = {row.name for row in gallery.identities()} | {row.name for row in gallery.curation.removed()[0]}
+    for row, _ in gallery.towers():
+        known |= {*row.card.training.identities, *row.card.training.held_out}
+    lost = next((name for name in absent if name not in known), None)
+    if lost is not None and PURGED not in known:
+        raise Missing(
+            f"Nobody in {gallery.path} is called {lost!r}, and no tower of it learned from them.",
+            "Nothing was trained.",
+            "See: sidx identities list",
+        )
 
 
 def _refuse_too_little(gallery: Gallery, data: str | Path | None, absent: set[str]) -> None:

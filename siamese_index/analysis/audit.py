@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siamese_index.analysis.contract import OpenGallery
 from siamese_index.describe import shell
@@ -25,6 +26,7 @@ from siamese_index.thresholds.decision import Rule
 from siamese_index.thresholds.learning import Threshold, learn
 from siamese_index.thresholds.suspects import grouped
 
+from . import mislabels
 from .leave_one_out import LeaveOneOut, LeftOut
 
 Kind = Literal["stranger enrolled", "mistaken", "one of two", "outlier", "duplicate", "lamb", "goat"]
@@ -46,6 +48,7 @@ class ContentFinding:
     remedy: str
     fnir_change: float | None  # None without mated searches
     fpir_change: float | None  # None without strangers
+    probability: float | None = None  # of a mistaken sample: that it is the other's, where that can be judged
 
     @property
     def id(self) -> str:
@@ -57,6 +60,11 @@ class ContentFinding:
     def can_be_applied(self) -> bool:
         """Whether it proposes a change: of lambs and goats it does not."""
         return self.kind not in ("lamb", "goat")
+
+    @property
+    def is_probable(self) -> bool:
+        """Whether what it proposes is right more probably than not, as far as that can be judged."""
+        return self.probability is None or self.probability >= 0.5
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -121,11 +129,12 @@ Found = Iterator[tuple[ContentFinding, LeaveOneOut | None]]
 def _findings(enrolled: LeaveOneOut, searched: LeftOut, rows: SearchRows, rule: Rule, names: dict[int, str]) -> Found:
     """Yield findings, gravest kind first, each with the content as it would be if it were corrected."""
     tau = float(rule.threshold or 0)
+    odds = mislabels.probabilities(enrolled, searched)
     known: set[object] = set()  # samples, and pairs of identities
     for finding, corrected in itertools.chain(
-        _set_aside(enrolled, rows, names),
+        _set_aside(enrolled, rows, names, odds),
         _ones_of_two(enrolled, searched, tau, names),
-        _mistaken(enrolled, searched, tau, names, known),
+        _mistaken(enrolled, searched, tau, names, known, odds),
         _outliers(enrolled, searched, tau, names),
     ):
         key = finding.sample or frozenset((finding.identity, finding.other))
@@ -136,7 +145,7 @@ def _findings(enrolled: LeaveOneOut, searched: LeftOut, rows: SearchRows, rule: 
     yield from _duplicates(enrolled, names)
 
 
-def _set_aside(enrolled: LeaveOneOut, rows: SearchRows, names: dict[int, str]) -> Found:
+def _set_aside(enrolled: LeaveOneOut, rows: SearchRows, names: dict[int, str], odds: NDArray[np.float64]) -> Found:
     """What is so near to another identity that its searches do not count for the threshold."""
     strangers = len(enrolled.stranger_vectors)  # they come first
     for pair in itertools.islice(grouped(rows), LISTED):
@@ -157,8 +166,14 @@ def _set_aside(enrolled: LeaveOneOut, rows: SearchRows, names: dict[int, str]) -
         i = int(rows.ids[at]) - strangers
         said = f"sample {enrolled.samples[i]} of {own!r} looks like {other!r} ({near:.3f})."
         sample = int(enrolled.samples[i])
-        finding = ContentFinding("mistaken", own, sample, other, near, said, _to_move(sample, other), None, None)
+        finding = ContentFinding(
+            "mistaken", own, sample, other, near, said, _to_move(sample, other), None, None, _known(odds[i])
+        )
         yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)
+
+
+def _known(probability: float) -> float | None:
+    return None if np.isnan(probability) else round(float(probability), 3)
 
 
 def _to_move(sample: int, other: str) -> str:
@@ -196,13 +211,21 @@ def _ones_of_two(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: di
         yield finding, enrolled.merged(a, b)
 
 
-def _mistaken(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[int, str], known: set[object]) -> Found:
-    """Samples that lie nearer to another identity than to their own, and within the threshold of it.
+def _mistaken(
+    enrolled: LeaveOneOut,
+    searched: LeftOut,
+    tau: float,
+    names: dict[int, str],
+    known: set[object],
+    odds: NDArray[np.float64],
+) -> Found:
+    """Samples that lie nearer to another identity than to their own, and within the threshold of it, likely ones first.
 
     But not where that is because of what is `known` to be wrong: a sample that is found itself, two that are one.
     """
     wrong = np.flatnonzero((searched.other < searched.mate) & (searched.other <= tau))
-    worst_first, listed = wrong[np.argsort((searched.other - searched.mate)[wrong])], 0
+    order = np.lexsort([(searched.other - searched.mate)[wrong], -np.nan_to_num(odds[wrong])])
+    worst_first, listed = wrong[order], 0
     for i in worst_first.tolist():
         own, other = names[int(enrolled.identities[i])], names[int(searched.nearest[i])]
         theirs = np.flatnonzero(enrolled.identities == searched.nearest[i])
@@ -221,6 +244,7 @@ def _mistaken(enrolled: LeaveOneOut, searched: LeftOut, tau: float, names: dict[
             _to_move(int(enrolled.samples[i]), other),
             None,
             None,
+            _known(odds[i]),
         )
         yield finding, enrolled.without(np.arange(len(enrolled.identities)) == i)
 

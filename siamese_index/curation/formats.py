@@ -269,11 +269,16 @@ def _read_npz(path: Path) -> Content | None:
     if "about" not in found or "roles" not in found:
         return None
     about = _about(str(found["about"]), path)
-    count, keys = len(found["roles"]), ("roles", "names", "sources", "digests", "vectors", "ends")
-    if any(key not in found or len(found[key]) != count for key in keys) or "pictures" not in found:
-        raise BadInput(f"{path}: its columns do not belong together.")
-    roles, names, sources, digests, vectors, ends = (found[key] for key in keys)
-    data = found["pictures"].astype(np.uint8).tobytes()
+    kinds = {"roles": "U", "names": "U", "sources": "U", "digests": "U", "vectors": "f", "ends": "i", "pictures": "u"}
+    if any(key not in found or found[key].dtype.kind != kind for key, kind in kinds.items()):
+        raise BadInput(f"{path}: one of its columns is missing, or of another type.", remedy="Export it again.")
+    *columns, pictures = (found[key] for key in kinds)
+    roles, names, sources, digests, vectors, ends = columns
+    count = len(roles)
+    whole = all(len(column) == count and column.ndim == 1 + (column is vectors) for column in columns)
+    if not whole or pictures.dtype != np.uint8 or np.any(np.diff(ends, prepend=0, append=pictures.size) < 0):
+        raise BadInput(f"{path}: its columns do not belong together.", remedy="Export it again.")
+    data = pictures.tobytes()
 
     def made() -> Iterator[Record]:
         start = 0

@@ -15,7 +15,7 @@ from siamese_index import calibrate, enrollment
 from siamese_index.enrollment import Conflicts, Enrollment, Terms
 from siamese_index.errors import BadInput, Refusal, SiameseIndexError
 from siamese_index.files import kind_of
-from siamese_index.samples import sources
+from siamese_index.samples import images, sources
 from siamese_index.samples.images import NamedSample, Picture, Progress
 from siamese_index.samples.names import clean_name, clean_tags
 from siamese_index.session import Change, Session
@@ -105,7 +105,11 @@ def _checked(given: Content) -> tuple[calibrate.Chosen, dict[str, dict[str, str]
     flags = [settings.get(key, False) for key in ("strict", "shift")]
     good = all(n is None or (isinstance(n, (int, float)) and not isinstance(n, bool)) for n in numbers)
     if set(settings) - set(SETTINGS) or not good or not all(isinstance(flag, bool) for flag in flags):
-        raise BadInput("The settings of this export cannot be.", f"{str(settings)[:200]}")
+        raise BadInput(
+            "It has settings that this program does not know.",
+            f"Found {str(settings)[:200]}.",
+            "Export it again, with this version of the program.",
+        )
     tags: dict[str, dict[str, str]] = {}
     for name, each in given.tags.items():
         if not isinstance(each, dict):
@@ -130,12 +134,21 @@ def _usable(
                 if np.allclose(vector[0], record.vector, rtol=0, atol=1e-6):
                     vector = record.vector[None]  # to the last bit as it was
                 digest = record.digest or hashlib.sha256(vector.tobytes()).digest()
-                samples.append(NewSample(name, digest, record.source, record.picture))
+                picture = record.picture if row.has_network else None
+                if picture is not None:
+                    images.decode(picture, 1)  # what nobody can look at is not kept
+                samples.append(NewSample(name, digest, record.source, picture))
                 vectors.append(vector)
-            elif record.picture is not None:
-                pictures.append((name, NamedSample(record.picture, record.source)))
+            elif record.picture is not None and row.has_network:
                 if record.digest is not None:
                     digests[session.embedder(row).digest(record.picture)] = record.digest
+                pictures.append((name, NamedSample(record.picture, record.source)))
+            elif record.picture is not None:
+                raise BadInput(
+                    f"{record.source or name}: it has no vector that this gallery can use, and pictures are not"
+                    " embedded here.",
+                    remedy="Export it from a gallery whose vectors are of the same embedder.",
+                )
             else:
                 raise BadInput(
                     f"{record.source or name}: no picture was kept of it, and its vector is of another tower.",

@@ -84,6 +84,9 @@ def purge(
         raise BadInput("Nothing to purge is named.", remedy="Name identities, --strangers or --answers-before DATE.")
     since = None if answers_before is None else _moment(answers_before)
     with session.changing("purge") as change:
+        rows = Purging(change.store.database, change.state.revision[0])
+        if not wanted and not (strangers and rows.all_strangers()) and not (since and rows.answers_before(since)):
+            return Receipt((), change.state.revision[0], 0, 0, 0, 0, 0, (), _backups(change), None, True, None)
         event = change.record()
         rows = Purging(change.store.database, event)
         whose = _whose(change, rows, wanted)

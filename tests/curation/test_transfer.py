@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Gallery
+from siamese_index import BadInput, Gallery, SiameseIndexError
 from siamese_index.analysis.doctor import examine
 from siamese_index.samples import images
 from tests.curation.test_history import content, stale, unit
@@ -222,6 +222,84 @@ def test_exports_that_are_not_what_they_should_be(file_gallery, tmp_path):
             file_gallery.curation.export(tmp_path / there)
 
 
+def changed_npz(path, out, **arrays):
+    with np.load(path) as found:
+        np.savez(out, **{**{key: found[key] for key in found.files}, **arrays})
+
+
+def test_arrays_that_are_not_what_they_should_be(pictures, tower_path, tmp_path):
+    """Nothing of them is taken in before all of a part is understood, and nothing is unpickled."""
+    pictures.curation.export(tmp_path / "all.npz")
+    bad = tmp_path / "bad.npz"
+    with Gallery.create(tmp_path / "b.gallery", tower_path) as gallery, np.load(tmp_path / "all.npz") as found:
+        count = len(found["roles"])
+        wrong = [
+            {"about": np.array("{}")}, {"about": np.array(["a", "b"])}, {"about": np.array([{}], object)},
+            {"names": np.array([[1]] * count)}, {"names": np.array([b"\xff"] * count)}, {"roles": np.array(["owner"] * count)},
+            {"vectors": np.ones(count, np.float32)}, {"vectors": np.array(["x"] * count)}, {"digests": np.ones(count)},
+            {"ends": np.array([-1.5] * count)}, {"ends": np.array(["x"] * count)}, {"pictures": np.array(["x"])},
+            {"names": found["names"][1:]}, {"ends": found["ends"][::-1]}, {"ends": found["ends"] + 10**9}, {"roles": np.array(0)},
+        ]  # fmt: skip
+        for arrays in wrong:
+            changed_npz(tmp_path / "all.npz", bad, **arrays)
+            with pytest.raises(BadInput):
+                gallery.curation.take(bad)
+            assert gallery.identities() == [], arrays
+        whole = (tmp_path / "all.npz").read_bytes()
+        for cut in (0, 30, len(whole) // 2, len(whole) - 5):
+            bad.write_bytes(whole[:cut])
+            with pytest.raises(BadInput):
+                gallery.curation.take(bad)
+        # A picture that nobody can look at is refused, also where its vector could be used.
+        changed_npz(tmp_path / "all.npz", bad, pictures=np.zeros_like(found["pictures"]))
+        done = gallery.curation.take(bad)
+        assert len(done.samples.refused) == 17 and gallery.identities() == []
+
+
+@NEEDS_ARROW
+def test_columns_that_are_not_what_they_should_be(pictures, tower_path, tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    pictures.curation.export(tmp_path / "all.parquet")
+    table, bad = parquet.read_table(tmp_path / "all.parquet"), tmp_path / "bad.parquet"
+    with Gallery.create(tmp_path / "b.gallery", tower_path) as gallery:
+        for name, column in (
+            ("role", ["owner"] * len(table)), ("name", [7] * len(table)), ("name", [None] * len(table)),
+            ("digest", [b"\x00"] * len(table)), ("picture", ["text"] * len(table)), ("vector", [[["x"]]] * len(table)),
+            ("vector", [{"a": 1}] * len(table)), ("source", ["s" * 5000] * len(table)),
+        ):  # fmt: skip
+            changed = table.set_column(table.schema.get_field_index(name), name, pyarrow.array(column))
+            parquet.write_table(changed.replace_schema_metadata(table.schema.metadata), bad)
+            with pytest.raises(BadInput):
+                gallery.curation.take(bad)
+        for gone in table.column_names:
+            parquet.write_table(table.drop_columns([gone]), bad)
+            with pytest.raises(BadInput):
+                gallery.curation.take(bad)
+        bad.write_bytes((tmp_path / "all.parquet").read_bytes()[:-20])
+        with pytest.raises(BadInput):
+            gallery.curation.take(bad)
+        assert gallery.identities() == []
+
+
+def test_a_folder_that_is_not_what_it_should_be(pictures, tower_path, tmp_path):
+    pictures.curation.export(tmp_path / "f")
+    with Gallery.create(tmp_path / "b.gallery", tower_path) as gallery:
+        for file in ("gallery.json", "metadata.csv", "strangers.csv", "vectors.npy"):
+            whole = (tmp_path / "f" / file).read_bytes()
+            for wrong in (b"", whole[: len(whole) // 2], b"\xff\x00" * 50, whole.replace(b"identity", b"identitz")):
+                if wrong == whole:
+                    continue
+                (tmp_path / "f" / file).write_bytes(wrong)
+                with pytest.raises(BadInput):
+                    gallery.curation.take(tmp_path / "f")
+            (tmp_path / "f" / file).write_bytes(whole)
+        next((tmp_path / "f").rglob("0001.png")).unlink()
+        with pytest.raises(SiameseIndexError):
+            gallery.curation.take(tmp_path / "f")
+
+
 def test_the_command_line(pictures, tower_path, tmp_path, sidx):
     done = sidx("export", "all.npz", "-g", "a.gallery")
     assert done.returncode == 0 and "all.npz holds" in done.stderr, done.stderr
@@ -232,3 +310,10 @@ def test_the_command_line(pictures, tower_path, tmp_path, sidx):
     assert images.decode(next((tmp_path / "two").rglob("*.png")).read_bytes(), 1).size
     assert sidx("export", "all.npz", "-g", "a.gallery").returncode == 2
     assert sidx("import", "nothing.npz", "-g", "a.gallery").returncode == 4
+    assert sidx("export", "bare.jsonl", "--no-pictures", "-g", "a.gallery").returncode == 0
+    (tmp_path / "bare.jsonl").write_text(
+        (tmp_path / "bare.jsonl").read_text().replace(f'"{pictures.tower.id}"', '"other"')
+    )
+    none = sidx("import", "bare.jsonl", "--tower", tower_path, "-g", "none.gallery")
+    assert none.returncode == 3 and "No gallery was made." in none.stderr and "taken over" not in none.stderr
+    assert not (tmp_path / "none.gallery").exists()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,16 +19,10 @@ from siamese_index.training import train
 from siamese_index.training.glyphs import draw
 from siamese_index.training.loop import Checkpoint, TrainingState, better, lowest, rate_at, refuse_collapsed
 from siamese_index.training.recipe import Fit
+from tests.training.children import kill_children
 
 pytestmark = pytest.mark.keras
 SMALL = {"steps": 40, "size": 24, "dimension": 16, "holdout": 0.3}
-
-
-def kill_children(sig):
-    mine = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
-    for line in mine.stdout.splitlines():
-        if "siamese_index.training" in line:
-            os.kill(int(line.split()[0]), sig)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,14 @@
 """Trainings that really run, in their child process: what comes out, and what goes wrong."""
 
 import hashlib
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 
-from siamese_index import BadInput, Gallery, Missing, Tower, TowerFile, Unreadable
+from siamese_index import BadInput, Damaged, Gallery, Missing, Tower, TowerFile, Unreadable
 from siamese_index.analysis.two_towers import compare_towers
 from siamese_index.samples import images, sources
 from siamese_index.towers.card import Card, TowerInput, TrainingRecord
@@ -14,6 +16,7 @@ from siamese_index.training import due, retrain, train
 from siamese_index.training.data import without
 from siamese_index.training.glyphs import draw, glyph
 from siamese_index.training.retrain import own_recipe
+from tests.training.children import kill_children
 
 pytestmark = pytest.mark.keras
 
@@ -79,21 +82,12 @@ def test_data_that_cannot_train_a_tower_say_why(tmp_path):
 
 
 def test_a_killed_training_is_told_and_leaves_nothing(world, tmp_path, monkeypatch):
-    import os
-    import signal
-    import subprocess
-
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
 
     def kill(said):
         if "step" in said:
-            mine = subprocess.run(
-                ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True
-            )
-            for line in mine.stdout.splitlines():
-                if "siamese_index.training" in line:
-                    os.kill(int(line.split()[0]), signal.SIGKILL)
+            kill_children(signal.SIGKILL)
 
     with pytest.raises(Exception, match="The training was killed"):
         train(world / "learn", kill, steps=500, size=16)
@@ -108,7 +102,7 @@ def retrained(world, tower_path, tmp_path_factory):
     poor = train(world / "learn", steps=3, size=32, dimension=32, holdout=0.4)
     with Gallery.create(folder / "g.gallery", poor) as gallery:
         gallery.enroll_many(sources.items(folder / "people"))
-    result = retrain(folder / "g.gallery", world / "learn", steps=150)
+    result = retrain(folder / "g.gallery", world / "learn", steps=100)
     return folder / "g.gallery", poor, result
 
 
@@ -186,6 +180,38 @@ def test_the_process_that_waits_for_a_retraining_decodes_no_picture(gallery, per
     assert (
         decoded == [] and result.comparison["champion"]["searches"] == result.comparison["challenger"]["searches"] > 0
     )
+
+
+def test_a_killed_retraining_is_gone_on_with_and_ctrl_c_keeps_the_best(gallery, person):
+    gallery.enroll_many([(f"person {n}", person(n, hand)) for n in range(10) for hand in range(3)])
+    active = gallery.tower.id
+
+    def kill(said):
+        if said.get("step", 0) >= 32:
+            kill_children(signal.SIGKILL)
+
+    with pytest.raises(Damaged, match="was killed"):
+        retrain(gallery.path, on_progress=kill, steps=60)
+    assert len(gallery.towers()) == 1 and gallery.identify(person(0, 0)).identity == "person 0"
+    steps, said = [], []
+
+    def interrupt(told):
+        said.append(told)
+        if "loss" in told:
+            steps.append(told["step"])
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(BadInput, match="another training"):
+        retrain(gallery.path, steps=50, resume=True)
+    made = retrain(gallery.path, on_progress=interrupt, steps=60, resume=True)
+    assert next(told for told in said if told.get("stage") == "resume")["step"] >= 10
+    record = next(row.card.training for row, _ in gallery.towers() if row.sha256 == made.tower)
+    assert record.ended == "interrupted" and made.comparison["challenger"]["searches"] > 0
+    assert gallery.tower.id == active
+    with pytest.raises(Missing, match="no training to go on with"):
+        retrain(gallery.path, steps=60, resume=True)
+    with pytest.raises(Missing, match="'persom 1', and no tower"):
+        retrain(gallery.path, without=["person 0", "persom 1"])
 
 
 def test_importing_training_is_light():
