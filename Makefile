@@ -23,7 +23,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf .typings && mkdir -p .typings/siamese_index
-	ln -s $(CURDIR)/siamese_index/* $(CURDIR)/cli $(CURDIR)/training .typings/siamese_index/
+	ln -s $(CURDIR)/siamese_index/* $(CURDIR)/cli $(CURDIR)/training $(CURDIR)/server .typings/siamese_index/
 	cd .typings && ../$(BIN)/mypy --config-file ../pyproject.toml -p siamese_index
 
 # Branches, also in the processes that the tests start. It takes half as long again as the tests.
@@ -90,7 +90,7 @@ sbom: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train-cpu,postgres,dask,docs,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train-cpu,postgres,dask,serve,docs,dev]"
 	touch $@
 
 clean:

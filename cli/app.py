@@ -34,6 +34,8 @@ COMMANDS = (
     "enroll",
     "identify",
     "watch",
+    "serve",
+    "keys",
     "verify",
     "calibrate",
     "capacity",

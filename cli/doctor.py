@@ -13,7 +13,7 @@ from siamese_index.analysis.audit import ContentFinding
 from siamese_index.describe import percent
 
 from .options import DEFAULT_GALLERY, GalleryOption, JsonOption, Place, quoted
-from .output import AsJson, emit, facts, note, progress
+from .output import AsJson, emit, facts, for_a_person, note, progress
 
 EXAMPLE = "sidx doctor -g people.gallery"
 
@@ -48,7 +48,9 @@ def doctor(
     if apply or interactive:
         if fix:
             raise BadInput("--fix repairs what can be computed again.", remedy="Leave it out.")
-        _mend(gallery, ids)
+        if interactive and as_json is not None:
+            raise BadInput("--interactive is for a person.", remedy="Leave out --json, or --apply ID...")
+        _mend(gallery, ids, as_json)
         return
     if content:
         if fix:
@@ -72,7 +74,7 @@ def doctor(
     note("Nothing is wrong.")
 
 
-def _mend(gallery: Place, ids: list[str] | None) -> None:
+def _mend(gallery: Place, ids: list[str] | None, as_json: AsJson) -> None:
     """Carry out the findings of these ids, or those that are accepted one by one."""
     with Gallery.open(gallery) as opened:
         with progress("weighing findings", 60) as tick:
@@ -89,7 +91,9 @@ def _mend(gallery: Place, ids: list[str] | None) -> None:
             return
         before = opened.outlook()
         done = opened.curation.apply(chosen)
-        changed = describe.change(before, opened.outlook())
+        changed, revision = describe.change(before, opened.outlook()), opened.revision
+    if not for_a_person(as_json):
+        facts({"revision": revision, "done": done}, as_json)
     for sentence in [*done, changed]:
         note(sentence)
     note(f"Take it back:  sidx undo -g {quoted(gallery)}")
@@ -107,12 +111,19 @@ def _accepted(gallery: Gallery, findings: list[ContentFinding]) -> list[ContentF
         if finding.sample is not None:
             show_pictures(gallery, glance.samples(gallery, [finding.sample]), None, None, None)
         note(f"{finding.remedy}\nCarry it out?  y yes, n no, q no more")
-        answer = sys.stdin.readline().strip().lower()[:1]
+        answer = _answered()
         if answer == "y":
             accepted.append(finding)
         elif answer in ("q", ""):
             break
     return accepted
+
+
+def _answered() -> str:
+    """Return y, n or q, or nothing at the end of what is typed; ask again for anything else."""
+    while (typed := sys.stdin.readline()) and typed.strip().lower()[:1] not in ("y", "n", "q"):
+        note("y, n or q?")
+    return typed.strip().lower()[:1]
 
 
 def _audit(gallery: Place, as_json: AsJson) -> None:

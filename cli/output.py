@@ -118,9 +118,14 @@ def confirm(question: str, yes: bool) -> None:
         return
     if sys.stdin is None or not sys.stdin.isatty():
         raise BadInput("This asks before it is done.", "There is no terminal to ask at.", "Add --yes.")
-    if not typer.confirm(question, default=False, err=True):
-        complain("Nothing was changed.")
-        raise typer.Exit(130)
+    try:
+        if typer.confirm(question, default=False, err=True):
+            return
+    except typer.Abort:  # Ctrl-C, or the end of what is typed
+        interrupted("\nNothing was changed.")
+        raise typer.Exit(130) from None
+    interrupted("Nothing was changed.")
+    raise typer.Exit(130)
 
 
 def quiet() -> bool:

@@ -360,8 +360,8 @@ def compare_towers(
     items = sources.items(probes)
     with Gallery.open(gallery) as opened, progress("embedding", 2 * len(items)) as tick:
         report, refused = compared(opened, first, second, items, tick)
-        tower = opened.tower_record(second)[0].sha256
-    print_comparison(tower, report, as_json)
+        ids = [opened.tower_record(tower)[0].sha256 for tower in (first, second)]
+    print_comparison(ids[1], report, as_json, (ids[0][:12], ids[1][:12]))
     tell_left_out([*items.left_out, *(str(each.error).replace("\n", " ") for each in refused)])
     if refused:
         raise typer.Exit(3)
@@ -395,13 +395,13 @@ def optimize(
         raise typer.Exit(10)
 
 
-def print_comparison(tower: str, report: dict[str, Any], as_json: AsJson) -> None:
+def print_comparison(tower: str, report: dict[str, Any], as_json: AsJson, names: tuple[str, str] | None = None) -> None:
     """Print a candidate's figures beside the active tower's."""
     if not for_a_person(as_json):
         facts({"tower": tower, **report}, as_json)
     else:
         table(describe.comparison(report))
-    note(describe.compared(report))
+    note(describe.compared(report, names))
 
 
 def promote_tower(gallery: Place, tower: str) -> None:

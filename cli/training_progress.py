@@ -41,6 +41,9 @@ class TrainingProgress:
                 note("left out: " + left_out)
         elif said["stage"] == "fit":
             note(f"Fitting {said['parameters']:,} parameters. Keras is starting …")
+        elif said["stage"] == "without":
+            names = ", ".join(map(repr, said["unknown"]))
+            note(f"Nobody here is called {names} (any more): left out of --data alone. Is the name right?")
         elif said["stage"] == "resume":
             note(f"Going on at step {said['step']} of {said['of']}.")
         elif said["stage"] == "budget":

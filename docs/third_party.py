@@ -7,10 +7,10 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("train-cpu", "postgres", "dask")
+EXTRAS = ("train-cpu", "postgres", "dask", "serve")
 HEAD = """# Third-party packages
 
-What `pip install ".[train-cpu,postgres,dask]"` installs beside siamese-index itself, with the versions of `constraints.txt`
+What `pip install ".[train-cpu,postgres,dask,serve]"` installs beside siamese-index itself, with the versions of `constraints.txt`
 on Linux and Python 3.11, and the licence that each package's metadata names. Nothing of them is part of the wheel; their own files hold
 the texts. No networks, weights or pictures of others are shipped. Made by `python docs/generate.py`; `make sbom` writes the
 same as CycloneDX.

@@ -380,8 +380,10 @@ def mapped(figures: dict[str, Any]) -> str:
     )
 
 
-def compared(report: dict[str, Any]) -> str:
-    """Say what a comparison of two towers (`comparison.compare`) rests on, and its verdict."""
+def compared(report: dict[str, Any], names: tuple[str, str] | None = None) -> str:
+    """Say what a comparison (`comparison.compare`) rests on, and its verdict; `names` where neither is a candidate."""
+    champion, challenger = names or ("the old tower", "the new tower")
+    stays = "" if names else " The old tower stays."
     figures = report["challenger"]
     if not figures["searches"]:
         return "No enrolled identity with two pictures was held out: the two towers cannot be compared."
@@ -389,13 +391,13 @@ def compared(report: dict[str, Any]) -> str:
     if missing:
         return (
             f"Compared on {counted(figures['identities'], 'unseen identity')}: no proof is possible, {missing} more"
-            " with two pictures are needed. The old tower stays."
+            f" with two pictures are needed.{stays}"
         )
     said = f"Compared on {counted(figures['identities'], 'unseen identity')} ({figures['searches']} searches): "
     said += {
-        "better": "the new tower is better.",
-        "worse": "the new tower is worse. The old tower stays.",
-        "no proof": "the difference is too small to be sure. The old tower stays.",
+        "better": f"{challenger} is better{f' than {champion}' if names else ''}.",
+        "worse": f"{challenger} is worse{f' than {champion}' if names else ''}.{stays}",
+        "no proof": f"the difference is too small to be sure.{stays}",
     }[report["verdict"]]
     seen = report.get("champion_has_seen", 0)
     return said + (f" {seen} more were left out, since an earlier tower was trained on them." if seen else "")

@@ -225,6 +225,11 @@ class Gallery:
         """Yield an answer per picture, in order; a Refusal for one that cannot be read. As `identify`."""
         return identify.identify(self._session, each(pictures), Question.of(asked), self._turn)
 
+    @takes_its_turns
+    def identify_each(self, pictures: Iterable[Picture], **asked: Unpack[Asked]) -> Iterator[list[Decision | Refusal]]:
+        """As `identify_many`, with the answers of each picture together: several where it shows several faces."""
+        return identify.identify_each(self._session, each(pictures), Question.of(asked), self._turn)
+
     def identify_vectors(self, vectors: Any, *, log: bool = True, **asked: Unpack[Asked]) -> list[Decision]:
         """As `identify`, for vectors (n, dimension) of an embedder outside; `log` False keeps a test out of the log."""
         return identify.identify_vectors(self._session, vectors, Question.of(asked), log)
@@ -333,9 +338,9 @@ class Gallery:
         """Return a tower of this gallery as a tower file, without its strangers. None means the active one."""
         return promote.tower_file(self._session, self.tower_record(tower)[0])
 
-    def add_tower(self, tower: TowerFile | str | Path, report: dict[str, Any] | None = None) -> str:
-        """Store a tower as an inactive candidate, with the figures it was judged by; return its id."""
-        return promote.add_tower(self._session, tower, report)
+    def add_tower(self, tower: TowerFile | str | Path, report: Any = None, learned_at: int | None = None) -> str:
+        """Store a tower as an inactive candidate, with the figures it was judged by; return its id: `promote`."""
+        return promote.add_tower(self._session, tower, report, learned_at)
 
     def promote(self, tower: str, progress: Progress | None = None) -> int:
         """Make a stored tower (the beginning of its id) active, in one transaction; return how many it had to embed."""
@@ -383,11 +388,7 @@ class Gallery:
 
         It is complete, or without what was `removed`; without `pictures` it has neither these, nor answers on record.
         """
-        if removed and pictures:
-            backup.backup(self._session.store, path_of(path))
-        else:
-            purge.backup_without(self._session, path_of(path), pictures)
-        backup.remember(self._session.store, path_of(path))
+        purge.write_backup(self._session, path_of(path), removed, pictures)
 
     @staticmethod
     def restore(source: str | Path, path: str | Path, *, replace: bool = False) -> Path | None:

@@ -72,18 +72,33 @@ class _Probe:
 def identify(
     session: Session, pictures: Iterable[Picture], question: Question, turn: AbstractContextManager[None]
 ) -> Iterator[Decision | Refusal]:
-    """Yield an answer per picture, in order; a Refusal for one that cannot be read.
+    """Yield an answer per picture, in order, or one for each face in it; a Refusal for one that cannot be read."""
+    for answers in identify_each(session, pictures, question, turn):
+        yield from answers
+
+
+def identify_each(
+    session: Session, pictures: Iterable[Picture], question: Question, turn: AbstractContextManager[None]
+) -> Iterator[list[Decision | Refusal]]:
+    """Yield the answers of each picture, in order: one, or one for each face in it.
 
     It is within `turn` while it uses the session, not while it waits for pictures.
     """
     with turn:
         embedder = session.last_embedder()  # if another one is active by now, `_decided` sees it
-    found = ahead(partial(_probes, embedder, question.largest), enumerate(pictures))
-    probes = itertools.chain.from_iterable(found)
-    while batch := list(itertools.islice(probes, BATCH)):
+    waiting = ahead(partial(_probes, embedder, question.largest), enumerate(pictures))
+    while batch := _batch(waiting):
         with turn:
-            answers = list(_answered(session, batch, question))
-        yield from answers
+            answers = iter(list(_answered(session, [probe for found in batch for probe in found], question)))
+        yield from (list(itertools.islice(answers, len(found))) for found in batch)
+
+
+def _batch(waiting: Iterator[list[_Probe | Refusal]]) -> list[list[_Probe | Refusal]]:
+    """Return what is found in the next pictures: in so many that a batch is full."""
+    batch: list[list[_Probe | Refusal]] = []
+    while sum(map(len, batch)) < BATCH and (found := next(waiting, None)) is not None:
+        batch.append(found)
+    return batch
 
 
 def identify_one(session: Session, picture: Picture, question: Question) -> Decision:

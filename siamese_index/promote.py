@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from .errors import BadInput, Damaged, Missing
+from .errors import BadInput, Damaged, Locked, Missing
 from .samples.images import Progress
 from .session import Session
 from .store.opening import creating
@@ -68,10 +68,21 @@ def _served(tower: TowerFile | str | Path) -> TowerFile:
     return content
 
 
-def add_tower(session: Session, tower: TowerFile | str | Path, report: dict[str, Any] | None) -> str:
-    """Store a tower as an inactive candidate, with the figures it was judged by; return its id."""
+def add_tower(
+    session: Session, tower: TowerFile | str | Path, report: dict[str, Any] | None, learned_at: int | None = None
+) -> str:
+    """Store a tower as an inactive candidate, with the figures it was judged by; return its id.
+
+    `learned_at` is the revision of the gallery when it began to learn from it. Raises Locked after a purge since.
+    """
     content = _served(tower)
     with session.changing("add tower") as change:
+        if learned_at is not None and change.store.events.horizon() > learned_at:
+            raise Locked(
+                "Somebody was purged from the gallery while the tower was made.",
+                "It may have learned from them, and is not stored.",
+                "Run the same command again.",
+            )
         if not change.state.active.has_network:
             raise BadInput(f"{session.store.path}: this gallery holds vectors; no tower can embed what they were of.")
         if all(row.sha256 != content.id for row in change.store.towers.all()):

@@ -49,7 +49,7 @@ def optimize(
     """
     require("onnx")
     with Gallery.open(gallery) as opened:
-        champion, file = opened.tower, opened.tower_file()
+        began, champion, file = opened.revision, opened.tower, opened.tower_file()
         if champion.takes_numbers:
             raise BadInput("A tower of vectors is fast as it is.", "There is nothing to optimize.")
         target = opened.threshold().evidence.target_fpir or 0.01
@@ -88,7 +88,7 @@ def optimize(
                 tuple(digests[i] for i in free),
                 vectors[1][free].reshape(-1, fast.dimension),
             )
-            opened.add_tower(TowerFile(onnx, file.keras, card, cohort, file.detector), judged)
+            opened.add_tower(TowerFile(onnx, file.keras, card, cohort, file.detector), judged, began)
     return Optimization(challenger.id, judged, not why, why)
 
 

@@ -64,10 +64,18 @@ def retrain(
     KeyboardInterrupt the best tower so far is compared and stored.
     """
     with Gallery.open(gallery) as opened:
-        champion, active = opened.tower, opened.tower_record()[0]
+        began, champion, active = opened.revision, opened.tower, opened.tower_record()[0]
         target = opened.threshold().evidence.target_fpir or 0.01
         absent = [clean_name(name) for name in without]
-        _refuse_unknown(opened, data, absent)
+        unknown = _unknown(opened, absent)
+        if unknown and data is None and not _purged(opened):
+            raise Missing(
+                f"Nobody in {opened.path} is called {unknown[0]!r}, and no tower of it learned from them.",
+                "Nothing was trained.",
+                "See: sidx identities list",
+            )
+        if unknown and on_progress:
+            on_progress({"stage": "without", "unknown": unknown})
         _refuse_too_little(opened, data, set(absent))
         taught = _seen(opened, {row.name for row in opened.identities()} - set(absent))
         scratch = scratch or bool(absent and knows(champion.card, _digests(opened, set(absent)), absent))
@@ -103,7 +111,7 @@ def retrain(
         attempt = 1 + sum(row.report is not None and row.id > active.id for row, _ in opened.towers())
         judged = compare(vectors, made.vectors[present], names, judges - seen, target, attempt=attempt)
         judged["champion_has_seen"] = len(seen)
-        opened.add_tower(made.tower, judged)
+        opened.add_tower(made.tower, judged, began)
         if folder is not None:  # only now it is not needed any more; the report stays
             for file in (CHECKPOINT, FEATURES):
                 (folder / file).unlink(missing_ok=True)
@@ -207,23 +215,17 @@ def own_recipe(card: Card) -> dict[str, Any] | None:
     return {**recipe, "tower": tower}
 
 
-def _refuse_unknown(gallery: Gallery, data: str | Path | None, absent: Sequence[str]) -> None:
-    """Raise Missing for a name to leave out that nobody has: a slip of the pen would learn from whom it must not.
-
-    Of `data` the names are not known before it is read; and who was purged is known to nothing any more.
-    """
-    if data is not None or not absent:
-        return
+def _unknown(gallery: Gallery, absent: Sequence[str]) -> list[str]:
+    """Return the names to leave out that nobody has: by a slip of the pen a tower would learn from whom it must not."""
     known = {row.name for row in gallery.identities()} | {row.name for row in gallery.curation.removed()[0]}
     for row, _ in gallery.towers():
         known |= {*row.card.training.identities, *row.card.training.held_out}
-    lost = next((name for name in absent if name not in known), None)
-    if lost is not None and PURGED not in known:
-        raise Missing(
-            f"Nobody in {gallery.path} is called {lost!r}, and no tower of it learned from them.",
-            "Nothing was trained.",
-            "See: sidx identities list",
-        )
+    return [name for name in absent if name not in known]
+
+
+def _purged(gallery: Gallery) -> bool:
+    """Whether a tower learned from somebody whose name is known to nothing any more."""
+    return any(PURGED in row.card.training.identities for row, _ in gallery.towers())
 
 
 def _refuse_too_little(gallery: Gallery, data: str | Path | None, absent: set[str]) -> None:

@@ -58,7 +58,7 @@ def adapt(gallery: OpenGallery, data: Items | None = None, progress: Progress | 
     """
     before = gallery.tower_file()
     with gallery.reading() as state:
-        row, target = state.active, state.settings.target_fpir
+        row, target, began = state.active, state.settings.target_fpir, state.revision[0]
         samples = state.store.samples()
         present, vectors = state.store.templates.of_samples(
             row.id, row.dimension, np.array([sample.id for sample in samples], np.int64)
@@ -114,7 +114,7 @@ def adapt(gallery: OpenGallery, data: Items | None = None, progress: Progress | 
         applied(strangers.vectors[own], matrix, mean),
     )
     made = adapted(before, matrix, mean, replace(grown, held_out=sorted(judges), chose=[]), cohort)
-    gallery.add_tower(replace(made, card=made.card.with_figures(judged["challenger"])), judged)
+    gallery.add_tower(replace(made, card=made.card.with_figures(judged["challenger"])), judged, began)
     if by_views:
         return Adaptation(made.id, judged, len(pictures), "views", refused)
     return Adaptation(made.id, judged, len(several - judges), refused=refused)

@@ -89,6 +89,11 @@ class Curation:
         """Return the last answers on record, the newest first, each with what it was corrected to."""
         return correcting.listed(self._session, limit)
 
+    def answer_picture(self, answer: int) -> bytes | None:
+        """Return the picture of an answer on record as it was kept, None when it was not."""
+        with self._session.reading() as state:
+            return state.store.log.picture(answer)
+
     def apply(self, findings: Sequence[ContentFinding]) -> list[str]:
         """Carry out what findings of `Gallery.audit` propose, as one change; return what was done.
 

@@ -52,6 +52,9 @@ def read(path: Path) -> Content | None:
 
 
 def _opened(path: Path) -> Content | None:
+    if path.is_dir() and (path / _VECTORS).is_file() and (path / _SAMPLES).is_file():
+        if not (path / _ABOUT).is_file():
+            raise BadInput(f"{path}: this is an export without its {_ABOUT}.", remedy="Export it again.")
     if path.is_dir():
         return _read_folder(path) if (path / _ABOUT).is_file() else None
     if not path.is_file():  # a pipe would be waited for
@@ -89,8 +92,11 @@ def _understood(path: Path) -> Iterator[None]:
         SystemError,
         csv.Error,
     ) as error:
-        told = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise BadInput(f"{path}: this is not an export as this program writes it.", told, "Export it again.") from None
+        raise BadInput(
+            f"{path}: this is not an export as this program writes it.",
+            f"One of its values is missing, or of another type ({type(error).__name__}).",
+            "Export it again.",
+        ) from None
 
 
 def _about(text: str, path: Path) -> dict[str, Any]:
@@ -223,7 +229,7 @@ def _read_jsonl(path: Path) -> Content:
         about = _about(file.readline(), path)
     with path.open("rb") as raw:
         raw.seek(max(0, path.stat().st_size - 64))
-        if not re.search(rb'\n\{"end": \d+\}\n$', raw.read()):
+        if not re.search(rb'\n\{"end": \d+\}\r?\n$', raw.read()):
             raise BadInput(
                 f"{path}: it is cut short.", "Its last line does not say that it is the end.", "Export it again."
             )
@@ -239,8 +245,12 @@ def _read_jsonl(path: Path) -> Content:
                     picture = None if row["picture"] is None else base64.b64decode(row["picture"], validate=True)
                     vector = None if row["vector"] is None else np.array(row["vector"], np.float32)
                     record = _record(path, row["role"], row["name"], row["source"], row["digest"], picture, vector)
-                except (ValueError, KeyError, TypeError, RecursionError) as error:
-                    raise BadInput(f"{path}: line {number} is no sample.", f"{error}.") from None
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    raise BadInput(
+                        f"{path}: line {number} is no sample.",
+                        "Expected an object with role, name, source, digest, picture (base64) and vector.",
+                        "Export it again.",
+                    ) from None
                 yield record
 
     return Content(made(), **about)
@@ -270,7 +280,7 @@ def _read_npz(path: Path) -> Content | None:
         return None
     about = _about(str(found["about"]), path)
     kinds = {"roles": "U", "names": "U", "sources": "U", "digests": "U", "vectors": "f", "ends": "i", "pictures": "u"}
-    if any(key not in found or found[key].dtype.kind != kind for key, kind in kinds.items()):
+    if any(key not in found or found[key].dtype.kind != k or not found[key].ndim for key, k in kinds.items()):
         raise BadInput(f"{path}: one of its columns is missing, or of another type.", remedy="Export it again.")
     *columns, pictures = (found[key] for key in kinds)
     roles, names, sources, digests, vectors, ends = columns
@@ -368,9 +378,15 @@ def _record(path: Path, role: str, name: str, source: str, digest: str, picture:
     texts = all(isinstance(text, str) and len(text.encode()) <= _LONGEST for text in (name, source, digest))
     whole = isinstance(picture, bytes | None) and (vector is None or (vector.ndim == 1 and vector.dtype == np.float32))
     if role not in _ROLES or not texts or not whole:
-        raise BadInput(f"{path}: this is no sample: {str(role)[:40]!r} {str(name)[:40]!r}.")
+        raise BadInput(
+            f"{path}: this is no sample: {str(role)[:40]!r} {str(name)[:40]!r}.",
+            "Its role, name, source, digest, picture or vector is of another type, or too long.",
+            "Export it again.",
+        )
     if not re.fullmatch("([0-9a-f]{64})?", digest):
-        raise BadInput(f"{path}: the digest of a sample of {name[:40]!r} is none.")
+        raise BadInput(
+            f"{path}: the digest of a sample of {name[:40]!r} is none.", "Expected 64 hex digits.", "Export it again."
+        )
     known = vector is not None and len(vector) and bool(np.all(np.isfinite(vector)))
     return Record(
         next(each for each in _ROLES if each == role),

@@ -34,7 +34,13 @@ class TrainedOn:
     tower: str  # id
     active: bool
     samples: int  # of how many it is known, by their digests
-    by_name: bool  # whether its card named them
+    by_name: bool  # whether its card named them as those it learned from
+    held_out: bool  # whether its card named them as those it was judged by
+
+    @property
+    def learned(self) -> bool:
+        """Whether it learned from them, as far as is known."""
+        return bool(self.samples or self.by_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +100,16 @@ def purge(
         digests = {digest for digest, _ in pictures}
         kept = {picture for _, picture in pictures if picture is not None}
         every = tuple(dict.fromkeys((*wanted, *whose.names)))
-        towers = _trained_on(change, digests | {hashlib.sha256(p).digest() for p in kept}, every)
         backups = _backups(change)
         gone = set(rows.all_strangers() if strangers else ())
         if wanted:
             gone |= {*rows.strangers(every, digests, whose.identities), *_suspected(change, wanted)}
+        names, of_strangers = rows.named(gone)
+        enrolled = {identity.name for identity in change.store.identities()} - set(every)
+        every = tuple(dict.fromkeys((*every, *(name for name in names if name not in enrolled))))
+        digests |= of_strangers
+        towers = _trained_on(change, digests | {hashlib.sha256(p).digest() for p in kept}, every)
+        whose = whose._replace(names=every)
         answers = set(rows.answers_before(since)) if since else set()
         if wanted:
             answers |= {*rows.answers_naming(whose.identities), *rows.answers_of(kept), *_near(change, rows, whose)}
@@ -113,13 +124,33 @@ def purge(
         answers=len(answers),
         towers=towers,
         backups=backups,
-        retrain=_command(session, wanted) if towers else None,
+        retrain=_command(session, wanted) if any(tower.learned for tower in towers) else None,
         swept=(unswept := session.sweep()) is None,
         unswept=unswept,
     )
 
 
-def backup_without(session: Session, path: Path, pictures: bool) -> None:
+def write_backup(session: Session, path: Path, removed: bool, pictures: bool) -> None:
+    """Write a copy to `path`, whole, or without what was removed or without pictures; the gallery knows of it."""
+    if removed and pictures:
+        backup.backup(session.store, path)
+    else:
+        _refuse_fuller(session, path, pictures)
+        _backup_without(session, path, pictures)
+    backup.remember(session.store, path)
+
+
+def _refuse_fuller(session: Session, path: Path, pictures: bool) -> None:
+    """Raise BadInput where a copy is that holds what the new one will not."""
+    backup.refuse_other_galleries(session.store, path)
+    if path.exists() and path.stat().st_size:
+        with contextlib.closing(Session(connect(path))) as there, there.reading() as state:
+            rows = Purging(state.store.database, 0)
+            if rows.removed().samples or (not pictures and rows.holds_pictures()):
+                raise BadInput(f"{path}: there is a copy that holds more.", remedy="Choose another name.")
+
+
+def _backup_without(session: Session, path: Path, pictures: bool) -> None:
     """Write a copy without what is out of use to `path`; unless they are to be kept, without `pictures` and answers.
 
     It counts as the revision that it is a copy of: a later backup may replace it.
@@ -176,7 +207,7 @@ def _whose(change: Change, rows: Purging, names: Iterable[str]) -> Whose:
                 "Nothing was purged.",
                 f"sidx purge {shell(into)}",
             )
-        if not each.identities and not rows.strangers([name], (), ()):
+        if not each.identities and not rows.strangers([name], (), ()) and not _trained_on(change, (), [name]):
             now = rows.called_now(name)
             raise Missing(
                 f"{name!r} is nowhere in {change.session.path}." if now is None else f"{name!r} is called {now!r} now.",
@@ -220,12 +251,12 @@ def _trained_on(change: Change, digests: Collection[bytes], names: Collection[st
     active = change.state.settings.tower
 
     def look(row: TowerRow) -> TrainedOn:
-        record = row.card.training
-        named = bool({*record.identities, *record.held_out} & set(names))
-        return TrainedOn(row.sha256, row.id == active, len(record.has_learned_from(digests)), named)
+        record, known = row.card.training, set(names)
+        named, judged = bool(known & set(record.identities)), bool(known & {*record.held_out, *record.chose})
+        return TrainedOn(row.sha256, row.id == active, len(record.has_learned_from(digests)), named, judged)
 
     found = [look(row) for row in change.store.towers.all()]
-    return tuple(each for each in found if each.samples or each.by_name)
+    return tuple(each for each in found if each.learned or each.held_out)
 
 
 def _backups(change: Change) -> tuple[KnownBackup, ...]:

@@ -315,6 +315,9 @@ class NamedSample(bytes):
         made.source = source
         return made
 
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return bytes(self), self.source
+
 
 class Unusable(NamedSample):
     """A sample that could not be made: whoever reads it learns why."""
@@ -326,6 +329,9 @@ class Unusable(NamedSample):
         made.source = source
         made.error = error or Unreadable("The sample could not be made.")
         return made
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return bytes(self), self.source, self.error
 
 
 def picture_name(picture: Picture, number: int) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from .database import Database
 from .event_rows import CORRECTION, Events, Former
@@ -29,8 +30,7 @@ class Answer:
     picture: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewAnswer:
+class NewAnswer(NamedTuple):
     """An answer on its way into the log."""
 
     revision: int
@@ -56,7 +56,7 @@ class AnswerLog:
             "INSERT INTO answer (revision, tower_id, probe, verdict, identity_id, distance, threshold, vector, picture)"
             " VALUES (?, (SELECT id FROM tower WHERE sha256 = ?), ?, ?, (SELECT identity_id FROM sample WHERE id = ?),"
             " ?, ?, ?, ?)",
-            (astuple(answer) for answer in answers),
+            answers,
         )
 
     def some(self, answers: Sequence[int]) -> dict[int, Answer]:

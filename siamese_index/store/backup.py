@@ -80,6 +80,7 @@ def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
             target = target.resolve()  # what it points to is the gallery
         if not target.exists():
             file.backup(target)
+            _note(target, file, source)
             return None
         if target.samefile(source):
             raise BadInput(f"{source} is the gallery itself.", remedy="Give a file that backup made.")
@@ -96,9 +97,18 @@ def restore(source: Path, place: str | Path, replace: bool) -> Path | None:
                 raise  # it may be anything
             return _replaced(file, target)
         drop_cache(target)  # of another history
+        _note(target, file, source)
         return former
     finally:
         file.close()
+
+
+def _note(target: Path, file: SQLite, source: Path) -> None:
+    """Note in a gallery which file it was restored from."""
+    with contextlib.closing(SQLite(target)) as there, contextlib.suppress(Missing, Locked):
+        store = Store(there)
+        with store.writing("restore"):
+            store.note_backup(Store(file).revision()[0], str(source.absolute()))
 
 
 def _replaced(file: SQLite, target: Path) -> Path:

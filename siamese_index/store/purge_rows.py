@@ -134,6 +134,13 @@ class Purging:
         where = " WHERE removed IS NOT NULL" if removed else ""
         return [row[0] for row in self._db.execute(f"SELECT id FROM stranger{where}").fetchall()]
 
+    def named(self, strangers: Collection[int]) -> tuple[list[str], set[bytes]]:
+        """Return the names and digests of strangers."""
+        rows = self._db.execute(
+            f"SELECT name, digest FROM stranger WHERE id {self._db.among}", (self._db.many(list(strangers)),)
+        ).fetchall()
+        return list(dict.fromkeys(row[0] for row in rows)), {bytes(row[1]) for row in rows if row[1] is not None}
+
     # -- deleting -----------------------------------------------------------------------------------
 
     def delete_identities(self, whose: Whose) -> list[int]:
@@ -169,6 +176,12 @@ class Purging:
         for statement in ("DELETE FROM correction", "DELETE FROM answer", "UPDATE sample SET picture = NULL"):
             self._db.execute(statement)
         self._db.execute("UPDATE stranger SET picture = NULL")
+        self._db.execute("UPDATE setting SET log = ?", (False,))
+
+    def holds_pictures(self) -> bool:
+        """Whether there is a picture, or an answer on record."""
+        tables = ("sample WHERE picture IS NOT NULL", "stranger WHERE picture IS NOT NULL", "answer")
+        return any(self._db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in tables)
 
     def delete_former(self) -> None:
         """Forget what rows were before: from here on nothing earlier can be undone or asked."""

@@ -104,6 +104,9 @@ def test_a_picture_may_come_through_a_pipe(sidx, people):
     done = sidx("identify", "-", *G, stdin=(people / "known.png").read_bytes())
     assert (done.returncode, lines(done)[0]["identity"]) == (0, "person 0")
     assert sidx("identify", "-", *G, stdin=b"").returncode == 3
+    assert sidx("log", "on", *G).returncode == 0
+    assert sidx("identify", "-", *G, stdin=(people / "known.png").read_bytes()).returncode == 0
+    assert lines(sidx("log", "list", *G, "--json"))[0]["probe"] == "standard input"
 
 
 def test_several_pictures_may_come_through_one_pipe(sidx, people):

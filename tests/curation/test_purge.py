@@ -9,9 +9,11 @@ import pytest
 
 from siamese_index import BadInput, Gallery, Missing
 from siamese_index.analysis.doctor import examine
+from siamese_index.samples import images
 from siamese_index.store.purge_rows import path_without, without
 from siamese_index.store.store import PURGE
 from siamese_index.store.template_rows import Templates
+from siamese_index.training.glyphs import glyph
 from tests.curation.test_history import stale, unit
 
 
@@ -131,6 +133,52 @@ def test_all_strangers_and_old_answers_are_purged(vector_gallery):
     for wrong in ({"answers_before": "yesterday"}, {}):
         with pytest.raises(BadInput):
             gallery.curation.purge(**wrong)
+
+
+def test_who_is_only_in_a_card_is_purged_from_it(people, tower_file):
+    """Those whom a tower learned from or was judged by, and strangers, whose names cards hold, too."""
+    learned, judged = tower_file.card.training.identities[0], tower_file.card.training.held_out[0]
+    assert remains(people.parent, learned.encode()) and remains(people.parent, judged.encode())
+    with Gallery.open(people) as gallery:
+        receipt = gallery.curation.purge([learned])
+        assert [(each.by_name, each.held_out) for each in receipt.towers] == [(True, False)] and receipt.retrain
+        receipt = gallery.curation.purge(strangers=True)
+        assert [(each.learned, each.held_out) for each in receipt.towers] == [(False, True)] and not receipt.retrain
+        with pytest.raises(Missing, match="nowhere"):
+            gallery.curation.purge([learned])
+    assert remains(people.parent, learned.encode(), judged.encode()) == []
+
+
+def test_a_tower_that_learned_before_a_purge_is_not_stored_after_it(people, tower_file):
+    from dataclasses import replace
+
+    from siamese_index.errors import Locked
+
+    made = replace(tower_file, onnx=tower_file.onnx + b"\x72\x00")
+    with Gallery.open(people) as gallery:
+        began = gallery.revision
+        gallery.enroll("late", [images.encode(glyph(700, 0))], conflicts="allow")
+        gallery.curation.purge(["Ada Byron"])
+        with pytest.raises(Locked, match="purged"):
+            gallery.add_tower(made, None, began)
+        assert len(gallery.towers()) == 1
+        gallery.add_tower(made, None, gallery.revision)
+        assert len(gallery.towers()) == 2
+
+
+def test_a_receipt_knows_what_a_gallery_was_restored_from_and_a_lesser_copy_replaces_none(people, tmp_path):
+    copy = tmp_path / "copy.gallery"
+    with Gallery.open(people) as gallery:
+        gallery.backup(copy)
+        with pytest.raises(BadInput, match="holds more"):
+            gallery.backup(copy, pictures=False)
+        gallery.backup(tmp_path / "lesser.gallery", pictures=False)
+    with Gallery.open(tmp_path / "lesser.gallery") as lesser:
+        assert lesser.log() == (False, 0)
+    Gallery.restore(copy, people, replace=True)
+    with Gallery.open(people) as gallery:
+        receipt = gallery.curation.purge(["p1"])
+        assert str(copy) in {each.path for each in receipt.backups}
 
 
 def test_killed_before_the_file_is_rewritten_it_is_done_when_it_is_next_opened(people, person):

@@ -1,0 +1,74 @@
+"""`sidx serve`: answer over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from siamese_index import BadInput, NotInstalled
+
+from .options import DEFAULT_GALLERY, GalleryOption
+from .output import note
+
+EXAMPLE = "sidx serve --port 8077 -g people.gallery"
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Where to listen; another address than this machine's needs keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8077,
+    keys: Annotated[
+        Path | None, typer.Option("--api-key-file", help="Keys of `sidx keys`; without it everybody may do everything.")
+    ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Only answer; change nothing.")] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Without keys: also answer by this host name; repeatable."),
+    ] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+) -> None:
+    """Answer over HTTP: the same engine, the same answers. Ctrl-C ends it.
+
+    The routes are told by /openapi.json.
+    """
+    try:
+        import uvicorn
+
+        from siamese_index.server.app import service
+        from siamese_index.server.guard import is_loopback
+        from siamese_index.server.keys import Keys
+    except ModuleNotFoundError as error:
+        raise NotInstalled(
+            f"The service is not installed: there is no {error.name}.",
+            remedy='In the folder of its source: pip install ".[serve]"',
+        ) from None
+    if keys is None and not is_loopback(host):
+        raise BadInput(
+            f"{host} can be reached by others, and there are no keys.",
+            "Everybody there could enroll and delete.",
+            "Make a key: sidx keys add NAME --file keys.json, and give --api-key-file keys.json",
+        )
+    known = None if keys is None else Keys(keys)
+    if known is not None and not known.all():
+        raise BadInput(f"{keys}: there is no key in it.", remedy=f"Make one: sidx keys add NAME --file {keys}")
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    app = service(gallery, known, hosts=allow_host or (), read_only=read_only)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        backlog=1024,
+        timeout_graceful_shutdown=20,
+    )
+    listening = config.bind_socket()
+    shown = f"[{host}]" if ":" in host else host
+    note(f"Listening:  http://{shown}:{listening.getsockname()[1]}/   (Ctrl-C ends it)")
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,1 @@
+"""The HTTP service: the same engine, the same answers. It needs the extra [serve]."""

@@ -1,0 +1,50 @@
+"""Who may do what: by a key in a header, where there are keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader
+
+from .keys import Key, Keys, Role
+from .problems import Refused
+
+HEADER = "x-api-key"
+_scheme = APIKeyHeader(name=HEADER, auto_error=False, description="Needed unless the service was started without keys.")
+
+
+class Access:
+    """What requests may do. Without keys everything, whatever key they send."""
+
+    def __init__(self, keys: Keys | None, read_only: bool) -> None:
+        self.keys, self.read_only = keys, read_only
+
+    def role(self, key: str | None) -> Role | None:
+        """Return the role of a key, or None for one that is not known."""
+        if self.keys is None:
+            return "admin"
+        found = self.keys.holder(key) if key else None
+        return found.role if found else None
+
+    def check(self, role: Role, key: str | None, writes: bool) -> None:
+        """Raise Refused unless a key may do what `role` may."""
+        if self.keys is not None:
+            found: Key | None = self.keys.holder(key) if key else None
+            if found is None:
+                raise Refused(401, "no_key", f"There is no key, or none that is known, in the header {HEADER}.")
+            if not found.may(role):
+                raise Refused(403, "not_allowed", f"This key is for the role {found.role}; {role} is needed.")
+        if writes and self.read_only:
+            raise Refused(403, "read_only", "This service only answers.", "Start it without --read-only.")
+
+    def may(self, role: Role) -> Callable[..., None]:
+        """Return the check that a route depends on: writing ones may not be used with --read-only."""
+
+        def allowed(request: Request, key: Annotated[str | None, Depends(_scheme)] = None) -> None:
+            bearer = request.headers.get("authorization", "")
+            given = key or (bearer[7:] if bearer[:7].lower() == "bearer " else None)
+            self.check(role, given, role != "ask")
+
+        return allowed

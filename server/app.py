@@ -1,0 +1,121 @@
+"""The service put together: what guards it, what it answers, and how errors look."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from siamese_index import SiameseIndexError, __version__
+
+from . import answers, enrolled, problems, whole
+from .access import Access
+from .figures import Figures
+from .galleries import Galleries
+from .guard import Guard
+from .keys import Keys
+from .problems import Problem
+from .trainings import Trainings
+
+API = "/api/v1"
+_PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": _PROBLEM, "5XX": _PROBLEM}
+log = logging.getLogger("siamese_index.server")
+
+
+def service(
+    gallery: str | Path, keys: Keys | None = None, *, hosts: Collection[str] = (), read_only: bool = False
+) -> ASGIApp:
+    """Return the service of a gallery as an ASGI application, which opens it and closes it with its lifespan.
+
+    Without `keys` everybody may do everything, and requests must name a loopback host, or one of `hosts`.
+    Raises what `Gallery.open` does.
+    """
+    served = Galleries(gallery)
+    trainings, access = Trainings(str(gallery)), Access(keys, read_only)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            trainings.close()
+            served.close()
+
+    app = FastAPI(
+        title="siamese-index",
+        version=__version__,
+        description="Who or what is this? The same engine and the same answers as `sidx`.",
+        lifespan=lifespan,
+        docs_url=None,  # its pages would load code from elsewhere
+        redoc_url=None,
+        responses=_PROBLEMS,
+    )
+    figures = Figures(lambda: served.waiting, lambda: len(served.read.identities()))
+    for router in (
+        answers.routes(served, access, figures),
+        enrolled.routes(served, access),
+        whole.routes(served, access, trainings),
+    ):
+        app.include_router(router, prefix=API)
+
+    @app.get("/healthz", tags=["service"])
+    def healthz() -> dict[str, str]:
+        """Say that the service runs."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["service"])
+    def readyz() -> dict[str, Any]:
+        """Say that the gallery can be read."""
+        return {"status": "ok", "revision": served.read.revision}
+
+    @app.get("/metrics", tags=["service"], dependencies=[Depends(access.may("ask"))], response_class=Response)
+    def metrics() -> Response:
+        """Return what is counted, for Prometheus."""
+        return Response(figures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def on_error(request: Request, error: Exception) -> Response:
+        told = await _HANDLERS[type(error) if type(error) in _HANDLERS else _kind(error)](request, error)
+        figures.refused(told.status_code)
+        return told
+
+    for kind in _HANDLERS:
+        app.add_exception_handler(kind, on_error)
+    return Guard(_Quiet(app), hosts if keys is None else None)
+
+
+_HANDLERS = {
+    SiameseIndexError: problems.on_engine_error,
+    HTTPException: problems.on_http_error,
+    RequestValidationError: problems.on_invalid,
+    Exception: problems.on_fault,
+}
+
+
+def _kind(error: Exception) -> type[Exception]:
+    return next(kind for kind in _HANDLERS if isinstance(error, kind))
+
+
+class _Quiet:
+    """Writes a fault of ours to the log; who asked was told that there was one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except problems.Refused:
+            raise
+        except Exception as error:
+            log.error("%s %s: %s: %s", scope.get("method"), scope.get("path"), type(error).__name__, error)
+            log.debug("where it came from", exc_info=error)

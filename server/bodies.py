@@ -1,0 +1,85 @@
+"""What comes in and goes out, as JSON or in parts: the shapes that OpenAPI tells of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from starlette.datastructures import UploadFile
+
+from siamese_index import Decision
+from siamese_index.samples.images import NamedSample
+from siamese_index.samples.names import NAME_LIMIT
+
+from .problems import Refused
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LIMIT)]
+Row = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # what a database can count
+MOST = 64  # pictures of one request
+FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            }
+        },
+    }
+}
+
+
+class Body(BaseModel):
+    """A JSON object that comes in; what it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class RefusedPicture(BaseModel):
+    """A picture that could not be answered for, or was not enrolled."""
+
+    source: str
+    code: str
+    detail: str
+    remedy: str = ""
+
+
+class Identification(BaseModel):
+    """An answer for each picture, or for each face in it: each as `sidx identify --json` prints it."""
+
+    answers: list[Decision]
+    refused: list[RefusedPicture]
+
+
+class IdentityPage(BaseModel):
+    """Some identities, by name."""
+
+    identities: list[Any]
+    next: str | None = Field(None, description="`after` of the next page; null at the end.")
+
+
+class Count(BaseModel):
+    """How many it was."""
+
+    count: int
+
+
+async def pictures_of(request: Request) -> list[NamedSample]:
+    """Return the pictures of a request: the files of a form, or its body. Raises Refused."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        async with request.form(max_files=MOST, max_fields=MOST) as form:
+            files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
+            found = [NamedSample(await file.read(), file.filename or f"picture {i}") for i, file in enumerate(files)]
+    elif kind in ("", "application/octet-stream", "application/x-npy") or kind.startswith("image/"):
+        data = await request.body()
+        found = [NamedSample(data, "picture")] if data else []
+    else:
+        raise Refused(415, "media_type", f"A body of {kind} is not read.", "Send multipart/form-data, or a picture.")
+    if not found:
+        raise Refused(400, "no_picture", "There is no picture in the request.", "Send it as a file of a form.")
+    return found

@@ -1,0 +1,319 @@
+"""Routes of who is enrolled: identities, their samples, strangers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from siamese_index import Gallery, Missing, describe
+from siamese_index.analysis.glance import glance
+from siamese_index.enrollment import Conflicts, Enrollment
+from siamese_index.samples import images
+from siamese_index.store.rows import IdentityRow, SampleRow, StrangerRow
+
+from .access import Access
+from .answers import picture_response, told
+from .bodies import FORM, Body, Count, IdentityPage, Name, Row, pictures_of
+from .galleries import Galleries
+from .problems import Refused
+
+REMEMBERED = 10_000  # keys of requests that were answered
+THUMBNAIL = 160  # pixels of the longer side
+
+
+class IdentityChange(Body):
+    """What becomes of an identity."""
+
+    name: Name | None = None
+    merge: bool = False  # with whoever is called so already
+    tags: dict[str, str | None] | None = None  # null takes one away
+
+
+class Merge(Body):
+    """Two identities that are one."""
+
+    identity: Name
+    into: Name
+
+
+class NewIdentity(Body):
+    """Samples that are of somebody else."""
+
+    identity: Name
+    new: Name
+    samples: list[Row]
+
+
+class Move(Body):
+    """Whose samples are in truth."""
+
+    samples: list[Row]
+    identity: Name
+    new: bool = False
+
+
+class Restoration(Body):
+    """Who, or which samples, are enrolled again."""
+
+    identity: Name | None = None
+    new: Name | None = None
+    samples: list[Row] = Field(default_factory=list)
+
+
+class Purge(Body):
+    """What is deleted for good."""
+
+    identities: list[Name] = Field(default_factory=list)
+    strangers: bool = False
+    answers_before: str | None = None
+
+
+def thumbnail(data: bytes) -> bytes:
+    """Return a picture small, as PNG. Raises Unreadable."""
+    pixels = images.decode(data, 3)
+    scale = min(1.0, THUMBNAIL / max(pixels.shape[:2]))
+    size = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    return images.encode(images.fit(pixels, *size))
+
+
+def routes(served: Galleries, access: Access) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(tags=["enrolled"])
+    read, write = served.read, served.write
+    ask, enroll, admin = ([Depends(access.may(role))] for role in ("ask", "enroll", "admin"))
+    repeated = _Repeated()
+
+    @router.get("/identities", dependencies=ask, response_model=IdentityPage)
+    def identities(
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        q: Annotated[str | None, Query(description="A part of the name.")] = None,
+        tag: Annotated[list[str], Query(description="KEY=VALUE")] = [],  # noqa: B006
+    ) -> dict[str, Any]:
+        """Return identities by name, some at a time."""
+        rows = read.identities()
+        wanted = [tuple(each.partition("=")[::2]) for each in tag]
+        rows = [row for row in rows if (q or "").casefold() in row.name.casefold()]
+        rows = [row for row in rows if all(row.tags.get(key) == value for key, value in wanted)]
+        rows = sorted((row for row in rows if after is None or row.name > after), key=lambda row: row.name)
+        more = len(rows) > limit
+        return {"identities": [asdict(row) for row in rows[:limit]], "next": rows[limit - 1].name if more else None}
+
+    @router.get("/identities/removed", dependencies=ask)
+    def removed() -> dict[str, Any]:
+        """Return who was removed and can be restored, and single samples."""
+        gone, samples = read.curation.removed()
+        return {"identities": [row._asdict() for row in gone], "samples": [row._asdict() for row in samples]}
+
+    @router.get("/identities/{name:path}", dependencies=ask)
+    def identity(name: str) -> dict[str, Any]:
+        """Return an identity with its samples, how near they are to each other, and who else is near."""
+        found = _identity(read, name)
+        return {**asdict(found), "sample_rows": [each.to_dict() for each in glance(read, name)]}
+
+    @router.patch("/identities/{name:path}", dependencies=enroll)
+    def change(name: str, change: IdentityChange) -> IdentityRow:
+        """Give an identity another name, or tags."""
+        if change.tags is not None:
+            write.tag(name, change.tags)
+        if change.name is not None:
+            write.rename(name, change.name, merge=change.merge)
+        return _identity(write, change.name or name)
+
+    @router.delete("/identities/{name:path}", dependencies=enroll)
+    def remove(name: str) -> Count:
+        """Take an identity out of the gallery; it can be restored."""
+        return Count(count=write.remove(name))
+
+    @router.post("/merges", dependencies=enroll)
+    def merge(merge: Merge) -> Count:
+        """Make the samples of one identity those of another."""
+        return Count(count=write.curation.merge(merge.identity, merge.into))
+
+    @router.post("/splits", dependencies=enroll)
+    def split(split: NewIdentity) -> Count:
+        """Make a new identity of some samples."""
+        return Count(count=write.curation.split(split.identity, split.new, split.samples))
+
+    @router.post("/moves", dependencies=enroll)
+    def move(move: Move) -> dict[str, Any]:
+        """Let samples be of another identity."""
+        return asdict(write.curation.move(move.samples, move.identity, new=move.new))
+
+    @router.post("/restorations", dependencies=enroll)
+    def restore(what: Restoration) -> Count:
+        """Enroll again who, or what, was removed."""
+        if (what.identity is None) == (not what.samples):
+            raise Refused(400, "restoration", "Expected an identity, or samples.")
+        if what.identity is not None:
+            return Count(count=write.curation.restore(what.identity, what.new))
+        return Count(count=write.curation.restore_samples(what.samples).samples)
+
+    @router.post("/purges", dependencies=admin)
+    def purge(what: Purge) -> dict[str, Any]:
+        """Delete for good: pictures, vectors, names, answers. It cannot be undone. The receipt is told this once."""
+        purged = write.curation.purge
+        repeated.forget()
+        return purged(what.identities, strangers=what.strangers, answers_before=what.answers_before).to_dict()
+
+    # -- samples ----------------------------------------------------------------------------------
+
+    @router.get("/samples", dependencies=ask)
+    def samples(
+        identity: str | None = None,
+        after: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> list[SampleRow]:
+        """Return samples by id, some at a time: those after an id."""
+        return [row for row in read.samples(identity) if row.id > after][:limit]
+
+    @router.post("/samples", dependencies=enroll, openapi_extra=FORM, status_code=201)
+    async def add(
+        request: Request,
+        response: Response,
+        identity: Name,
+        conflict: Annotated[bool, Query(description="Also what looks like another identity.")] = False,
+        idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    ) -> dict[str, Any]:
+        """Enroll pictures of an identity, who is made if it is new. Durable when it is answered.
+
+        201 when something is new, 200 when all was enrolled already. A picture that is refused is named; the others
+        are enrolled.
+        """
+        pictures = await pictures_of(request)
+        digest = hashlib.sha256(
+            b"".join(hashlib.sha256(each).digest() for each in pictures) + identity.encode("utf-8", "replace")
+        )
+        known = repeated.answer(idempotency_key, digest.digest())
+        if known is None:
+            conflicts: Conflicts = "allow" if conflict else "refuse when sure"
+            items = [(identity, picture) for picture in pictures]
+            done = await asyncio.to_thread(write.enroll_many, items, conflicts=conflicts)
+            if done.refused and len(pictures) == 1:
+                raise done.refused[0].error
+            known = repeated.keep(idempotency_key, digest.digest(), _enrolled(done))
+        response.status_code = 201 if known["enrolled"] else 200
+        return known
+
+    @router.get("/samples/{sample}", dependencies=ask)
+    def sample(sample: Row) -> SampleRow:
+        """Return a sample."""
+        return _sample(read, sample)
+
+    @router.get("/samples/{sample}/picture", dependencies=enroll)
+    def picture(sample: Row, request: Request) -> Response:
+        """Return the picture of a sample as it was kept."""
+        return _kept(read, sample, request, small=False)
+
+    @router.get("/samples/{sample}/thumbnail", dependencies=ask)
+    def small(sample: Row, request: Request) -> Response:
+        """Return the picture of a sample, 160 pixels at most, as PNG."""
+        return _kept(read, sample, request, small=True)
+
+    @router.delete("/samples/{sample}", dependencies=enroll)
+    def remove_sample(sample: Row) -> dict[str, Any]:
+        """Take a sample out of use; it can be restored."""
+        return asdict(write.curation.remove_samples([sample]))
+
+    # -- strangers --------------------------------------------------------------------------------
+
+    @router.get("/strangers", dependencies=ask)
+    def strangers() -> list[StrangerRow]:
+        """Return the samples of those whom the threshold is learned from."""
+        return read.strangers()
+
+    @router.post("/strangers", dependencies=enroll, openapi_extra=FORM, status_code=201)
+    async def add_strangers(request: Request, name: Name) -> dict[str, Any]:
+        """Let the threshold learn from pictures of somebody who is not enrolled."""
+        pictures = await pictures_of(request)
+
+        def learned() -> dict[str, Any]:
+            before = write.outlook()
+            _, refused = write.calibrate(strangers_given=[(name, picture) for picture in pictures])
+            change = describe.change(before, write.outlook())
+            return {
+                "count": len(pictures) - len(refused),
+                "refused": [told(each) for each in refused],
+                "change": change,
+            }
+
+        return await asyncio.to_thread(learned)
+
+    @router.put("/strangers/{name:path}", dependencies=enroll)
+    def set_stranger(name: str, counts: bool) -> Count:
+        """Let a stranger count, or no more."""
+        return Count(count=write.set_stranger(name, counts))
+
+    return router
+
+
+def _identity(gallery: Gallery, name: str) -> IdentityRow:
+    found = next((row for row in gallery.identities() if row.name == name), None)
+    if found is None:
+        raise Missing(f"{name!r} is not enrolled.", remedy="See: GET /api/v1/identities")
+    return found
+
+
+def _sample(gallery: Gallery, sample: int) -> SampleRow:
+    with gallery.reading() as state:
+        found = state.store.samples(ids=[sample])
+    if not found:
+        raise Missing(f"There is no enrolled sample {sample}.", remedy="See: GET /api/v1/samples")
+    return found[0]
+
+
+def _kept(gallery: Gallery, sample: int, request: Request, small: bool) -> Response:
+    """Return the picture of an enrolled sample, or that it is what the client has."""
+    row = _sample(gallery, sample)
+    tag = f'"{row.digest[:32]}{"s" if small else ""}"'
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"ETag": tag})
+    data = gallery.picture(sample)
+    if data is None:
+        raise Missing(f"No picture was kept of sample {sample}.")
+    return picture_response(thumbnail(data) if small else data, tag)
+
+
+def _enrolled(done: Enrollment) -> dict[str, Any]:
+    return {
+        "enrolled": [{"identity": name, "source": source} for name, source in done.enrolled],
+        "already": [{"identity": name, "source": source} for name, source in done.already],
+        "refused": [told(each).model_dump() for each in done.refused],
+        "revision": done.revision,
+    }
+
+
+class _Repeated:
+    """Answers by the keys of their requests: who repeats one gets the same answer. The newest are remembered.
+
+    A picture that is enrolled already is not enrolled again in any case, also after the service was started anew.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[bytes, dict[str, Any]]] = OrderedDict()
+
+    def answer(self, key: str | None, digest: bytes) -> dict[str, Any] | None:
+        """Return what was answered for a key. Raises Refused for another request by the same key."""
+        found = self._known.get(key) if key else None
+        if found is not None and found[0] != digest:
+            raise Refused(422, "other_request", "Another request came with this Idempotency-Key.", "Use a new key.")
+        return None if found is None else found[1]
+
+    def forget(self) -> None:
+        """Forget all: answers name people."""
+        self._known.clear()
+
+    def keep(self, key: str | None, digest: bytes, answer: dict[str, Any]) -> dict[str, Any]:
+        """Remember an answer."""
+        if key:
+            self._known[key] = digest, answer
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return answer
