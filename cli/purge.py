@@ -53,8 +53,8 @@ def purge(
     for tower in receipt.towers:
         whom = describe.counted(tower.samples, "sample") if tower.samples else "them, by name"
         state = "the active one" if tower.active else "not active"
-        what = f"was trained on {whom}" if tower.learned else "was judged by them, and did not learn from them"
-        note(f"Tower {tower.tower[:12]} ({state}) {what}.")
+        did = f"was trained on {whom}" if tower.learned else "was judged by them, and did not learn from them"
+        note(f"Tower {tower.tower[:12]} ({state}) {did}.")
     for copy in receipt.backups:
         if copy.exists:
             note(f"{copy.path} was made before: it may hold what was purged.")

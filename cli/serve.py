@@ -29,6 +29,9 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="Without keys: also answer by this host name; repeatable."),
     ] = None,
+    compat: Annotated[
+        str | None, typer.Option(metavar="<compreface>", help="Also the routes that clients of CompreFace call.")
+    ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
 ) -> None:
     """Answer over HTTP: the same engine, the same answers. Ctrl-C ends it.
@@ -46,6 +49,8 @@ def serve(
             f"The service is not installed: there is no {error.name}.",
             remedy='In the folder of its source: pip install ".[serve]"',
         ) from None
+    if compat not in (None, "compreface"):
+        raise BadInput(f"--compat cannot be {compat!r}.", "Expected compreface.")
     if keys is None and not is_loopback(host):
         raise BadInput(
             f"{host} can be reached by others, and there are no keys.",
@@ -56,7 +61,7 @@ def serve(
     if known is not None and not known.all():
         raise BadInput(f"{keys}: there is no key in it.", remedy=f"Make one: sidx keys add NAME --file {keys}")
     logging.basicConfig(format="%(levelname)s %(message)s")
-    app = service(gallery, known, hosts=allow_host or (), read_only=read_only)
+    app = service(gallery, known, hosts=allow_host or (), read_only=read_only, compat=compat is not None)
     config = uvicorn.Config(
         app,
         host=host,

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from siamese_index import SiameseIndexError, __version__
 
-from . import answers, enrolled, problems, whole
+from . import answers, compreface, enrolled, problems, whole
 from .access import Access
 from .figures import Figures
 from .galleries import Galleries
@@ -33,12 +33,17 @@ log = logging.getLogger("siamese_index.server")
 
 
 def service(
-    gallery: str | Path, keys: Keys | None = None, *, hosts: Collection[str] = (), read_only: bool = False
+    gallery: str | Path,
+    keys: Keys | None = None,
+    *,
+    hosts: Collection[str] = (),
+    read_only: bool = False,
+    compat: bool = False,
 ) -> ASGIApp:
     """Return the service of a gallery as an ASGI application, which opens it and closes it with its lifespan.
 
-    Without `keys` everybody may do everything, and requests must name a loopback host, or one of `hosts`.
-    Raises what `Gallery.open` does.
+    Without `keys` everybody may do everything, and requests must name a loopback host, or one of `hosts`. `compat` adds
+    the routes that clients of CompreFace call. Raises what `Gallery.open` does.
     """
     served = Galleries(gallery)
     trainings, access = Trainings(str(gallery)), Access(keys, read_only)
@@ -67,6 +72,9 @@ def service(
         whole.routes(served, access, trainings),
     ):
         app.include_router(router, prefix=API)
+
+    if compat:
+        app.include_router(compreface.routes(served, access), prefix=API)
 
     @app.get("/healthz", tags=["service"])
     def healthz() -> dict[str, str]:

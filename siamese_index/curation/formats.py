@@ -52,9 +52,9 @@ def read(path: Path) -> Content | None:
 
 
 def _opened(path: Path) -> Content | None:
-    if path.is_dir() and (path / _VECTORS).is_file() and (path / _SAMPLES).is_file():
-        if not (path / _ABOUT).is_file():
-            raise BadInput(f"{path}: this is an export without its {_ABOUT}.", remedy="Export it again.")
+    there = [(path / name).is_file() for name in (_VECTORS, _SAMPLES, _ABOUT)]
+    if there == [True, True, False]:
+        raise BadInput(f"{path}: this is an export without its {_ABOUT}.", remedy="Export it again.")
     if path.is_dir():
         return _read_folder(path) if (path / _ABOUT).is_file() else None
     if not path.is_file():  # a pipe would be waited for
