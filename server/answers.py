@@ -9,14 +9,15 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
 from starlette.responses import Response
 
 from siamese_index import Refusal, Verification
 from siamese_index.curation.correcting import LoggedAnswer
-from siamese_index.thresholds.question import Asked, Question
+from siamese_index.thresholds.question import LEAST, Asked, Question
 
 from .access import Access
-from .bodies import FORM, Body, Identification, Name, RefusedPicture, Row, pictures_of
+from .bodies import FORM, PICTURE, Body, Identification, Name, RefusedPicture, Row, pictures_of
 from .figures import Figures
 from .galleries import Galleries
 from .problems import Refused
@@ -33,7 +34,7 @@ class Truth(Body):
 class Groups(Body):
     """Groups of answers on record, and what they show: an identity, or strangers (of one name, or each its own)."""
 
-    groups: list[list[Row]]
+    groups: Annotated[list[Annotated[list[Row], Field(min_length=1)]], Field(min_length=1)]
     identity: Name | None = None
     stranger: Name | None = None
 
@@ -54,7 +55,7 @@ def routes(served: Galleries, access: Access, figures: Figures) -> APIRouter:
     async def identify(
         request: Request,
         k: Annotated[int, Query(ge=1, le=1000)] = 5,
-        fpir: Annotated[float | None, Query(gt=0, lt=1)] = None,
+        fpir: Annotated[float | None, Query(ge=LEAST, lt=1)] = None,
         threshold: Annotated[float | None, Query(ge=0, le=2)] = None,
         exact: bool = False,
         strict: bool = False,
@@ -95,7 +96,7 @@ def routes(served: Galleries, access: Access, figures: Figures) -> APIRouter:
 
     @router.post("/verifications", dependencies=ask, openapi_extra=FORM, response_model=Verification)
     async def verify(
-        request: Request, identity: Name | None = None, fmr: Annotated[float | None, Query(gt=0, lt=1)] = None
+        request: Request, identity: Name | None = None, fmr: Annotated[float | None, Query(ge=LEAST, lt=1)] = None
     ) -> dict[str, Any]:
         """Say whether two pictures, or one and an enrolled identity, are the same."""
         pictures = await pictures_of(request)
@@ -114,7 +115,7 @@ def routes(served: Galleries, access: Access, figures: Figures) -> APIRouter:
         """Return the last answers on record, the newest first. They are kept where the log is on."""
         return served.read.curation.answers(limit)
 
-    @router.get("/answers/{answer}/picture", dependencies=enroll)
+    @router.get("/answers/{answer}/picture", dependencies=enroll, responses=PICTURE)
     def picture(answer: Row) -> Response:
         """Return the picture of an answer on record as it was kept."""
         found = served.read.curation.answer_picture(answer)

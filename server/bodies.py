@@ -33,6 +33,12 @@ FORM = {
 }
 
 
+PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {f"image/{kind}": {} for kind in ("png", "jpeg", "webp", "bmp")}},
+    304: {"description": "It is what the client has."},
+}
+
+
 class Body(BaseModel):
     """A JSON object that comes in; what it does not know is refused."""
 

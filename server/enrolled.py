@@ -20,7 +20,7 @@ from siamese_index.store.rows import IdentityRow, SampleRow, StrangerRow
 
 from .access import Access
 from .answers import picture_response, told
-from .bodies import FORM, Body, Count, IdentityPage, Name, Row, pictures_of
+from .bodies import FORM, PICTURE, Body, Count, IdentityPage, Name, Row, pictures_of
 from .galleries import Galleries
 from .problems import Refused
 
@@ -48,13 +48,13 @@ class NewIdentity(Body):
 
     identity: Name
     new: Name
-    samples: list[Row]
+    samples: Annotated[list[Row], Field(min_length=1)]
 
 
 class Move(Body):
     """Whose samples are in truth."""
 
-    samples: list[Row]
+    samples: Annotated[list[Row], Field(min_length=1)]
     identity: Name
     new: bool = False
 
@@ -207,12 +207,12 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         """Return a sample."""
         return _sample(read, sample)
 
-    @router.get("/samples/{sample}/picture", dependencies=enroll)
+    @router.get("/samples/{sample}/picture", dependencies=enroll, responses=PICTURE)
     def picture(sample: Row, request: Request) -> Response:
         """Return the picture of a sample as it was kept."""
         return _kept(read, sample, request, small=False)
 
-    @router.get("/samples/{sample}/thumbnail", dependencies=ask)
+    @router.get("/samples/{sample}/thumbnail", dependencies=ask, responses=PICTURE)
     def small(sample: Row, request: Request) -> Response:
         """Return the picture of a sample, 160 pixels at most, as PNG."""
         return _kept(read, sample, request, small=True)

@@ -18,7 +18,7 @@ from siamese_index.towers.tower import BATCH
 
 from .problems import Refused
 
-WAITING = 256  # pictures of all requests that wait for the tower; beyond it 429
+WAITING = 128  # pictures of all requests that wait for the tower; beyond it 429
 Answers = list[Decision | Refusal]  # of one picture
 
 

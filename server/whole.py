@@ -19,6 +19,7 @@ from siamese_index import Gallery, Locked, Missing, __version__, describe
 from siamese_index.curation.history import HistoryRow
 from siamese_index.samples.images import NamedSample
 from siamese_index.store.rows import Fusion
+from siamese_index.thresholds.question import LEAST
 from siamese_index.thresholds.statistics import share_interval
 
 from .access import Access
@@ -33,7 +34,7 @@ CURVE = 400  # distances of each kind that a page draws
 class OperatingPoint(Body):
     """How it is decided from now on; what is left out stays."""
 
-    target_fpir: Annotated[float, Query(gt=0, lt=1)] | None = None
+    target_fpir: Annotated[float, Query(ge=LEAST, lt=1)] | None = None
     fusion: Fusion | Literal["auto"] | None = None
     confidence: Annotated[float, Query(ge=0, lt=1)] | None = None
     strict: bool | None = None
@@ -42,7 +43,7 @@ class OperatingPoint(Body):
 class Findings(Body):
     """Findings of the audit, by their ids."""
 
-    findings: list[str]
+    findings: Annotated[list[str], Field(min_length=1)]
 
 
 class TrainingTerms(Body):
@@ -125,7 +126,7 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
         return {"done": done, "change": describe.change(before, write.outlook())}
 
     @router.post("/evaluations", dependencies=ask)
-    async def evaluate(request: Request, fpir: Annotated[float | None, Query(gt=0, lt=1)] = None) -> dict[str, Any]:
+    async def evaluate(request: Request, fpir: Annotated[float | None, Query(ge=LEAST, lt=1)] = None) -> dict[str, Any]:
         """Count errors on the pictures of a form. The names of its parts say whom they show; who is not enrolled is a
         stranger.
         """

@@ -125,7 +125,7 @@ def strangers(session: Session) -> list[StrangerRow]:
             state_of = f"looks like {aside[name]}: set aside"
         if removed:  # it is not searched any more
             state_of, nearest, distance = "removed", None, None
-        found.append(StrangerRow(number, name, source, added, kept, state_of, names.get(nearest), distance))
+        found.append(StrangerRow(number, name, source, added, bool(kept), state_of, names.get(nearest), distance))
     return found
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from siamese_index.errors import BadInput
 from siamese_index.samples.names import Tags, clean_name, clean_tags
 
+LEAST = 1e-9  # of a share: fewer than one stranger in so many nobody can promise
+
 
 class Asked(TypedDict, total=False):
     """The options of a question, as keyword arguments: `Question` says what they mean."""
@@ -74,7 +76,7 @@ class Question:
 
 
 def share(value: float) -> float:
-    """Return `value` if it lies strictly between 0 and 1. Raises BadInput."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < 1:
-        raise BadInput(f"{str(value)[:60]!s} is not a share.", "Expected a number between 0 and 1, such as 0.01.")
+    """Return `value` if it lies between LEAST and 1. Raises BadInput."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not LEAST <= value < 1:
+        raise BadInput(f"{str(value)[:60]!s} is not a share.", f"Expected {LEAST:g} and more, below 1, such as 0.01.")
     return float(value)

@@ -17,6 +17,11 @@ _CPU = "CPUExecutionProvider"
 _CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})  # full float32: templates of both are compared with each other
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def wanted() -> str:
     """Return what the environment asks for: auto, cpu or cuda. Raises BadInput for something else."""
     found = os.environ.get(VARIABLE) or "auto"
@@ -69,7 +74,7 @@ def _opened(network: bytes, providers: list[Any]) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = min(4, os.cpu_count() or 1)
+    options.intra_op_num_threads = min(4, cores())
     # Threads wait for work at full speed while it runs, a tenth faster; after it they burn no core.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:

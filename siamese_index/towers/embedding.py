@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +15,7 @@ from siamese_index.samples import quality
 from siamese_index.samples.faces import Box, overlap
 from siamese_index.samples.framing import Subject, around
 
+from .device import cores
 from .tower import BATCH, Taken, Tower, nobody
 from .vector_embedder import VectorEmbedder
 
@@ -127,7 +127,7 @@ def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         return
     from concurrent.futures import ThreadPoolExecutor  # one probe needs none
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         begun: deque[Future[R]] = deque()
         try:
             for item in itertools.chain(first, waiting):

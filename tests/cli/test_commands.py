@@ -207,6 +207,7 @@ def test_the_gallery_may_come_from_the_environment(sidx, people):
         (["identify", "known.png", "-g", "none.gallery"], 4, "sidx init"),
         (["identify", "known.png", "-g", "known.png"], 6, "not a gallery"),
         (["identify", "known.png", "--fpir", "0.1", "--threshold", "1", *G], 2, "exclude each other"),
+        (["calibrate", "--fpir", "5e-324", *G], 2, "1e-09 and more"),  # every command would have overflowed
         (["identify", "known.png", "-k", "0", *G], 2, "1 to 1000"),
         (["identify", "known.png", "--no-such-option", *G], 2, "No such option"),
         (["identify", *G], 2, "There is no probe"),

@@ -283,6 +283,8 @@ def test_nobody_is_let_in_by_mistake(known, tmp_path, sidx):
     assert open_.returncode == 2 and "there are no keys" in open_.stderr and "sidx keys add" in open_.stderr
     assert sidx("serve", "--api-key-file", "none.json", "-g", known).returncode == 4
     assert sidx("serve", "-g", "none.gallery").returncode == 4
+    taken = sidx("serve", "--host", "203.0.113.1", "--api-key-file", "k.json", "-g", known)
+    assert taken.returncode == 4
     with serving(known, "--read-only") as service:
         assert service.post(f"{API}/identifications", files=shown(0, 7)).status_code == 200
         refused(service.post(f"{API}/samples?identity=x", files=shown(0, 9)), 403, "read_only")
