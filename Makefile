@@ -65,6 +65,7 @@ torture: .venv/installed
 	$(BIN)/python -m tests.mutants --count 3000
 	$(BIN)/python -m tests.together --threads 8 --calls 1000 --processes 6 --seconds 60
 	$(BIN)/python -m tests.histories --histories 500 --purges 1000
+	$(BIN)/python -m tests.server.kills --kills 1000
 	$(BIN)/python -m tests.torture --all
 
 # A release, but for the upload: what would be uploaded is in dist, whole and checked, and was installed once.

@@ -25,7 +25,9 @@ def serve(
     keys: Annotated[
         Path | None, typer.Option("--api-key-file", help="Keys of `sidx keys`; without it everybody may do everything.")
     ] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Only answer; change nothing.")] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Only answer: nothing but answers on record (sidx log) is written.")
+    ] = False,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Without keys: also answer by this host name; repeatable."),

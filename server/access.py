@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader
 
+from .guard import SAFE
 from .keys import Key, Keys, Role
 from .problems import Refused
 
@@ -44,14 +45,19 @@ class Access:
 
         if self.keys is None:
 
-            def open_() -> None:
-                self.check(role, None, role != "ask")
+            def open_(request: Request) -> None:
+                self.check(role, None, _writes(role, request))
 
             return open_
 
         def allowed(request: Request, key: Annotated[str | None, Depends(_scheme)] = None) -> None:
             bearer = request.headers.get("authorization", "")
             given = key or (bearer[7:] if bearer[:7].lower() == "bearer " else None)
-            self.check(role, given, role != "ask")
+            self.check(role, given, _writes(role, request))
 
         return allowed
+
+
+def _writes(role: Role, request: Request) -> bool:
+    """Whether a request changes something: whoever may only ask changes nothing, whatever the method."""
+    return role != "ask" and request.method not in SAFE

@@ -66,7 +66,8 @@ class Guard:
             if started:
                 raise
             await _linger(receive)
-            told = Problem(type=URN + error.kind, title="Refused", status=error.status_code, detail=error.detail)
+            said = {"detail": error.detail, "remedy": error.remedy}
+            told = Problem(type=URN + error.kind, title="Refused", status=error.status_code, **said)
             await response(told, {"Connection": "close"})(scope, receive, sending)
 
     def _refuse_host(self, headers: Headers) -> None:
@@ -77,7 +78,7 @@ class Guard:
 
     def _measured(self, headers: Headers, receive: Receive) -> Receive:
         size = headers.get("content-length", "0")
-        if not size.isdecimal() or int(size) > self._max:
+        if not size.isdecimal() or len(size) > 15 or int(size) > self._max:
             raise self._too_large()
         ends, got, done = time.monotonic() + BODY_SECONDS, 0, False
 

@@ -1,7 +1,6 @@
 """A service in a process of its own, as a user starts it."""
 
 import contextlib
-import os
 import re
 import signal
 import subprocess
@@ -11,13 +10,11 @@ import httpx
 
 
 @contextlib.contextmanager
-def serving(gallery, *options, environment=None, prefix=()):
-    """Start `sidx serve` for a gallery on a free port; yield a client, and end it."""
-    program = [*prefix, sys.executable, "-c", "from siamese_index.cli import run; run()"]
+def serving(gallery, *options, ended=False):
+    """Start `sidx serve` for a gallery on a free port; yield a client, and end it, unless that is done inside."""
+    program = [sys.executable, "-c", "from siamese_index.cli import run; run()"]
     command = [*program, "serve", "--port", "0", "-g", str(gallery), *map(str, options)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
-    ) as run:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
         said = ""
         try:
             for line in run.stderr:
@@ -32,5 +29,6 @@ def serving(gallery, *options, environment=None, prefix=()):
             if run.poll() is None:
                 run.send_signal(signal.SIGINT)
             said = run.stderr.read()
-            run.wait(30)
+            code = run.wait(30)
     assert "Traceback" not in said, said
+    assert ended or code in (0, 130), said

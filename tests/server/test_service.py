@@ -289,6 +289,7 @@ def test_nobody_is_let_in_by_mistake(known, tmp_path, sidx):
         assert service.post(f"{API}/identifications", files=shown(0, 7)).status_code == 200
         refused(service.post(f"{API}/samples?identity=x", files=shown(0, 9)), 403, "read_only")
         refused(service.delete(f"{API}/identities/glyph 1"), 403, "read_only")
+        assert service.get(f"{API}/samples/1/picture").status_code == service.get(f"{API}/audit").status_code == 200
 
 
 def test_what_is_written_is_read_and_asked_at_once(service):
