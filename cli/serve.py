@@ -74,7 +74,7 @@ def serve(
         server_header=False,
         timeout_keep_alive=30,
         backlog=1024,
-        timeout_graceful_shutdown=20,
+        timeout_graceful_shutdown=5,
     )
     listening = _listening(host, port)
     shown = f"[{host}]" if ":" in host else host

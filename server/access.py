@@ -8,6 +8,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader
 
+from siamese_index import SiameseIndexError
+
 from .guard import SAFE
 from .keys import Key, Keys, Role
 from .problems import Refused
@@ -22,17 +24,13 @@ class Access:
     def __init__(self, keys: Keys | None, read_only: bool) -> None:
         self.keys, self.read_only = keys, read_only
 
-    def role(self, key: str | None) -> Role | None:
-        """Return the role of a key, or None for one that is not known."""
-        if self.keys is None:
-            return "admin"
-        found = self.keys.holder(key) if key else None
-        return found.role if found else None
-
     def check(self, role: Role, key: str | None, writes: bool) -> None:
         """Raise Refused unless a key may do what `role` may."""
         if self.keys is not None:
-            found: Key | None = self.keys.holder(key) if key else None
+            try:
+                found: Key | None = self.keys.holder(key) if key else None
+            except SiameseIndexError:
+                raise Refused(503, "keys", "The keys of this service cannot be read.") from None
             if found is None:
                 raise Refused(401, "no_key", f"There is no key, or none that is known, in the header {HEADER}.")
             if not found.may(role):

@@ -68,6 +68,8 @@ def routes(served: Galleries, access: Access, figures: Figures) -> APIRouter:
         With Accept: application/x-ndjson a line of JSON each, as `sidx identify --json` prints them.
         """
         tags = dict(_pair(each) for each in tag)
+        if len(tags) != len(tag):
+            raise Refused(400, "tag", "A tag is given twice.")
         asked: Asked = {
             "k": k,
             "fpir": fpir,

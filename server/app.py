@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Collection
@@ -11,7 +12,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -84,7 +85,10 @@ def service(
     @app.get("/readyz", tags=["service"])
     def readyz() -> dict[str, Any]:
         """Say that the gallery can be read."""
-        return {"status": "ok", "revision": served.read.revision}
+        try:
+            return {"status": "ok", "revision": served.read.revision}
+        except SiameseIndexError:
+            raise problems.Refused(503, "not_ready", "The gallery cannot be read.") from None
 
     @app.get("/metrics", tags=["service"], dependencies=[Depends(access.may("ask"))], response_class=Response)
     def metrics() -> Response:
@@ -124,6 +128,9 @@ class _Quiet:
             await self._app(scope, receive, send)
         except problems.Refused:
             raise
+        except (ClientDisconnect, asyncio.CancelledError):
+            return  # who asked is gone, or the service ends
         except Exception as error:
-            log.error("%s %s: %s: %s", scope.get("method"), scope.get("path"), type(error).__name__, error)
+            route = getattr(scope.get("route"), "path", "")  # not the path itself, in which a key may be
+            log.error("%s %s: %s: %s", scope.get("method"), route, type(error).__name__, error)
             log.debug("where it came from", exc_info=error)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
 from siamese_index import Decision
 from siamese_index.samples.images import NamedSample
@@ -74,11 +76,24 @@ class Count(BaseModel):
     count: int
 
 
+@contextlib.asynccontextmanager
+async def form_of(request: Request, files: int) -> AsyncIterator[FormData]:
+    """Yield a form with so many files at most. Raises Refused for one that cannot be read."""
+    try:
+        form = await request.form(max_files=files, max_fields=MOST)
+    except (UnicodeError, LookupError):
+        raise Refused(400, "form", "The form is in an encoding that is not known.") from None
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
 async def pictures_of(request: Request) -> list[NamedSample]:
     """Return the pictures of a request: the files of a form, or its body. Raises Refused."""
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        async with request.form(max_files=MOST, max_fields=MOST) as form:
+        async with form_of(request, MOST) as form:
             files = [each for _, each in form.multi_items() if isinstance(each, UploadFile)]
             found = [NamedSample(await file.read(), file.filename or f"picture {i}") for i, file in enumerate(files)]
     elif kind in ("", "application/octet-stream", "application/x-npy") or kind.startswith("image/"):

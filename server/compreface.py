@@ -29,12 +29,12 @@ from siamese_index.vectors import distances
 
 from .access import Access
 from .answers import picture_response
+from .bodies import form_of
 from .galleries import Galleries
 from .problems import status_of
 from .similarity import Similarity
 
-NO_FACE, MANY_FACES, NO_HEADER, NO_PART, NO_SUBJECT, SUBJECT_EXISTS, NO_IMAGE = 28, 31, 20, 34, 42, 43, 44
-UNDEFINED = 0
+UNDEFINED, NO_HEADER, NO_FACE, MANY_FACES, NO_PART, NO_SUBJECT, SUBJECT_EXISTS, NO_IMAGE = 0, 20, 28, 31, 34, 42, 43, 44
 _MARK = 0x5D1D0000000080008000 << 48  # of a UUID that names a sample
 _NUMBERS = (1 << 48) - 1
 
@@ -120,7 +120,7 @@ def routes(served: Galleries, access: Access) -> APIRouter:
     @router.post("/recognition/subjects", dependencies=enroll, status_code=201)
     async def add_subject(request: Request) -> dict[str, Any]:
         """Announce a subject; it is enrolled with its first picture."""
-        name = clean_name(str((await _json(request)).get("subject", "")))
+        name = _subject(await _json(request))
         if name in announced or any(row.name == name for row in read.identities()):
             raise Failure(400, SUBJECT_EXISTS, f"Subject {name} already exists")
         announced[name] = None
@@ -129,21 +129,22 @@ def routes(served: Galleries, access: Access) -> APIRouter:
     @router.put("/recognition/subjects/{name:path}", dependencies=enroll)
     async def rename(request: Request, name: str) -> dict[str, Any]:
         """Give a subject another name; onto one that is there it is merged."""
-        new = clean_name(str((await _json(request)).get("subject", "")))
+        new = _subject(await _json(request))
         name = subject(name)
-        if name in announced:
-            del announced[name]
-            if all(row.name != new for row in read.identities()):
-                announced[new] = None
-        else:
+        there = {row.name for row in read.identities()}
+        announced.pop(name, None)
+        if name in there and name != new:
             await asyncio.to_thread(write.rename, name, new, merge=True)
+        elif name not in there and new not in there:
+            announced[new] = None
         return {"updated": True}
 
     @router.delete("/recognition/subjects/{name:path}", dependencies=enroll)
     def remove(name: str) -> dict[str, Any]:
         """Remove a subject; it can be restored by `sidx undo`."""
         name = subject(name)
-        if announced.pop(name, "") == "":
+        announced.pop(name, None)
+        if any(row.name == name for row in write.identities()):
             write.remove(name)
         return {"subject": name}
 
@@ -221,16 +222,21 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         """Remove a picture."""
         return removed([sample_of(image)])[0]
 
+    def kept(image: str) -> Response:
+        sample = sample_of(image)
+        there = any(row.id == sample for row in read.samples())
+        return picture_response((read.picture(sample) if there else None) or b"")
+
     @router.get("/recognition/faces/{image}/img", dependencies=enroll)
     def picture(image: str) -> Response:
         """Return a picture as it was kept; nothing where none is."""
-        return picture_response(read.picture(sample_of(image)) or b"")
+        return kept(image)
 
     @router.get("/static/{key}/images/{image}")
     def static(key: str, image: str, request: Request) -> Response:
         """As the route before, with the key where these clients put it."""
         access.check("enroll", request.headers.get("x-api-key") or key, writes=False)
-        return picture_response(read.picture(sample_of(image)) or b"")
+        return kept(image)
 
     # -- questions --------------------------------------------------------------------------------
 
@@ -340,11 +346,19 @@ async def _json(request: Request, kind: type[Any] = dict) -> Any:
     return found
 
 
+def _subject(told: dict[str, Any]) -> str:
+    """Return the name in a body. Raises Failure, BadInput."""
+    name = told.get("subject")
+    if not isinstance(name, str):
+        raise Failure(400, NO_PART, "Required part 'subject' is not present")
+    return clean_name(name)
+
+
 async def _pictures(request: Request, *names: str) -> dict[str, NamedSample]:
     """Return the pictures of a request: files of a form, of whatever type they say, or base64 in JSON."""
     found: dict[str, NamedSample] = {}
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        async with request.form(max_files=len(names) + 1) as form:
+        async with form_of(request, len(names) + 1) as form:
             for name in names:
                 part = form.get(name)
                 if isinstance(part, UploadFile):

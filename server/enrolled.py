@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import OrderedDict
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from siamese_index import Gallery, Missing, describe
 from siamese_index.analysis.glance import glance
 from siamese_index.enrollment import Conflicts, Enrollment
 from siamese_index.samples import images
+from siamese_index.samples.names import clean_name, clean_tags
 from siamese_index.store.rows import IdentityRow, SampleRow, StrangerRow
 
 from .access import Access
@@ -106,7 +108,7 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         more = len(rows) > limit
         return {"identities": [asdict(row) for row in rows[:limit]], "next": rows[limit - 1].name if more else None}
 
-    @router.get("/identities/removed", dependencies=ask)
+    @router.get("/removed", dependencies=ask)
     def removed() -> dict[str, Any]:
         """Return who was removed and can be restored, and single samples."""
         gone, samples = read.curation.removed()
@@ -121,11 +123,13 @@ def routes(served: Galleries, access: Access) -> APIRouter:
     @router.patch("/identities/{name:path}", dependencies=enroll)
     def change(name: str, change: IdentityChange) -> IdentityRow:
         """Give an identity another name, or tags."""
-        if change.tags is not None:
-            write.tag(name, change.tags)
-        if change.name is not None:
-            write.rename(name, change.name, merge=change.merge)
-        return _identity(write, change.name or name)
+        clean_tags(change.tags)
+        name, new = clean_name(name), clean_name(name if change.name is None else change.name)
+        if new != name:
+            write.rename(name, new, merge=change.merge)
+        if change.tags:
+            write.tag(new, change.tags)
+        return _identity(write, new)
 
     @router.delete("/identities/{name:path}", dependencies=enroll)
     def remove(name: str) -> Count:
@@ -188,9 +192,19 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         are enrolled.
         """
         pictures = await pictures_of(request)
-        digest = hashlib.sha256(
-            b"".join(hashlib.sha256(each).digest() for each in pictures) + identity.encode("utf-8", "replace")
-        )
+        async with one_by_one if idempotency_key else contextlib.nullcontext():
+            known = await added(identity, pictures, conflict, idempotency_key)
+        response.status_code = 201 if known["enrolled"] else 200
+        return known
+
+    one_by_one = asyncio.Lock()  # of requests with a key: the same one may come twice at once
+
+    async def added(
+        identity: str, pictures: list[images.NamedSample], conflict: bool, idempotency_key: str | None
+    ) -> dict[str, Any]:
+        digest = hashlib.sha256(f"{conflict} {identity}".encode("utf-8", "replace"))
+        for picture in pictures:
+            digest.update(hashlib.sha256(picture).digest())
         known = repeated.answer(idempotency_key, digest.digest())
         if known is None:
             conflicts: Conflicts = "allow" if conflict else "refuse when sure"
@@ -199,7 +213,6 @@ def routes(served: Galleries, access: Access) -> APIRouter:
             if done.refused and len(pictures) == 1:
                 raise done.refused[0].error
             known = repeated.keep(idempotency_key, digest.digest(), _enrolled(done))
-        response.status_code = 201 if known["enrolled"] else 200
         return known
 
     @router.get("/samples/{sample}", dependencies=ask)
@@ -255,6 +268,7 @@ def routes(served: Galleries, access: Access) -> APIRouter:
 
 
 def _identity(gallery: Gallery, name: str) -> IdentityRow:
+    name = clean_name(name)
     found = next((row for row in gallery.identities() if row.name == name), None)
     if found is None:
         raise Missing(f"{name!r} is not enrolled.", remedy="See: GET /api/v1/identities")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Collection
 from ipaddress import ip_address
@@ -17,6 +18,7 @@ from .problems import URN, Problem, Refused, response
 MAX_BODY = 64_000_000  # bytes of a request
 BODY_SECONDS = 60.0  # for a whole request to come in
 LINGER_SECONDS, LINGER_BYTES = 2.0, 4_000_000  # for which a refused request is still listened to
+_TAIL = 400  # bytes in which the end of a form is looked for
 SAFE = ("GET", "HEAD", "OPTIONS")
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -80,10 +82,11 @@ class Guard:
         size = headers.get("content-length", "0")
         if not size.isdecimal() or len(size) > 15 or int(size) > self._max:
             raise self._too_large()
-        ends, got, done = time.monotonic() + BODY_SECONDS, 0, False
+        ends, got, done, tail = time.monotonic() + BODY_SECONDS, 0, False, b""
+        last = _last_of(headers.get("content-type", ""))
 
         async def measured() -> Message:
-            nonlocal got, done
+            nonlocal got, done, tail
             if done:
                 return await receive()  # waits for whoever asked to go away
             try:
@@ -94,6 +97,9 @@ class Guard:
             if got > self._max:
                 raise self._too_large()
             done = not message.get("more_body", False)
+            tail = (tail + message.get("body", b"")[-_TAIL:])[-_TAIL:]
+            if done and got and message["type"] == "http.request" and last not in tail:
+                raise Refused(400, "cut_short", "The form is cut short: its last boundary is missing.")
             return message
 
         return measured
@@ -111,6 +117,14 @@ async def _linger(receive: Receive) -> None:
                 got += len(message.get("body", b""))
 
 
+def _last_of(kind: str) -> bytes:
+    """Return what a form ends with; nothing for a body of another kind."""
+    if not kind.lower().startswith("multipart/form-data"):
+        return b""
+    found = re.search(r'boundary=(?:"([^"]*)"|([^;\s]*))', kind, re.IGNORECASE)
+    return b"" if found is None else f"--{found[1] or found[2] or ''}--".encode("latin-1", "replace")
+
+
 def _name_of(host: str) -> str:
     """Return the name in a Host header, without the port."""
     try:
@@ -121,8 +135,8 @@ def _name_of(host: str) -> str:
 
 def _refuse_other_pages(method: str, headers: Headers) -> None:
     """Refuse what a browser sends for a page of another site: there are no cookies, but on loopback no keys either."""
-    origin = headers.get("origin")
-    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and method not in SAFE:
+    origin, host = headers.get("origin"), headers.get("host", "").lower()
+    if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
         raise Refused(403, "other_page", "A page of another site may not use this service.")
-    if origin is not None and method not in SAFE and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and method not in SAFE and origin.lower() not in (f"http://{host}", f"https://{host}"):
         raise Refused(403, "other_page", "A page of another site may not use this service.")

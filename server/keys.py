@@ -6,9 +6,10 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
@@ -110,7 +111,9 @@ def _read(data: bytes, path: Path) -> tuple[Key, ...]:
         if found["format"] != _FORM:
             raise ValueError
         keys = tuple(Key(**each) for each in found["keys"])
-        if any(key.role not in ROLES or len(key.sha256) != 64 or not key.sha256.isascii() for key in keys):
+        if not all(isinstance(text, str) for key in keys for text in astuple(key)):
+            raise ValueError
+        if any(key.role not in ROLES or not re.fullmatch("[0-9a-f]{64}", key.sha256) for key in keys):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Damaged(f"{path}: this is no file of keys.", remedy="Choose another file.") from None

@@ -90,6 +90,8 @@ def of_error(error: SiameseIndexError) -> Problem:
 def response(problem: Problem, headers: Any = None) -> Response:
     """Return a problem as a response."""
     told = {"Retry-After": "1"} if problem.status in (429, 503) else {}
+    if problem.status in (408, 413):
+        told["Connection"] = "close"  # what still comes is not read
     data = json.dumps(problem.model_dump(), ensure_ascii=False).encode("utf-8", "replace")
     return Response(data, problem.status, {**told, **(headers or {})}, "application/problem+json")
 

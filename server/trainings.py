@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from siamese_index.training import Retraining, retrain
 from .problems import Refused, of_error
 
 KEPT = 20  # jobs that are remembered
+LOOKED_EVERY = 0.2  # seconds
 QUIET = 15.0  # seconds after which a listener is told that the job goes on
 JobState = Literal["running", "done", "failed", "cancelled"]
 
@@ -51,7 +53,7 @@ class Trainings:
 
     def __init__(self, gallery: str) -> None:
         self._gallery, self._jobs = gallery, dict[str, Job]()
-        self._news = threading.Condition()
+        self._one = threading.Lock()
 
     def all(self) -> list[Job]:
         """Return the trainings, the newest first."""
@@ -65,7 +67,7 @@ class Trainings:
 
     def start(self, settings: dict[str, Any]) -> Job:
         """Begin a retraining. Raises Refused while another one runs."""
-        with self._news:
+        with self._one:
             if any(job.state == "running" for job in self._jobs.values()):
                 raise Refused(409, "running", "A training runs already.", "Wait for it, or cancel it.")
             job = Job(secrets.token_hex(4), "running", _now(), settings)
@@ -81,21 +83,22 @@ class Trainings:
         job.cancel = True
         return job
 
-    def events(self, id_: str) -> Iterator[str]:
+    async def events(self, id_: str) -> AsyncIterator[str]:
         """Yield the events of a training from its beginning as server-sent events, until it ends. Raises Missing."""
-        job, told = self.job(id_), 0
+        job, told, quiet = self.job(id_), 0, 0.0
         while True:
-            with self._news:
-                news = len(job.events) > told or job.state != "running" or self._news.wait(QUIET)
-                fresh, ended = job.events[told:], job.state != "running"
+            ended, fresh = job.state != "running", job.events[told:]
             for each in fresh:
                 told += 1
                 yield f"id: {told}\nevent: progress\ndata: {json.dumps(each)}\n\n"
             if ended:
                 yield f"event: {job.state}\ndata: {json.dumps(job.to_dict())}\n\n"
                 return
-            if not news:
+            quiet = 0.0 if fresh else quiet + LOOKED_EVERY
+            if quiet >= QUIET:
+                quiet = 0.0
                 yield ": it goes on\n\n"
+            await asyncio.sleep(LOOKED_EVERY)
 
     def close(self) -> None:
         """Ask what runs to end."""
@@ -106,9 +109,7 @@ class Trainings:
         def tell(said: dict[str, Any]) -> None:
             if job.cancel:
                 raise _Cancelled
-            with self._news:
-                job.events.append(_plain(said))
-                self._news.notify_all()
+            job.events.append(_plain(said))
 
         made: Retraining | None = None
         state: JobState = "failed"
@@ -121,9 +122,7 @@ class Trainings:
             job.problem = of_error(error).model_dump()
         except Exception as error:  # noqa: BLE001  # it is told to whoever listens, and does not end the service
             job.problem = {"detail": f"{type(error).__name__} in the training."}
-        with self._news:
-            job.ended, job.state = _now(), state
-            self._news.notify_all()
+        job.ended, job.state = _now(), state
 
 
 def _plain(said: dict[str, Any]) -> dict[str, Any]:

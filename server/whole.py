@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from siamese_index.thresholds.question import LEAST
 from siamese_index.thresholds.statistics import share_interval
 
 from .access import Access
-from .bodies import MOST, Body, Count, Name
+from .bodies import MOST, Body, Count, Name, form_of
 from .galleries import Galleries
 from .problems import Refused
 from .trainings import Trainings
@@ -134,7 +134,7 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
 
         from siamese_index.analysis.evaluation import evaluate as counted
 
-        async with request.form(max_files=MOST * MOST, max_fields=MOST) as form:
+        async with form_of(request, MOST * MOST) as form:
             files = [(name, each) for name, each in form.multi_items() if isinstance(each, UploadFile)]
             items = [(name, NamedSample(await each.read(), each.filename or name)) for name, each in files]
         if not items:
@@ -159,12 +159,12 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
         """Return the changes of the gallery, the newest first."""
         return read.curation.history(limit)
 
-    @router.post("/undo", dependencies=enroll)
+    @router.post("/undo", dependencies=admin)
     def undo(count: Annotated[int, Query(ge=1, le=1000)] = 1) -> list[HistoryRow]:
         """Take back the newest changes that hold, one by one."""
         return write.curation.undo(count)
 
-    @router.post("/redo", dependencies=enroll)
+    @router.post("/redo", dependencies=admin)
     def redo() -> HistoryRow:
         """Take back the last undo, if nothing was changed since."""
         return write.curation.redo()
@@ -224,7 +224,7 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
     def events(job: str) -> StreamingResponse:
         """Return the events of a training as they come (server-sent events), from its beginning."""
         trainings.job(job)
-        told: Iterator[str] = trainings.events(job)
+        told: AsyncIterator[str] = trainings.events(job)
         return StreamingResponse(told, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     @router.delete("/trainings/{job}", dependencies=admin)

@@ -53,6 +53,11 @@ def test_subjects(clients):
         assert (answer.status_code, answer.json()["code"]) == (404, 42) and "result" not in answer.json()
     assert clients.post(f"{RECOGNITION}/faces?subject=tmp", files={"file": shown(21, 0)}).status_code == 201
     assert clients.delete(f"{RECOGNITION}/subjects/tmp").json() == {"subject": "tmp"}
+    clients.post(f"{RECOGNITION}/subjects", json={"subject": "both"})  # announced, then enrolled otherwise
+    clients.post(f"{API}/samples?identity=both&conflict=true", files={"file": shown(23, 0)})
+    assert clients.delete(f"{RECOGNITION}/subjects/both").status_code == 200
+    assert clients.get(f"{API}/identities/both").status_code == 404
+    assert clients.post(f"{RECOGNITION}/subjects", json={"subject": None}).status_code == 400
 
 
 def test_faces(clients):
@@ -72,6 +77,7 @@ def test_faces(clients):
     assert images.decode(clients.get(f"{RECOGNITION}/faces/{ids[0]}/img").content, 1).size
     assert images.decode(clients.get(f"{API}/static/key/images/{ids[0]}").content, 1).size
     assert clients.delete(f"{RECOGNITION}/faces/{ids[0]}").json() == {"image_id": ids[0], "subject": "f"}
+    assert clients.get(f"{RECOGNITION}/faces/{ids[0]}/img").content == b""
     gone = clients.delete(f"{RECOGNITION}/faces/{ids[0]}")
     assert (gone.status_code, gone.json()["code"]) == (404, 44)
     assert clients.delete(f"{RECOGNITION}/faces/none").status_code == 404

@@ -111,7 +111,7 @@ def test_who_is_enrolled_can_be_seen_and_changed(service):
     refused(service.patch(f"{API}/identities/nn", json={"name": "glyph 1"}), 422, "bad_input")
     refused(service.get(f"{API}/identities/{name}"), 404, "missing")
     assert service.delete(f"{API}/identities/nn").json() == {"count": 1}
-    assert service.get(f"{API}/identities/removed").json()["identities"][0]["name"] == "nn"
+    assert service.get(f"{API}/removed").json()["identities"][0]["name"] == "nn"
     assert service.post(f"{API}/restorations", json={"identity": "nn"}).json() == {"count": 1}
     undone = service.post(f"{API}/undo", params={"count": 2}).json()
     assert [row["verb"] for row in undone] == ["restore", "remove"]
@@ -271,6 +271,15 @@ def test_keys_have_roles_and_are_revoked(known, tmp_path, sidx):
         assert service.get("/healthz").status_code == 200
         assert sidx("keys", "revoke", rows[0]["id"], "--file", "keys.json").returncode == 0
         refused(service.post(ask, files=shown(0, 7), headers=keys["ask"]), 401, "no_key")
+        refused(service.post(f"{API}/undo", headers=keys["enroll"]), 403, "not_allowed")
+        stored = (tmp_path / "keys.json").read_text()
+        for broken in ("{", stored.replace('"sha256": "', '"sha256": ["').replace('"\n  }', '"]\n  }')):
+            (tmp_path / "keys.json").write_text(broken)
+            refused(service.post(ask, files=shown(0, 7), headers=keys["admin"]), 503, "keys")
+        (tmp_path / "keys.json").unlink()
+        refused(service.post(ask, files=shown(0, 7), headers=keys["admin"]), 503, "keys")
+        (tmp_path / "keys.json").write_text(stored)
+        assert service.get(f"{API}/gallery", headers=keys["admin"]).status_code == 200
     assert sidx("keys", "revoke", "nobody", "--file", "keys.json").returncode == 4
     assert sidx("keys", "add", "x", "--role", "owner", "--file", "keys.json").returncode == 2
     (tmp_path / "other.json").write_text('{"mine": 1}')
@@ -290,6 +299,43 @@ def test_nobody_is_let_in_by_mistake(known, tmp_path, sidx):
         refused(service.post(f"{API}/samples?identity=x", files=shown(0, 9)), 403, "read_only")
         refused(service.delete(f"{API}/identities/glyph 1"), 403, "read_only")
         assert service.get(f"{API}/samples/1/picture").status_code == service.get(f"{API}/audit").status_code == 200
+
+
+def test_what_a_stranger_tried(service):
+    """Each of these answered otherwise once."""
+    whole = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + shown(50, 0)["file"][1]
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    cut = whole + b'\r\n--x\r\nContent-Disposition: form-data; name="file"; filename="b.png"\r\n\r\n' + b"half"
+    told = service.post(f"{API}/samples?identity=cut&conflict=true", content=cut, headers=form)
+    refused(told, 400, "cut_short")
+    refused(service.get(f"{API}/identities/cut"), 404, "missing")
+    for kind in ("multipart/form-data; boundary=x; charset=undefined",):
+        refused(
+            service.post(f"{API}/identifications", content=whole + b"\r\n--x--", headers={"Content-Type": kind}),
+            400,
+            "form",
+        )
+    refused(service.post(f"{API}/undo", headers={"Origin": "http://["}), 403, "other_page")
+    refused(service.get(f"{API}/history", headers={"Sec-Fetch-Site": "cross-site"}), 403, "other_page")
+    refused(service.post(f"{API}/identifications?tag=a=b&tag=a=c", files=shown(0, 7)), 400, "tag")
+    service.post(f"{API}/samples?identity=removed&conflict=true", files=shown(51, 0))
+    assert service.get(f"{API}/identities/removed").json()["samples"] == 1
+    assert service.patch(f"{API}/identities/removed", json={"name": " Bob "}).json()["name"] == "Bob"
+    refused(service.patch(f"{API}/identities/Bob", json={"tags": {"x": "y"}, "name": "glyph 1"}), 422, "bad_input")
+    assert service.get(f"{API}/identities/Bob").json()["tags"] == {}
+    answers = []
+    send = lambda: answers.append(
+        service.post(
+            f"{API}/samples?identity=Bob&conflict=true", files=shown(51, 1), headers={"Idempotency-Key": "many"}
+        )
+    )
+    threads = [threading.Thread(target=send) for _ in range(6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert {answer.status_code for answer in answers} == {201}
+    service.delete(f"{API}/identities/Bob")
 
 
 def test_what_is_written_is_read_and_asked_at_once(service):
