@@ -324,11 +324,12 @@ def test_what_a_stranger_tried(service):
     refused(service.patch(f"{API}/identities/Bob", json={"tags": {"x": "y"}, "name": "glyph 1"}), 422, "bad_input")
     assert service.get(f"{API}/identities/Bob").json()["tags"] == {}
     answers = []
-    send = lambda: answers.append(
-        service.post(
-            f"{API}/samples?identity=Bob&conflict=true", files=shown(51, 1), headers={"Idempotency-Key": "many"}
-        )
-    )
+
+    def send():
+        key = {"Idempotency-Key": "many"}
+        url = f"{API}/samples?identity=Bob&conflict=true"
+        answers.append(service.post(url, files=shown(51, 1), headers=key))
+
     threads = [threading.Thread(target=send) for _ in range(6)]
     for each in threads:
         each.start()
