@@ -30,8 +30,11 @@ def count_failures(test: Callable[..., None], seeds: range) -> list[str]:
 
 
 def main() -> None:
+    from siamese_index.training import train
+    from siamese_index.training.glyphs import draw
     from tests.curation.test_history import test_a_random_history_undone_is_the_start_and_redone_the_end as history
     from tests.curation.test_purge import test_random_galleries_hold_nothing_of_who_was_purged as purge
+    from tests.curation.test_purge import test_random_galleries_of_pictures_hold_nothing_of_who_was_purged as pictured
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--histories", type=int, default=500)
@@ -44,6 +47,13 @@ def main() -> None:
         began = time.monotonic()
         lost = count_failures(lambda home, seed: purge(home / "g.gallery", home, seed), range(options.purges))
         print(f"{options.purges} purges in {time.monotonic() - began:.0f} s: {len(lost)} wrong")
+    with tempfile.TemporaryDirectory(prefix="histories-") as home:
+        draw(Path(home) / "learn", range(10), range(6))
+        tower = Path(home) / "t.tower"
+        train(Path(home) / "learn", steps=5, size=32, dimension=16, out=tower)
+        began = time.monotonic()
+        lost += (seen := count_failures(lambda home, seed: pictured(tower, home, seed), range(options.purges)))
+        print(f"{options.purges} purges with pictures in {time.monotonic() - began:.0f} s: {len(seen)} wrong")
     for line in wrong + lost:
         print(line)
     sys.exit(bool(wrong or lost))

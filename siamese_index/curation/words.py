@@ -13,6 +13,8 @@ def event(row: HistoryRow) -> str:
         return f"undid {row.of}" if row.verb == UNDO else f"redid what {row.of} had undone"
     if row.verb == "rename" and len(row.identities) == 2:
         return f"renamed {row.identities[0]!r} to {row.identities[1]!r}"
+    if row.verb == "merge" and len(row.identities) == 2:
+        return f"merged {row.identities[0]!r} with {row.identities[1]!r}, whose samples its own became"
     said = _VERBS.get(row.verb, row.verb)
     if row.samples:
         said += f" {counted(row.samples, 'sample')}"

@@ -152,7 +152,10 @@ class Events:
             told = json.loads(detail)
             whom[event] |= dict.fromkeys(told[key] for key in ("identity", "into") if isinstance(told.get(key), int))
         rows = self._db.execute("SELECT id, name, removed_from FROM identity").fetchall()
-        names, from_whom = {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows if row[2] is not None}
+        names, from_whom = (
+            {row[0]: row[1] for row in rows},
+            {row[0]: row[2] for row in rows if row[2] is not None and not row[1]},
+        )
         found: dict[int, list[str]] = {}
         for event, identities in whom.items():
             called = []

@@ -60,6 +60,7 @@ def test_samples_are_removed_and_restored(people, sidx, person):
 
 def test_identities_are_merged_split_removed_and_restored(people, sidx):
     assert "p1 and its 3 samples are now p0." in sidx("identities", "merge", "p1", "p0", *G).stderr
+    assert rows(sidx("history", *G))[0]["what"].startswith("merged 'p1' with 'p0'")
     assert [r["identity"] for r in rows(sidx("identities", "list", *G))] == ["p0", "p2", "p3", "p4"]
     assert sidx("identities", "restore", "p1", *G).returncode == 4  # its samples are p0's
     ids = [row["id"] for row in rows(sidx("samples", "list", "--identity", "p0", *G))]

@@ -116,6 +116,39 @@ def test_random_galleries_hold_nothing_of_who_was_purged(place, tmp_path, seed):
     assert examine(place).findings == ()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_random_galleries_of_pictures_hold_nothing_of_who_was_purged(tower_path, tmp_path, seed):
+    """Pictures, vectors and names of 1 to 255 characters: enrolled, moved, removed, asked about, of strangers."""
+    rng = np.random.default_rng(seed)
+    letters = [*"abcdefghij éß漢字😀-_'\"%"]
+    name = "".join(rng.choice(letters, int(rng.integers(1, 256)))).strip() or "x"
+    start = 1000 * seed
+    drawn = [images.encode(glyph(start + n, hand)) for n in range(6) for hand in range(2)]
+    place = tmp_path / "here" / "g.gallery"
+    place.parent.mkdir()
+    with Gallery.create(place, tower_path, fpir=0.2) as gallery:
+        gallery.log(True)
+        gallery.enroll_many([(f"p{n // 2}", drawn[n]) for n in range(6)], conflicts="allow")
+        gallery.enroll(name, drawn[6:10], conflicts="allow", tags={"who": "this"})
+        gallery.calibrate(strangers_given=[(name, drawn[10]), ("somebody", drawn[11])])
+        gallery.identify(drawn[6])
+        ids = [row.id for row in gallery.samples(name)]
+        gallery.curation.remove_samples(ids[:1])
+        if rng.integers(2):
+            gallery.rename(name, "another")
+            gallery.rename("another", name)
+        if rng.integers(2):
+            gallery.remove(name)
+        vectors = [gallery.template(each.id).tobytes() for each in gallery.samples() if each.identity == name]
+        gone = [drawn[n][-60:] for n in range(6, 11)] + vectors + ([name.encode()] if len(name) > 3 else [])
+        assert remains(place.parent, *gone)
+        receipt = gallery.curation.purge([name])
+        assert receipt.samples == 4 and receipt.strangers >= 1 and receipt.answers >= 1
+        assert stale(gallery) == 0
+    assert remains(place.parent, *gone) == []
+    assert examine(place).findings == ()
+
+
 def test_all_strangers_and_old_answers_are_purged(vector_gallery):
     rng = np.random.default_rng(0)
     gallery = vector_gallery
