@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.datastructures import FormData, UploadFile
 
 from siamese_index import Decision
+from siamese_index.samples import sources
 from siamese_index.samples.images import NamedSample
 from siamese_index.samples.names import NAME_LIMIT
 
@@ -101,6 +102,14 @@ async def pictures_of(request: Request) -> list[NamedSample]:
         found = [NamedSample(data, "picture")] if data else []
     else:
         raise Refused(415, "media_type", f"A body of {kind} is not read.", "Send multipart/form-data, or a picture.")
+    found = [sample for each in found for sample in _rows(each)]
     if not found:
         raise Refused(400, "no_picture", "There is no picture in the request.", "Send it as a file of a form.")
     return found
+
+
+def _rows(sample: NamedSample) -> list[NamedSample]:
+    """Return a sample, or each row of an array of vectors."""
+    if sample[:6] != b"\x93NUMPY":
+        return [sample]
+    return [each for each in sources.piped(sample, sample.source) if isinstance(each, NamedSample)]

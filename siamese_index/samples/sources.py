@@ -118,9 +118,8 @@ def _are_rows(array: NDArray[np.generic]) -> bool:
     return array.dtype.kind in "fiu" and array.ndim in (1, 2) and array.size > 0
 
 
-def piped(data: bytes) -> list[Path | bytes]:
+def piped(data: bytes, name: str = "standard input") -> list[Path | bytes]:
     """Return the samples in what came through a pipe: pictures, or the rows of an .npy. Raises Unreadable."""
-    name = "standard input"
     if not data:
         raise Unreadable("Standard input is empty.", remedy="Send a picture: sidx identify - < picture.png")
     if data[:6] != b"\x93NUMPY":

@@ -5,6 +5,7 @@ import socket
 import threading
 
 import httpx
+import numpy as np
 import pytest
 
 from siamese_index import Gallery
@@ -210,7 +211,6 @@ def test_what_is_too_large_is_refused_and_costs_little(service):
     except httpx.WriteError:  # it did not wait for the end
         pass
     import cv2
-    import numpy as np
 
     bomb = cv2.imencode(".png", np.zeros((20_000, 20_000), np.uint8))[1].tobytes()
     refused(service.post(f"{API}/identifications", content=bomb), 422, "unreadable")
@@ -299,6 +299,21 @@ def test_nobody_is_let_in_by_mistake(known, tmp_path, sidx):
         refused(service.post(f"{API}/samples?identity=x", files=shown(0, 9)), 403, "read_only")
         refused(service.delete(f"{API}/identities/glyph 1"), 403, "read_only")
         assert service.get(f"{API}/samples/1/picture").status_code == service.get(f"{API}/audit").status_code == 200
+
+
+def test_a_gallery_of_vectors_is_asked_by_rows(tmp_path, sidx):
+    rows = np.random.default_rng(0).standard_normal((6, 8)).astype(np.float32)
+    with Gallery.create(tmp_path / "v.gallery", dimension=8) as gallery:
+        gallery.enroll_vectors(["a", "b", "c"], rows[:3], conflicts="allow")
+    rows[4] = np.nan
+    np.save(tmp_path / "many.npy", rows)
+    done = sidx("identify", "many.npy", "--json", "--exit-zero", "-g", "v.gallery")
+    wanted = [json.loads(line) for line in done.stdout.splitlines()]
+    with serving(tmp_path / "v.gallery") as service:
+        files = {"file": ("many.npy", (tmp_path / "many.npy").read_bytes())}
+        found = service.post(f"{API}/identifications", files=files).json()
+    assert [{**row, "ms": 0} for row in found["answers"]] == [{**row, "ms": 0} for row in wanted] and len(wanted) == 5
+    assert [each["source"] for each in found["refused"]] == ["many.npy row 4"]
 
 
 def test_what_a_stranger_tried(service):
