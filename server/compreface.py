@@ -271,12 +271,8 @@ def routes(served: Galleries, access: Access) -> APIRouter:
             rows.append({"box": _box(data, answer.box), "subjects": subjects})
         plugins = request.query_params.get("face_plugins", "").split(",")
         if "calculator" in plugins:
-            parts = [
-                data if a.box is None or len(answers) == 1 else NamedSample(around(data, a.box), "face")
-                for a in answers
-            ]
-            vectors, _ = await asyncio.to_thread(read.embed, parts)
-            for row, vector in zip(rows, vectors.tolist(), strict=False):
+            vectors = await asyncio.to_thread(_vectors, read, data, [answer.box for answer in answers])
+            for row, vector in zip(rows, vectors.tolist(), strict=True):
                 row["embedding"] = vector
         _add_status(request, rows, began)
         return {"result": rows}

@@ -164,8 +164,9 @@ def routes(served: Galleries, access: Access) -> APIRouter:
     def purge(what: Purge) -> dict[str, Any]:
         """Delete for good: pictures, vectors, names, answers. It cannot be undone. The receipt is told this once."""
         purged = write.curation.purge
+        receipt = purged(what.identities, strangers=what.strangers, answers_before=what.answers_before)
         repeated.forget()
-        return purged(what.identities, strangers=what.strangers, answers_before=what.answers_before).to_dict()
+        return receipt.to_dict()
 
     # -- samples ----------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from fastapi import Request
@@ -12,7 +11,17 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from siamese_index import BadInput, Conflict, Damaged, Locked, Missing, NotInstalled, SiameseIndexError, Unreadable
+from siamese_index import (
+    BadInput,
+    Conflict,
+    Damaged,
+    Locked,
+    Missing,
+    NotInstalled,
+    Refusal,
+    SiameseIndexError,
+    Unreadable,
+)
 from siamese_index.errors import NoSubject
 
 URN = "urn:siamese-index:problem:"
@@ -65,11 +74,6 @@ class Refused(HTTPException):
         self.kind, self.remedy = kind, remedy
 
 
-def kind_of(error: SiameseIndexError) -> str:
-    """Return the kind of an error as one word, as in `Refusal.code`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
-
-
 def status_of(error: SiameseIndexError) -> int:
     """Return the HTTP status of an error of the engine."""
     return next(status for kind, status in _STATUS if isinstance(error, kind))
@@ -79,7 +83,7 @@ def of_error(error: SiameseIndexError) -> Problem:
     """Return what is told of an error of the engine."""
     status = status_of(error)
     return Problem(
-        type=URN + kind_of(error),
+        type=URN + Refusal("", error).code,
         title=_TITLES[status],
         status=status,
         detail=" ".join(part for part in (error.what, error.why) if part),
