@@ -26,17 +26,14 @@ class Access:
 
     def check(self, role: Role, key: str | None, writes: bool) -> None:
         """Raise Refused unless a key may do what `role` may."""
-        if self.keys is not None:
-            try:
-                found: Key | None = self.keys.holder(key) if key else None
-            except SiameseIndexError:
-                raise Refused(503, "keys", "The keys of this service cannot be read.") from None
-            if found is None:
-                raise Refused(401, "no_key", f"There is no key, or none that is known, in the header {HEADER}.")
-            if not found.may(role):
-                raise Refused(403, "not_allowed", f"This key is for the role {found.role}; {role} is needed.")
+        if self.keys is not None and not (found := self._holder(key)).may(role):
+            raise Refused(403, "not_allowed", f"This key is for the role {found.role}; {role} is needed.")
         if writes and self.read_only:
             raise Refused(403, "read_only", "This service only answers.", "Start it without --read-only.")
+
+    def role(self, request: Request) -> Role:
+        """Return what whoever asks may do. Raises Refused."""
+        return "admin" if self.keys is None else self._holder(_given(request)).role
 
     def may(self, role: Role) -> Callable[..., None]:
         """Return the check that a route depends on: writing ones may not be used with --read-only."""
@@ -48,12 +45,25 @@ class Access:
 
             return open_
 
-        def allowed(request: Request, key: Annotated[str | None, Depends(_scheme)] = None) -> None:
-            bearer = request.headers.get("authorization", "")
-            given = key or (bearer[7:] if bearer[:7].lower() == "bearer " else None)
-            self.check(role, given, _writes(role, request))
+        def allowed(request: Request, _: Annotated[str | None, Depends(_scheme)] = None) -> None:
+            self.check(role, _given(request), _writes(role, request))
 
         return allowed
+
+    def _holder(self, key: str | None) -> Key:
+        try:
+            found = self.keys.holder(key) if key and self.keys is not None else None
+        except SiameseIndexError:
+            raise Refused(503, "keys", "The keys of this service cannot be read.") from None
+        if found is None:
+            raise Refused(401, "no_key", f"There is no key, or none that is known, in the header {HEADER}.")
+        return found
+
+
+def _given(request: Request) -> str | None:
+    """Return the key that a request came with."""
+    bearer = request.headers.get("authorization", "")
+    return request.headers.get(HEADER) or (bearer[7:] if bearer[:7].lower() == "bearer " else None)
 
 
 def _writes(role: Role, request: Request) -> bool:

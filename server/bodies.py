@@ -64,10 +64,20 @@ class Identification(BaseModel):
     refused: list[RefusedPicture]
 
 
+class Identity(BaseModel):
+    """An identity, and one of its samples to show."""
+
+    id: int
+    name: str
+    samples: int
+    tags: dict[str, str]
+    sample: int | None
+
+
 class IdentityPage(BaseModel):
     """Some identities, by name."""
 
-    identities: list[Any]
+    identities: list[Identity]
     next: str | None = Field(None, description="`after` of the next page; null at the end.")
 
 

@@ -105,8 +105,11 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         rows = [row for row in rows if (q or "").casefold() in row.name.casefold()]
         rows = [row for row in rows if all(row.tags.get(key) == value for key, value in wanted)]
         rows = sorted((row for row in rows if after is None or row.name > after), key=lambda row: row.name)
-        more = len(rows) > limit
-        return {"identities": [asdict(row) for row in rows[:limit]], "next": rows[limit - 1].name if more else None}
+        more, rows = len(rows) > limit, rows[:limit]
+        with read.reading() as state:
+            first = state.store.first_samples([row.id for row in rows])
+        found = [{**asdict(row), "sample": first.get(row.id)} for row in rows]
+        return {"identities": found, "next": rows[-1].name if more else None}
 
     @router.get("/removed", dependencies=ask)
     def removed() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from siamese_index import Gallery, Locked, Missing, __version__, describe
+from siamese_index.analysis.operating_points import operating_points
 from siamese_index.curation.history import HistoryRow
 from siamese_index.samples.images import NamedSample
 from siamese_index.store.rows import Fusion
@@ -23,15 +24,18 @@ from siamese_index.thresholds.question import LEAST
 from siamese_index.thresholds.statistics import share_interval
 
 from .access import Access
-from .bodies import MOST, Body, Count, Name, form_of
+from .bodies import MOST, Body, Count, Name, Row, form_of
 from .galleries import Galleries
 from .problems import Refused
 from .trainings import Trainings
 
 CURVE = 400  # distances of each kind that a page draws
+# Target FPIRs that a page offers: 0.1 % to 50 %, each a quarter to a third more than the one before.
+_STEPS = (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8)
+TARGETS = tuple(float(f"{step}e{power}") for power in (-3, -2, -1) for step in _STEPS if step * 10.0**power <= 0.5)
 
 
-class OperatingPoint(Body):
+class Target(Body):
     """How it is decided from now on; what is left out stays."""
 
     target_fpir: Annotated[float, Query(ge=LEAST, lt=1)] | None = None
@@ -62,7 +66,7 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
     ask, enroll, admin = ([Depends(access.may(role))] for role in ("ask", "enroll", "admin"))
 
     @router.get("/gallery", dependencies=ask)
-    def gallery() -> dict[str, Any]:
+    def gallery(request: Request) -> dict[str, Any]:
         """Return the gallery at a glance: the facts of `sidx status`."""
         with read.reading() as state:
             row, outlook, learned = state.active, state.outlook(), state.threshold(None)
@@ -86,6 +90,7 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
                 "strict": settings.strict,
                 "log": settings.log,
                 "read_only": access.read_only,
+                "role": access.role(request),
                 "says": describe.evidence(learned.evidence, enrolled=settings.identities > 0),
             }
 
@@ -93,11 +98,11 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
 
     @router.get("/operating-point", dependencies=ask)
     def operating_point() -> dict[str, Any]:
-        """Return the threshold, what it rests on, and the distances of mated and non-mated searches."""
+        """Return the threshold, what it rests on, what other targets would cost, and the distances of searches."""
         return _operating_point(read)
 
     @router.put("/operating-point", dependencies=admin)
-    def set_operating_point(wanted: OperatingPoint) -> dict[str, Any]:
+    def set_operating_point(wanted: Target) -> dict[str, Any]:
         """Set the target, and how it is decided; the threshold is learned anew."""
         if wanted.strict is not None:
             write.set_strict(wanted.strict)
@@ -146,11 +151,18 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
 
     @router.get("/health", dependencies=ask)
     def health() -> dict[str, Any]:
-        """Return what is wrong with the files of the gallery: the findings of `sidx doctor`."""
+        """Return what is wrong with the files of the gallery (the findings of `sidx doctor`), and whether those who ask
+        still look like the strangers that the threshold was learned from.
+        """
         from siamese_index.analysis.doctor import examine
+        from siamese_index.analysis.log_check import check_log
 
-        found = examine(served.path)
-        return {"facts": found.facts, "problems": [{"what": f.what, "fixable": f.fixable} for f in found.findings]}
+        found, asked = examine(served.path), check_log(read)
+        return {
+            "facts": found.facts,
+            "problems": [{"what": f.what, "fixable": f.fixable} for f in found.findings],
+            "drift": {**asdict(asked), "says": describe.drift(asked)},
+        }
 
     # -- history ----------------------------------------------------------------------------------
 
@@ -160,9 +172,12 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
         return read.curation.history(limit)
 
     @router.post("/undo", dependencies=admin)
-    def undo(count: Annotated[int, Query(ge=1, le=1000)] = 1) -> list[HistoryRow]:
+    def undo(
+        count: Annotated[int, Query(ge=1, le=1000)] = 1,
+        revision: Annotated[Row | None, Query(description="Only if this is still the newest change.")] = None,
+    ) -> list[HistoryRow]:
         """Take back the newest changes that hold, one by one."""
-        return write.curation.undo(count)
+        return write.curation.undo(count, newest=revision)
 
     @router.post("/redo", dependencies=admin)
     def redo() -> HistoryRow:
@@ -264,6 +279,7 @@ def _operating_point(gallery: Gallery) -> dict[str, Any]:
         "suspects": [describe.suspicion(pair) for pair in outlook.suspects],
         "non_mated": _some(searches.distances),
         "mated": _some(searches.genuine),
+        "others": [asdict(point) for point in operating_points(gallery, TARGETS)],
     }
 
 

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,7 @@ def identify_vectors(session: Session, vectors: Any, question: Question, log: bo
         found = _decided(session, row.sha256, names, rows, question, {"decode": 0.0, "embed": 0.0})
         row = session.active() if found is None else row
     if log and _is_logging(session):
-        _log(session, found, rows, [None] * len(rows))
+        found = _logged(session, found, rows, [None] * len(rows))
     return found
 
 
@@ -158,7 +158,7 @@ def _answered(session: Session, batch: Sequence[_Probe | Refusal], question: Que
         if found is None:
             session.forget_embedder()
     if _is_logging(session):
-        _log(session, found, vectors, [embedder.kept(probe.part()) for probe in probes])
+        found = _logged(session, found, vectors, [embedder.kept(probe.part()) for probe in probes])
     answers = iter(found)
     for each_one in batch:
         if not isinstance(each_one, Refusal):
@@ -271,10 +271,12 @@ def _is_logging(session: Session) -> bool:
     return session.last is not None and session.last.settings.log
 
 
-def _log(session: Session, decided: Sequence[Decision], vectors: Vectors, pictures: Sequence[bytes | None]) -> None:
-    """Log answers durably before they are given. An answer that cannot be logged is not given."""
+def _logged(
+    session: Session, decided: list[Decision], vectors: Vectors, pictures: Sequence[bytes | None]
+) -> list[Decision]:
+    """Return answers with their ids, logged durably before they are given. One that cannot be logged is not given."""
     if not decided:
-        return
+        return decided
     from .store.answer_log import NewAnswer
 
     keep = session.store.settings().keep_pictures
@@ -296,7 +298,8 @@ def _log(session: Session, decided: Sequence[Decision], vectors: Vectors, pictur
     with session.store.writing("log"):
         if session.store.token_of(asked[0]) != asked[1]:
             raise Locked(f"{session.path}: another gallery was put in its place meanwhile.", remedy="Ask again.")
-        session.store.log.add(answers)
+        ids = session.store.log.add(answers)
+    return [replace(decision, answer=answer) for decision, answer in zip(decided, ids, strict=True)]
 
 
 # -- one to one -----------------------------------------------------------------------------------

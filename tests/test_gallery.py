@@ -43,7 +43,7 @@ def test_an_answer_says_everything_that_it_rests_on(gallery, person):
     assert set(answer.ms) == {"decode", "embed", "search", "decide"}
     assert list(answer.to_dict()) == [
         "probe", "verdict", "identity", "distance", "threshold", "margin", "expected_false_alarms", "probability",
-        "candidates", "evidence", "tower", "revision", "box", "ms",
+        "candidates", "evidence", "tower", "revision", "box", "answer", "ms",
     ]  # fmt: skip
 
 

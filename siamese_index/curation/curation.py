@@ -105,12 +105,13 @@ class Curation:
         """Return the changes of the gallery, the newest first."""
         return history.history(self._session, limit)
 
-    def undo(self, count: int = 1) -> list[HistoryRow]:
+    def undo(self, count: int = 1, *, newest: int | None = None) -> list[HistoryRow]:
         """Take back the newest changes that hold, one by one, each as a change; return them. Raises Missing.
 
-        What was taken back before there was nothing more stays so.
+        What was taken back before there was nothing more stays so. With `newest`, the revision of the newest change,
+        nothing is taken back where somebody has changed something since: Locked.
         """
-        return history.undo(self._session, count)
+        return history.undo(self._session, count, newest)
 
     def purge(
         self, names: Sequence[str] = (), *, strangers: bool = False, answers_before: str | None = None

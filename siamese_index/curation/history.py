@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from siamese_index.errors import BadInput, Missing
+from siamese_index.errors import BadInput, Locked, Missing
 from siamese_index.files import folder_beside
 from siamese_index.session import Change, Session
 from siamese_index.store.backup import backup
@@ -67,10 +67,10 @@ class _Course:
         return None
 
 
-def undo(session: Session, count: int = 1) -> list[HistoryRow]:
+def undo(session: Session, count: int = 1, newest: int | None = None) -> list[HistoryRow]:
     """Take back the newest changes that hold, one by one, each as a change of its own; return them.
 
-    Raises Missing when there is none to begin with.
+    Raises Missing when there is none to begin with, and Locked when it is not `newest` (a revision).
     """
     if count < 1:
         raise BadInput(f"{count} changes cannot be undone.", "Expected 1 or more.")
@@ -85,6 +85,11 @@ def undo(session: Session, count: int = 1) -> list[HistoryRow]:
                     f"{session.path}: there is nothing to undo.",
                     "What was before a purge, or before this program's version, cannot be undone.",
                     "See: sidx history",
+                )
+            if newest not in (None, event.id) and not taken:
+                raise Locked(
+                    f"{session.path}: the newest change is not revision {newest} any more, but {event.id}.",
+                    remedy="See: sidx history",
                 )
             change.record(of=event.id)
             _take_back(change, event.id)

@@ -50,14 +50,14 @@ class AnswerLog:
     def __init__(self, database: Database, events: Events) -> None:
         self._db, self._events = database, events
 
-    def add(self, answers: Sequence[NewAnswer]) -> None:
-        """Log answers."""
-        self._db.executemany(
+    def add(self, answers: Sequence[NewAnswer]) -> list[int]:
+        """Log answers; return their ids."""
+        insert = (
             "INSERT INTO answer (revision, tower_id, probe, verdict, identity_id, distance, threshold, vector, picture)"
             " VALUES (?, (SELECT id FROM tower WHERE sha256 = ?), ?, ?, (SELECT identity_id FROM sample WHERE id = ?),"
-            " ?, ?, ?, ?)",
-            answers,
+            " ?, ?, ?, ?) RETURNING id"
         )
+        return [int(self._db.execute(insert, answer).fetchone()[0]) for answer in answers]
 
     def some(self, answers: Sequence[int]) -> dict[int, Answer]:
         """Return answers by their ids, of those that are there."""

@@ -201,6 +201,14 @@ class Store:
         )
         return [SampleRow(r[0], r[1], r[2], r[3].hex(), bool(r[4]), r[5]) for r in rows]
 
+    def first_samples(self, identities: Collection[int]) -> dict[int, int]:
+        """Return identity id -> id of the first sample."""
+        rows = self._db.execute(
+            f"SELECT identity_id, min(id) FROM sample WHERE identity_id {self._db.among} GROUP BY identity_id",
+            (self._db.many(list(identities)),),
+        )
+        return dict(rows.fetchall())
+
     def samples_of(self, identities: Collection[int]) -> list[int]:
         """Return the ids of the samples that these identities have, enrolled or not."""
         rows = self._db.execute(

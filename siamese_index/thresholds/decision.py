@@ -68,6 +68,7 @@ class Decision:
     tower: str
     revision: int
     box: tuple[int, int, int, int] | None = None  # x, y, width, height of what was found in the picture
+    answer: int | None = None  # its id on record, by which it is corrected; None where answers are not kept
     ms: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -1,5 +1,6 @@
 """The service over HTTP, by a real process: the same answers as the command line, and nothing for those who may not."""
 
+import itertools
 import json
 import socket
 import threading
@@ -58,6 +59,7 @@ def test_the_answers_are_those_of_the_command_line(service, known, tmp_path, sid
     found = service.post(f"{API}/identifications", files=files).json()
     assert found["refused"] == []
     for one, other in zip(found["answers"], wanted, strict=True):
+        assert one.pop("answer") > other.pop("answer") > 0  # each is on record
         del one["ms"], other["ms"]
         assert one == other
     lines = service.post(f"{API}/identifications", files=files, headers={"Accept": "application/x-ndjson"}).text
@@ -107,14 +109,17 @@ def test_who_is_enrolled_can_be_seen_and_changed(service):
     assert service.patch(f"{API}/identities/{name}", json={"tags": {"site": "north"}}).json()["tags"] == {
         "site": "north"
     }
-    assert len(service.get(f"{API}/identities?tag=site=north").json()["identities"]) == 1
+    found = service.get(f"{API}/identities?tag=site=north").json()["identities"]
+    assert [row["sample"] for row in found] == [sample]
     assert service.patch(f"{API}/identities/{name}", json={"name": "nn"}).json()["name"] == "nn"
     refused(service.patch(f"{API}/identities/nn", json={"name": "glyph 1"}), 422, "bad_input")
     refused(service.get(f"{API}/identities/{name}"), 404, "missing")
     assert service.delete(f"{API}/identities/nn").json() == {"count": 1}
     assert service.get(f"{API}/removed").json()["identities"][0]["name"] == "nn"
     assert service.post(f"{API}/restorations", json={"identity": "nn"}).json() == {"count": 1}
-    undone = service.post(f"{API}/undo", params={"count": 2}).json()
+    newest = service.get(f"{API}/history?limit=1").json()[0]["revision"]
+    refused(service.post(f"{API}/undo", params={"revision": newest - 1}), 503, "locked")
+    undone = service.post(f"{API}/undo", params={"count": 2, "revision": newest}).json()
     assert [row["verb"] for row in undone] == ["restore", "remove"]
     gone = service.post(f"{API}/purges", json={"identities": ["nn"]}).json()
     assert gone["identities"] == 1 and gone["swept"]
@@ -136,6 +141,7 @@ def test_a_wrong_answer_is_corrected(service):
     found = service.post(f"{API}/identifications", files=shown(40, 3)).json()["answers"][0]
     assert found["verdict"] == "unknown"
     answer = service.get(f"{API}/answers?limit=1").json()[0]
+    assert answer["id"] == found["answer"]
     assert answer["verdict"] == "unknown" and answer["probe"] == "probe.png"
     assert images.decode(service.get(f"{API}/answers/{answer['id']}/picture").content, 1).size
     clusters = service.get(f"{API}/review").json()["clusters"]
@@ -151,12 +157,19 @@ def test_a_wrong_answer_is_corrected(service):
 def test_the_operating_point_is_told_and_set(service):
     told = service.get(f"{API}/operating-point").json()
     assert told["target_fpir"] == 0.1 and told["non_mated"]["count"] >= 40 and told["mated"]["count"] >= 24
+    others = {point["target_fpir"]: point for point in told["others"]}
+    assert len(others) == 28 and others[0.1]["threshold"] == told["threshold"] and others[0.1]["promised"]
+    assert others[0.1]["misses"] == told["misses"] and others[0.1]["fnir_interval"] == told["fnir_interval"]
+    assert all(a["threshold"] <= b["threshold"] for a, b in itertools.pairwise(told["others"]))
+    low, high = others[0.1]["fpir_interval"]
+    assert low < others[0.1]["false_alarms"] / others[0.1]["non_mated"] < high
     set_ = service.put(f"{API}/operating-point", json={"target_fpir": 0.2}).json()
     assert set_["target_fpir"] == 0.2 and set_["threshold"] >= told["threshold"]
     assert service.put(f"{API}/operating-point", json={"target_fpir": 0.1}).json()["threshold"] == told["threshold"]
     same = service.post(f"{API}/verifications", files=[("a", shown(0, 0)["file"]), ("b", shown(0, 1)["file"])]).json()
     assert same["verdict"] in ("match", "unknown") and same["distance"] < 1
-    assert service.get(f"{API}/health").json()["problems"] == []
+    health = service.get(f"{API}/health").json()
+    assert health["problems"] == [] and health["drift"]["alarm"] is False and health["drift"]["says"]
     assert "findings" in service.get(f"{API}/audit").json()
     assert service.get(f"{API}/towers").json()[0]["active"]
     backup = service.post(f"{API}/backups").json()
@@ -279,7 +292,8 @@ def test_keys_have_roles_and_are_revoked(known, tmp_path, sidx):
         (tmp_path / "keys.json").unlink()
         refused(service.post(ask, files=shown(0, 7), headers=keys["admin"]), 503, "keys")
         (tmp_path / "keys.json").write_text(stored)
-        assert service.get(f"{API}/gallery", headers=keys["admin"]).status_code == 200
+        for role, header in keys.items():
+            assert service.get(f"{API}/gallery", headers=header).json().get("role", "ask") == role, role
     assert sidx("keys", "revoke", "nobody", "--file", "keys.json").returncode == 4
     assert sidx("keys", "add", "x", "--role", "owner", "--file", "keys.json").returncode == 2
     (tmp_path / "other.json").write_text('{"mine": 1}')
