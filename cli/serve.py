@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -35,9 +36,10 @@ def serve(
     compat: Annotated[
         str | None, typer.Option(metavar="<compreface>", help="Also the routes that clients of CompreFace call.")
     ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Also open the page in the browser.")] = False,
     gallery: GalleryOption = DEFAULT_GALLERY,
 ) -> None:
-    """Answer over HTTP: the same engine, the same answers. Ctrl-C ends it.
+    """Answer over HTTP, and with a page for people: the same engine, the same answers. Ctrl-C ends it.
 
     The routes are told by /openapi.json.
     """
@@ -77,8 +79,10 @@ def serve(
         timeout_graceful_shutdown=5,
     )
     listening = _listening(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    note(f"Listening:  http://{shown}:{listening.getsockname()[1]}/   (Ctrl-C ends it)")
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
+    note(f"Listening:  {url}   (Ctrl-C ends it)")
+    if open_ and not webbrowser.open(url):  # it waits until the service runs: the socket listens already
+        note("No browser was found to open it.")
     uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from siamese_index import SiameseIndexError, __version__
@@ -24,6 +24,7 @@ from .figures import Figures
 from .galleries import Galleries
 from .guard import Guard
 from .keys import Keys
+from .pages import Pages
 from .problems import Problem
 from .trainings import Trainings
 
@@ -77,6 +78,14 @@ def service(
     if compat:
         app.include_router(compreface.routes(served, access), prefix=API)
 
+    app.state.gallery = served.path
+    app.mount("/page", Pages(), name="page")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        """Lead to the page."""
+        return RedirectResponse("page/")
+
     @app.get("/healthz", tags=["service"])
     def healthz() -> dict[str, str]:
         """Say that the service runs."""
@@ -96,6 +105,8 @@ def service(
         return Response(figures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def on_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, SiameseIndexError):
+            error = problems.without_place(error, served.path)
         told = await _HANDLERS[type(error) if type(error) in _HANDLERS else _kind(error)](request, error)
         figures.refused(told.status_code)
         return told

@@ -31,7 +31,7 @@ from .access import Access
 from .answers import picture_response
 from .bodies import form_of
 from .galleries import Galleries
-from .problems import status_of
+from .problems import status_of, without_place
 from .similarity import Similarity
 
 UNDEFINED, NO_HEADER, NO_FACE, MANY_FACES, NO_PART, NO_SUBJECT, SUBJECT_EXISTS, NO_IMAGE = 0, 20, 28, 31, 34, 42, 43, 44
@@ -76,7 +76,9 @@ class _Route(APIRoute):
         async def told(request: Request) -> Response:
             try:
                 return await handler(request)
-            except (Failure, SiameseIndexError, HTTPException, RequestValidationError) as error:
+            except SiameseIndexError as error:
+                return failure(without_place(error, request.app.state.gallery))
+            except (Failure, HTTPException, RequestValidationError) as error:
                 return failure(error)
 
         return told

@@ -18,6 +18,7 @@ from siamese_index.analysis.glance import glance
 from siamese_index.enrollment import Conflicts, Enrollment
 from siamese_index.samples import images
 from siamese_index.samples.names import clean_name, clean_tags
+from siamese_index.samples.quality import quality as image_quality
 from siamese_index.store.rows import IdentityRow, SampleRow, StrangerRow
 
 from .access import Access
@@ -118,10 +119,16 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         return {"identities": [row._asdict() for row in gone], "samples": [row._asdict() for row in samples]}
 
     @router.get("/identities/{name:path}", dependencies=ask)
-    def identity(name: str) -> dict[str, Any]:
-        """Return an identity with its samples, how near they are to each other, and who else is near."""
+    def identity(name: str, quality: bool = False) -> dict[str, Any]:
+        """Return an identity with its samples, how near they are to each other, and who else is near.
+
+        With `quality` also how good each picture is that was kept: the measures of `sidx enroll --min-quality`.
+        """
         found = _identity(read, name)
-        return {**asdict(found), "sample_rows": [each.to_dict() for each in glance(read, name)]}
+        rows = [each.to_dict() for each in glance(read, name)]
+        if quality:
+            rows = [{**row, "quality": _quality(read, row["id"])} for row in rows]
+        return {**asdict(found), "sample_rows": rows}
 
     @router.patch("/identities/{name:path}", dependencies=enroll)
     def change(name: str, change: IdentityChange) -> IdentityRow:
@@ -277,6 +284,15 @@ def _identity(gallery: Gallery, name: str) -> IdentityRow:
     if found is None:
         raise Missing(f"{name!r} is not enrolled.", remedy="See: GET /api/v1/identities")
     return found
+
+
+def _quality(gallery: Gallery, sample: int) -> dict[str, Any] | None:
+    """Return the measures of a sample's picture, and whether it is smaller than what the tower takes; None without."""
+    data, shape = gallery.picture(sample), gallery.tower_record()[0].card.input.shape
+    if data is None or len(shape) != 3:
+        return None
+    measures = image_quality(data)
+    return {**measures, "small": measures["size"] < min(shape[:2])}
 
 
 def _sample(gallery: Gallery, sample: int) -> SampleRow:

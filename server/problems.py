@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
@@ -77,6 +78,16 @@ class Refused(HTTPException):
 def status_of(error: SiameseIndexError) -> int:
     """Return the HTTP status of an error of the engine."""
     return next(status for kind, status in _STATUS if isinstance(error, kind))
+
+
+def hidden(text: str, gallery: object) -> str:
+    """Return a text that names the gallery, not where it lies: that is for whoever runs the service."""
+    return text.replace(str(gallery), Path(str(gallery)).name)
+
+
+def without_place(error: SiameseIndexError, gallery: object) -> SiameseIndexError:
+    """Return an error that names the gallery, not where it lies."""
+    return type(error)(*(hidden(part, gallery) for part in (error.what, error.why, error.remedy)))
 
 
 def of_error(error: SiameseIndexError) -> Problem:

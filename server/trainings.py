@@ -14,7 +14,7 @@ from typing import Any, Literal
 from siamese_index import Missing, SiameseIndexError
 from siamese_index.training import Retraining, retrain
 
-from .problems import Refused, of_error
+from .problems import Refused, of_error, without_place
 
 KEPT = 20  # jobs that are remembered
 LOOKED_EVERY = 0.2  # seconds
@@ -119,7 +119,7 @@ class Trainings:
         except _Cancelled:
             state = "cancelled"
         except SiameseIndexError as error:
-            job.problem = of_error(error).model_dump()
+            job.problem = of_error(without_place(error, self._gallery)).model_dump()
         except Exception as error:  # noqa: BLE001  # it is told to whoever listens, and does not end the service
             job.problem = {"detail": f"{type(error).__name__} in the training."}
         job.ended, job.state = _now(), state

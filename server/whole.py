@@ -26,7 +26,7 @@ from siamese_index.thresholds.statistics import share_interval
 from .access import Access
 from .bodies import MOST, Body, Count, Name, Row, form_of
 from .galleries import Galleries
-from .problems import Refused
+from .problems import Refused, hidden
 from .trainings import Trainings
 
 CURVE = 400  # distances of each kind that a page draws
@@ -160,7 +160,7 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
         found, asked = examine(served.path), check_log(read)
         return {
             "facts": found.facts,
-            "problems": [{"what": f.what, "fixable": f.fixable} for f in found.findings],
+            "problems": [{"what": hidden(f.what, served.path), "fixable": f.fixable} for f in found.findings],
             "drift": {**asdict(asked), "says": describe.drift(asked)},
         }
 

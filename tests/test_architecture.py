@@ -256,6 +256,8 @@ def test_the_wheel_works_from_elsewhere(tmp_path):
         archive.extractall(tmp_path / "installed")
     assert {n.split("/")[0] for n in names} == {"siamese_index", names[-1].split("/")[0]}  # nothing else at the top
     assert "siamese_index/py.typed" in names
+    page = [f"siamese_index/server/page/{file.name}" for file in (ROOT / "server" / "page").iterdir()]
+    assert page and set(page) <= set(names)
     modules = [n[:-3].replace("/", ".") for n in names if n.endswith(".py") and "__" not in n]
     script = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'installed')!r}); import importlib, siamese_index\n"

@@ -1,6 +1,7 @@
 """A service in a process of its own, as a user starts it."""
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -10,11 +11,13 @@ import httpx
 
 
 @contextlib.contextmanager
-def serving(gallery, *options, ended=False):
+def serving(gallery, *options, ended=False, **environment):
     """Start `sidx serve` for a gallery on a free port; yield a client, and end it, unless that is done inside."""
     program = [sys.executable, "-c", "from siamese_index.cli import run; run()"]
     command = [*program, "serve", "--port", "0", "-g", str(gallery), *map(str, options)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    ) as run:
         said = ""
         try:
             for line in run.stderr:

@@ -118,7 +118,8 @@ def test_who_is_enrolled_can_be_seen_and_changed(service):
     assert service.get(f"{API}/removed").json()["identities"][0]["name"] == "nn"
     assert service.post(f"{API}/restorations", json={"identity": "nn"}).json() == {"count": 1}
     newest = service.get(f"{API}/history?limit=1").json()[0]["revision"]
-    refused(service.post(f"{API}/undo", params={"revision": newest - 1}), 503, "locked")
+    late = refused(service.post(f"{API}/undo", params={"revision": newest - 1}), 503, "locked")
+    assert late["detail"].startswith("glyphs.gallery: the newest change is not")  # not where it lies
     undone = service.post(f"{API}/undo", params={"count": 2, "revision": newest}).json()
     assert [row["verb"] for row in undone] == ["restore", "remove"]
     gone = service.post(f"{API}/purges", json={"identities": ["nn"]}).json()
