@@ -117,8 +117,8 @@ def routes(served: Galleries, access: Access, figures: Figures) -> APIRouter:
         """Return the last answers on record, the newest first. They are kept where the log is on."""
         return served.read.curation.answers(limit)
 
-    @router.get("/answers/{answer}/picture", dependencies=enroll, responses=PICTURE)
-    def picture(answer: Row) -> Response:
+    @router.get("/answers/{answer}/picture", dependencies=enroll, response_class=Response, responses=PICTURE)
+    def answer_picture(answer: Row) -> Response:
         """Return the picture of an answer on record as it was kept."""
         found = served.read.curation.answer_picture(answer)
         if found is None:

@@ -11,9 +11,11 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from siamese_index import SiameseIndexError, __version__
@@ -29,7 +31,7 @@ from .problems import Problem
 from .trainings import Trainings
 
 API = "/api/v1"
-_PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
+_PROBLEM: dict[str, Any] = {"model": Problem}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": _PROBLEM, "5XX": _PROBLEM}
 log = logging.getLogger("siamese_index.server")
 
@@ -58,7 +60,7 @@ def service(
             trainings.close()
             served.close()
 
-    app = FastAPI(
+    app = _Described(
         title="siamese-index",
         version=__version__,
         description="Who or what is this? The same engine and the same answers as `sidx`.",
@@ -66,6 +68,7 @@ def service(
         docs_url=None,  # its pages would load code from elsewhere
         redoc_url=None,
         responses=_PROBLEMS,
+        generate_unique_id_function=_operation,
     )
     figures = Figures(lambda: served.waiting, lambda: len(served.read.identities()))
     for router in (
@@ -107,6 +110,8 @@ def service(
     async def on_error(request: Request, error: Exception) -> Response:
         if isinstance(error, SiameseIndexError):
             error = problems.without_place(error, served.path)
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            error.headers = {"Allow": ", ".join(sorted(_methods(app, request.scope)))}
         told = await _HANDLERS[type(error) if type(error) in _HANDLERS else _kind(error)](request, error)
         figures.refused(told.status_code)
         return told
@@ -116,12 +121,39 @@ def service(
     return Guard(_Quiet(app), hosts if keys is None else None)
 
 
+class _Described(FastAPI):
+    """Describes errors as what they are, problem+json; FastAPI knows one media type for what has a model."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description of all routes."""
+        if not self.openapi_schema:
+            for path in super().openapi()["paths"].values():
+                for operation in path.values():
+                    for content in (operation["responses"][status]["content"] for status in _PROBLEMS):
+                        content["application/problem+json"] = content.pop("application/json")
+        return super().openapi()
+
+
+def _operation(route: APIRoute) -> str:
+    """Return what a generated client calls a route."""
+    return f"compreface_{route.name}" if "compreface" in route.tags else route.name
+
+
 _HANDLERS = {
     SiameseIndexError: problems.on_engine_error,
     HTTPException: problems.on_http_error,
     RequestValidationError: problems.on_invalid,
     Exception: problems.on_fault,
 }
+
+
+def _methods(app: FastAPI, scope: Scope) -> set[str]:
+    """Return what may be done at an address, where each method has a route of its own."""
+    routes = [route for route in app.routes if not isinstance(route, Mount)]
+    asked = {method: {**scope, "method": method} for method in ("POST", "PUT", "PATCH", "DELETE")}
+    found = {method for method, scope in asked.items() if any(r.matches(scope)[0] == Match.FULL for r in routes)}
+    read = any(r.matches({**scope, "method": "GET"})[0] == Match.FULL for r in routes)
+    return found | {"GET", "HEAD"} if read or not found else found
 
 
 def _kind(error: Exception) -> type[Exception]:

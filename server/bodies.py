@@ -18,7 +18,7 @@ from siamese_index.samples.names import NAME_LIMIT
 from .problems import Refused
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LIMIT)]
-Row = Annotated[int, Field(ge=1, le=(1 << 63) - 1)]  # what a database can count
+Row = Annotated[int, Field(ge=1, le=(1 << 53) - 1)]  # what JSON can count exactly
 MOST = 64  # pictures of one request
 FORM = {
     "requestBody": {
@@ -28,7 +28,9 @@ FORM = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                    "properties": {
+                        "file": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+                    },
                 }
             }
         },
@@ -36,16 +38,17 @@ FORM = {
 }
 
 
+_BINARY = {"type": "string", "format": "binary"}
 PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {f"image/{kind}": {} for kind in ("png", "jpeg", "webp", "bmp")}},
+    200: {"content": {f"image/{kind}": {"schema": _BINARY} for kind in ("png", "jpeg", "webp", "bmp")}},
     304: {"description": "It is what the client has."},
 }
 
 
 class Body(BaseModel):
-    """A JSON object that comes in; what it does not know is refused."""
+    """A JSON object that comes in; what it does not know is refused, and what is of another type."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class RefusedPicture(BaseModel):

@@ -27,6 +27,7 @@ from .bodies import FORM, PICTURE, Body, Count, IdentityPage, Name, Row, picture
 from .galleries import Galleries
 from .problems import Refused
 
+ALREADY: dict[int | str, dict[str, Any]] = {200: {"description": "All was enrolled already."}}
 REMEMBERED = 10_000  # keys of requests that were answered
 THUMBNAIL = 160  # pixels of the longer side
 
@@ -131,7 +132,7 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         return {**asdict(found), "sample_rows": rows}
 
     @router.patch("/identities/{name:path}", dependencies=enroll)
-    def change(name: str, change: IdentityChange) -> IdentityRow:
+    def change_identity(name: str, change: IdentityChange) -> IdentityRow:
         """Give an identity another name, or tags."""
         clean_tags(change.tags)
         name, new = clean_name(name), clean_name(name if change.name is None else change.name)
@@ -142,7 +143,7 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         return _identity(write, new)
 
     @router.delete("/identities/{name:path}", dependencies=enroll)
-    def remove(name: str) -> Count:
+    def remove_identity(name: str) -> Count:
         """Take an identity out of the gallery; it can be restored."""
         return Count(count=write.remove(name))
 
@@ -189,8 +190,8 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         """Return samples by id, some at a time: those after an id."""
         return [row for row in read.samples(identity) if row.id > after][:limit]
 
-    @router.post("/samples", dependencies=enroll, openapi_extra=FORM, status_code=201)
-    async def add(
+    @router.post("/samples", dependencies=enroll, openapi_extra=FORM, status_code=201, responses=ALREADY)
+    async def add_samples(
         request: Request,
         response: Response,
         identity: Name,
@@ -200,7 +201,7 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         """Enroll pictures of an identity, who is made if it is new. Durable when it is answered.
 
         201 when something is new, 200 when all was enrolled already. A picture that is refused is named; the others
-        are enrolled.
+        are enrolled. Where all are refused, the first one says why.
         """
         pictures = await pictures_of(request)
         async with one_by_one if idempotency_key else contextlib.nullcontext():
@@ -221,7 +222,7 @@ def routes(served: Galleries, access: Access) -> APIRouter:
             conflicts: Conflicts = "allow" if conflict else "refuse when sure"
             items = [(identity, picture) for picture in pictures]
             done = await asyncio.to_thread(write.enroll_many, items, conflicts=conflicts)
-            if done.refused and len(pictures) == 1:
+            if not done.enrolled and not done.already:
                 raise done.refused[0].error
             known = repeated.keep(idempotency_key, digest.digest(), _enrolled(done))
         return known
@@ -231,13 +232,13 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         """Return a sample."""
         return _sample(read, sample)
 
-    @router.get("/samples/{sample}/picture", dependencies=enroll, responses=PICTURE)
-    def picture(sample: Row, request: Request) -> Response:
+    @router.get("/samples/{sample}/picture", dependencies=enroll, response_class=Response, responses=PICTURE)
+    def sample_picture(sample: Row, request: Request) -> Response:
         """Return the picture of a sample as it was kept."""
         return _kept(read, sample, request, small=False)
 
-    @router.get("/samples/{sample}/thumbnail", dependencies=ask, responses=PICTURE)
-    def small(sample: Row, request: Request) -> Response:
+    @router.get("/samples/{sample}/thumbnail", dependencies=ask, response_class=Response, responses=PICTURE)
+    def sample_thumbnail(sample: Row, request: Request) -> Response:
         """Return the picture of a sample, 160 pixels at most, as PNG."""
         return _kept(read, sample, request, small=True)
 

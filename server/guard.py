@@ -50,7 +50,9 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        headers, started = Headers(scope=scope), False
+        headers, started, method = Headers(scope=scope), False, scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}  # of which the server leaves out the body
 
         async def sending(message: Message) -> None:
             nonlocal started
@@ -62,7 +64,7 @@ class Guard:
 
         try:
             self._refuse_host(headers)
-            _refuse_other_pages(scope["method"], headers)
+            _refuse_other_pages(method, headers)
             await self._app(scope, self._measured(headers, receive), sending)
         except Refused as error:
             if started:

@@ -23,7 +23,7 @@ from siamese_index import (
     SiameseIndexError,
     Unreadable,
 )
-from siamese_index.errors import NoSubject
+from siamese_index.errors import NoSubject, Outdated
 
 URN = "urn:siamese-index:problem:"
 # The first that fits counts.
@@ -33,6 +33,7 @@ _STATUS: tuple[tuple[type[SiameseIndexError], int], ...] = (
     (BadInput, 422),
     (Unreadable, 422),
     (Missing, 404),
+    (Outdated, 409),
     (Locked, 503),
     (NotInstalled, 501),
     (Damaged, 500),

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
-from siamese_index import Gallery, Locked, Missing, __version__, describe
+from siamese_index import Gallery, Missing, __version__, describe
 from siamese_index.analysis.operating_points import operating_points
 from siamese_index.curation.history import HistoryRow
+from siamese_index.errors import Outdated
 from siamese_index.samples.images import NamedSample
 from siamese_index.store.rows import Fusion
 from siamese_index.thresholds.question import LEAST
@@ -120,12 +121,12 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
         return {**told, "findings": [finding.to_dict() for finding in found.findings]}
 
     @router.post("/audit", dependencies=enroll)
-    def apply(wanted: Findings) -> dict[str, Any]:
+    def apply_findings(wanted: Findings) -> dict[str, Any]:
         """Carry out what findings propose, as one change."""
         found = {finding.id: finding for finding in read.audit().findings}
         lost = next((each for each in wanted.findings if each not in found), None)
         if lost is not None:
-            raise Locked(f"There is no finding {lost!r}, or not any more.", remedy="Examine it again.")
+            raise Outdated(f"There is no finding {lost!r}, or not any more.", remedy="Examine it again.")
         before = write.outlook()
         done = write.curation.apply([found[each] for each in dict.fromkeys(wanted.findings)])
         return {"done": done, "change": describe.change(before, write.outlook())}
@@ -218,7 +219,7 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
         return [job.to_dict() for job in trainings.all()]
 
     @router.post("/trainings", dependencies=admin, status_code=202)
-    def train(terms: TrainingTerms, response: Response) -> dict[str, Any]:
+    def start_training(terms: TrainingTerms, response: Response) -> dict[str, Any]:
         """Train a better tower from what is enrolled. It waits as a candidate until it is promoted."""
         given = {key: value for key, value in terms.model_dump().items() if value not in (None, [], False)}
         job = trainings.start(given)
@@ -243,7 +244,7 @@ def routes(served: Galleries, access: Access, trainings: Trainings) -> APIRouter
         return StreamingResponse(told, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     @router.delete("/trainings/{job}", dependencies=admin)
-    def cancel(job: str) -> dict[str, Any]:
+    def cancel_training(job: str) -> dict[str, Any]:
         """Ask a training to end; nothing of it is stored."""
         return trainings.cancel(job).to_dict()
 

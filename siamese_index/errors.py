@@ -7,6 +7,7 @@ SiameseIndexError        2  base; itself never raised
 │  └─ SeveralSubjects    3  a picture with several faces, where one is needed
 ├─ Missing               4  no such gallery, tower, identity or file, or no right to use it
 ├─ Locked                5  another process is writing
+│  └─ Outdated           5  what the request is about was changed meanwhile
 ├─ Damaged               6  a gallery or tower whose content contradicts itself
 ├─ NotInstalled          7  an optional part is not installed
 └─ NoSubject            12  a picture that shows nothing
@@ -61,6 +62,10 @@ class Locked(SiameseIndexError):
     """Another process holds the gallery; trying again later helps."""
 
     exit_code = 5
+
+
+class Outdated(Locked):
+    """What the request is about was changed meanwhile; look again."""
 
 
 class Damaged(SiameseIndexError):

@@ -97,7 +97,7 @@ class Curation:
     def apply(self, findings: Sequence[ContentFinding]) -> list[str]:
         """Carry out what findings of `Gallery.audit` propose, as one change; return what was done.
 
-        Raises BadInput, and Locked for one that does not stand any more.
+        Raises BadInput, and Outdated for one that does not stand any more.
         """
         return mending.apply(self._session, findings)
 
@@ -109,7 +109,7 @@ class Curation:
         """Take back the newest changes that hold, one by one, each as a change; return them. Raises Missing.
 
         What was taken back before there was nothing more stays so. With `newest`, the revision of the newest change,
-        nothing is taken back where somebody has changed something since: Locked.
+        nothing is taken back where somebody has changed something since: Outdated.
         """
         return history.undo(self._session, count, newest)
 

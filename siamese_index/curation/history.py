@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from siamese_index.errors import BadInput, Locked, Missing
+from siamese_index.errors import BadInput, Missing, Outdated
 from siamese_index.files import folder_beside
 from siamese_index.session import Change, Session
 from siamese_index.store.backup import backup
@@ -70,7 +70,7 @@ class _Course:
 def undo(session: Session, count: int = 1, newest: int | None = None) -> list[HistoryRow]:
     """Take back the newest changes that hold, one by one, each as a change of its own; return them.
 
-    Raises Missing when there is none to begin with, and Locked when it is not `newest` (a revision).
+    Raises Missing when there is none to begin with, and Outdated when it is not `newest` (a revision).
     """
     if count < 1:
         raise BadInput(f"{count} changes cannot be undone.", "Expected 1 or more.")
@@ -87,7 +87,7 @@ def undo(session: Session, count: int = 1, newest: int | None = None) -> list[Hi
                     "See: sidx history",
                 )
             if newest not in (None, event.id) and not taken:
-                raise Locked(
+                raise Outdated(
                     f"{session.path}: the newest change is not revision {newest} any more, but {event.id}.",
                     remedy="See: sidx history",
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from siamese_index.analysis.audit import ContentFinding
-from siamese_index.errors import BadInput, Locked
+from siamese_index.errors import BadInput, Outdated
 from siamese_index.session import Change, Session
 from siamese_index.thresholds.strangers import compare
 
@@ -74,8 +74,8 @@ def _refuse_moved(change: Change, finding: ContentFinding, owners: dict[int, int
         raise _stale(finding)
 
 
-def _stale(finding: ContentFinding) -> Locked:
-    return Locked(
+def _stale(finding: ContentFinding) -> Outdated:
+    return Outdated(
         f"{finding.id}: this finding does not stand any more.",
         "What it is about was changed meanwhile, or by another finding of the same call.",
         "Look again: sidx doctor --content",

@@ -2,36 +2,21 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from siamese_index import Gallery
-from siamese_index.samples import images
-from siamese_index.training.glyphs import glyph
-from tests.server.live import serving
+from tests.server.live import environment, known_and_unknown, serving
 
 HERE = Path(__file__).parent / "clients"
 
 
 @pytest.fixture
 def clients(tower_path, tmp_path):
-    """A service whose gallery knows others, and three pictures: of somebody, of the same, of nobody."""
-    with Gallery.create(tmp_path / "glyphs.gallery", tower_path, fpir=0.05) as gallery:
-        gallery.enroll_many([(f"g{n}", images.encode(glyph(300 + n, hand))) for n in range(8) for hand in range(2)])
-        gallery.calibrate(strangers_given=[(f"s{n}", images.encode(glyph(400 + n, 0))) for n in range(60)])
-        gallery.enroll("ada", [images.encode(glyph(500, 0))], conflicts="allow")
-        others = (glyph(n, 0) for n in range(520, 600))
-        other = next(each for each in others if gallery.identify(images.encode(each)).distance > 0.9)  # of nobody
-        gallery.remove("ada")
-    pictures, same = [], glyph(500, 0).copy()
-    same[0, :3] = 200  # other bytes
-    for name, picture in (("one", glyph(500, 0)), ("same", same), ("other", other)):
-        pictures.append(tmp_path / f"{name}.png")
-        pictures[-1].write_bytes(images.encode(picture))
-    with serving(tmp_path / "glyphs.gallery", "--compat", "compreface") as client:
-        yield [str(client.base_url.port), *map(str, pictures)]
+    """The port of a service, and three pictures: of somebody, of the same, of nobody."""
+    place, pictures = known_and_unknown(tower_path, tmp_path)
+    with serving(place, "--compat", "compreface") as client:
+        yield [str(client.base_url.port), *pictures]
 
 
 @pytest.mark.parametrize(
@@ -42,11 +27,8 @@ def clients(tower_path, tmp_path):
     ],
 )
 def test_clients_in_python(clients, tmp_path, script, packages):
-    home = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
-    subprocess.run(pip, check=True)
-    done = subprocess.run([home / "bin" / "python", HERE / script, *clients], capture_output=True, text=True)
+    programs = environment(tmp_path / "environment", *packages)
+    done = subprocess.run([programs / "python", HERE / script, *clients], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -118,13 +118,35 @@ def test_who_is_enrolled_can_be_seen_and_changed(service):
     assert service.get(f"{API}/removed").json()["identities"][0]["name"] == "nn"
     assert service.post(f"{API}/restorations", json={"identity": "nn"}).json() == {"count": 1}
     newest = service.get(f"{API}/history?limit=1").json()[0]["revision"]
-    late = refused(service.post(f"{API}/undo", params={"revision": newest - 1}), 503, "locked")
+    late = refused(service.post(f"{API}/undo", params={"revision": newest - 1}), 409, "outdated")
     assert late["detail"].startswith("glyphs.gallery: the newest change is not")  # not where it lies
     undone = service.post(f"{API}/undo", params={"count": 2, "revision": newest}).json()
     assert [row["verb"] for row in undone] == ["restore", "remove"]
     gone = service.post(f"{API}/purges", json={"identities": ["nn"]}).json()
     assert gone["identities"] == 1 and gone["swept"]
     assert service.get(f"{API}/gallery").json()["identities"] == 12
+
+
+def test_head_and_the_methods_that_an_address_has(service):
+    known = service.get(f"{API}/identities/glyph 1")
+    asked = service.head(f"{API}/identities/glyph 1")
+    assert asked.status_code == 200 and asked.content == b""
+    assert asked.headers["content-length"] == str(len(known.content))
+    for method, path, allowed in (
+        ("POST", f"{API}/identities/glyph 1", "DELETE, GET, HEAD, PATCH"),
+        ("DELETE", f"{API}/audit", "GET, HEAD, POST"),
+        ("PUT", f"{API}/merges", "POST"),
+        ("POST", "/page/app.js", "GET, HEAD"),
+    ):
+        answer = service.request(method, path)
+        refused(answer, 405, "method_not_allowed")
+        assert answer.headers["allow"] == allowed
+
+
+def test_where_all_pictures_are_refused_nothing_looks_well(service):
+    bad = [("file", (f"{n}.png", b"no picture")) for n in range(2)]
+    refused(service.post(f"{API}/samples?identity=nobody", files=bad), 422, "unreadable")
+    refused(service.patch(f"{API}/identities/glyph 1", json={"merge": "true"}), 422, "bad_input")  # no boolean
 
 
 def test_a_request_with_a_key_is_answered_once(service):
