@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: test test-headless check coverage docs demo bench bench-training bench-decisions bench-frames bench-loop torture sbom release clean
+.PHONY: test test-headless check coverage docs demo bench bench-training bench-decisions bench-frames bench-loop bench-service torture sbom release clean
 
 # As many files of tests at a time as there are cores.
 PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -60,6 +60,9 @@ bench-frames: .venv/installed
 
 bench-loop: .venv/installed
 	$(BIN)/python -m benchmarks.loop
+
+bench-service: .venv/installed
+	$(BIN)/python -m benchmarks.service $(PART)
 
 torture: .venv/installed
 	$(BIN)/python -m tests.mutants --count 3000

@@ -36,6 +36,15 @@ def serve(
     compat: Annotated[
         str | None, typer.Option(metavar="<compreface>", help="Also the routes that clients of CompreFace call.")
     ] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mqtt://HOST/PREFIX",
+            help="Publish answers to a broker: PREFIX/match, PREFIX/unknown, PREFIX/ambiguous.",
+            envvar="SIDX_MQTT",
+            show_envvar=True,
+        ),
+    ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Also open the page in the browser.")] = False,
     gallery: GalleryOption = DEFAULT_GALLERY,
 ) -> None:
@@ -66,7 +75,7 @@ def serve(
     if known is not None and not known.all():
         raise BadInput(f"{keys}: there is no key in it.", remedy=f"Make one: sidx keys add NAME --file {keys}")
     logging.basicConfig(format="%(levelname)s %(message)s")
-    app = service(gallery, known, hosts=allow_host or (), read_only=read_only, compat=compat is not None)
+    app = service(gallery, known, hosts=allow_host or (), read_only=read_only, compat=compat is not None, mqtt=mqtt)
     config = uvicorn.Config(
         app,
         host=host,
@@ -74,6 +83,7 @@ def serve(
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # whom a request is from is never asked
         timeout_keep_alive=30,
         backlog=1024,
         timeout_graceful_shutdown=5,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader
@@ -35,17 +35,17 @@ class Access:
         """Return what whoever asks may do. Raises Refused."""
         return "admin" if self.keys is None else self._holder(_given(request)).role
 
-    def may(self, role: Role) -> Callable[..., None]:
+    def may(self, role: Role) -> Callable[..., Coroutine[Any, Any, None]]:
         """Return the check that a route depends on: writing ones may not be used with --read-only."""
 
         if self.keys is None:
 
-            def open_(request: Request) -> None:
+            async def open_(request: Request) -> None:  # a plain function would wait for a thread
                 self.check(role, None, _writes(role, request))
 
             return open_
 
-        def allowed(request: Request, _: Annotated[str | None, Depends(_scheme)] = None) -> None:
+        async def allowed(request: Request, _: Annotated[str | None, Depends(_scheme)] = None) -> None:
             self.check(role, _given(request), _writes(role, request))
 
         return allowed

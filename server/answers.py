@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -18,7 +17,6 @@ from siamese_index.thresholds.question import LEAST, Asked, Question
 
 from .access import Access
 from .bodies import FORM, PICTURE, Body, Identification, Name, RefusedPicture, Row, pictures_of
-from .figures import Figures
 from .galleries import Galleries
 from .problems import Refused
 
@@ -46,7 +44,7 @@ def told(refusal: Refusal) -> RefusedPicture:
     return RefusedPicture(source=refusal.source, code=refusal.code, detail=detail, remedy=error.remedy)
 
 
-def routes(served: Galleries, access: Access, figures: Figures) -> APIRouter:
+def routes(served: Galleries, access: Access) -> APIRouter:
     """Return the routes."""
     router = APIRouter(tags=["answers"])
     ask, enroll = [Depends(access.may("ask"))], [Depends(access.may("enroll"))]
@@ -82,11 +80,9 @@ def routes(served: Galleries, access: Access, figures: Figures) -> APIRouter:
         }
         Question.of(asked)  # what cannot be asked is refused before a picture is read
         pictures = await pictures_of(request)
-        began = time.perf_counter()
         each = [answer for found in await served.identify(pictures, asked) for answer in found]
         refused = [told(answer) for answer in each if isinstance(answer, Refusal)]
         answers = [answer for answer in each if not isinstance(answer, Refusal)]
-        figures.answered([answer.verdict for answer in answers], time.perf_counter() - began)
         if not answers and len(refused) == 1:
             raise next(answer.error for answer in each if isinstance(answer, Refusal))
         rows = [answer.to_dict() for answer in answers]

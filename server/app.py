@@ -26,6 +26,7 @@ from .figures import Figures
 from .galleries import Galleries
 from .guard import Guard
 from .keys import Keys
+from .mqtt import Publisher
 from .pages import Pages
 from .problems import Problem
 from .trainings import Trainings
@@ -43,13 +44,17 @@ def service(
     hosts: Collection[str] = (),
     read_only: bool = False,
     compat: bool = False,
+    mqtt: str | None = None,
 ) -> ASGIApp:
     """Return the service of a gallery as an ASGI application, which opens it and closes it with its lifespan.
 
     Without `keys` everybody may do everything, and requests must name a loopback host, or one of `hosts`. `compat` adds
-    the routes that clients of CompreFace call. Raises what `Gallery.open` does.
+    the routes that clients of CompreFace call. `mqtt` is the address of a broker that answers are published to. Raises
+    what `Gallery.open` does, and `Publisher`.
     """
-    served = Galleries(gallery)
+    publisher, figures = None if mqtt is None else Publisher(mqtt), Figures()
+    told = [figures.answered, *([lambda decisions, _: publisher.publish(decisions)] if publisher else [])]
+    served = Galleries(gallery, told)
     trainings, access = Trainings(str(gallery)), Access(keys, read_only)
 
     @contextlib.asynccontextmanager
@@ -59,6 +64,8 @@ def service(
         finally:
             trainings.close()
             served.close()
+            if publisher is not None:
+                publisher.close()
 
     app = _Described(
         title="siamese-index",
@@ -70,9 +77,8 @@ def service(
         responses=_PROBLEMS,
         generate_unique_id_function=_operation,
     )
-    figures = Figures(lambda: served.waiting, lambda: len(served.read.identities()))
     for router in (
-        answers.routes(served, access, figures),
+        answers.routes(served, access),
         enrolled.routes(served, access),
         whole.routes(served, access, trainings),
     ):
@@ -105,7 +111,10 @@ def service(
     @app.get("/metrics", tags=["service"], dependencies=[Depends(access.may("ask"))], response_class=Response)
     def metrics() -> Response:
         """Return what is counted, for Prometheus."""
-        return Response(figures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            figures.text(served.waiting, len(served.read.identities())),
+            media_type="text/plain; version=0.0.4; charset=utf-8",
+        )
 
     async def on_error(request: Request, error: Exception) -> Response:
         if isinstance(error, SiameseIndexError):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from siamese_index import Decision
 
 
 class Figures:
     """What the service counts, of its own process."""
 
-    def __init__(self, waiting: Callable[[], float], identities: Callable[[], float]) -> None:
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._answers = Counter("sidx_answers", "Answers by verdict.", ["verdict"], registry=self._registry)
         for verdict in ("match", "unknown", "ambiguous", "no_subject"):
@@ -21,21 +23,21 @@ class Figures:
         self._failed = Counter(
             "sidx_problems", "Requests that were refused, by status.", ["status"], registry=self._registry
         )
-        Gauge("sidx_waiting_pictures", "Pictures that wait for the tower.", registry=self._registry).set_function(
-            waiting
-        )
-        Gauge("sidx_identities", "Who is enrolled.", registry=self._registry).set_function(identities)
+        self._waiting = Gauge("sidx_waiting_pictures", "Pictures that wait for the tower.", registry=self._registry)
+        self._identities = Gauge("sidx_identities", "Who is enrolled.", registry=self._registry)
 
-    def answered(self, verdicts: Sequence[str], seconds: float) -> None:
+    def answered(self, decisions: Sequence[Decision], seconds: float) -> None:
         """Count the answers of a request."""
-        for verdict in verdicts:
-            self._answers.labels(verdict).inc()
+        for decision in decisions:
+            self._answers.labels(decision.verdict).inc()
         self._seconds.observe(seconds)
 
     def refused(self, status: int) -> None:
         """Count a request that was refused."""
         self._failed.labels(str(status)).inc()
 
-    def text(self) -> bytes:
+    def text(self, waiting: int, identities: int) -> bytes:
         """Return everything as Prometheus reads it."""
+        self._waiting.set(waiting)
+        self._identities.set(identities)
         return generate_latest(self._registry)

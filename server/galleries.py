@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from .problems import Refused
 
 WAITING = 128  # pictures of all requests that wait for the tower; beyond it 429
 Answers = list[Decision | Refusal]  # of one picture
+Told = Callable[[Sequence[Decision], float], None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ class _Request:
 class Galleries:
     """One gallery, open three times. Whoever writes takes turns; whoever asks is answered with others, in batches."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, told: Sequence[Told] = ()) -> None:
+        """`told` are called with the answers of each request, and the seconds that they took."""
+        self._told = told
         with contextlib.ExitStack() as opened:
             self.ask, self.read, self.write = (opened.enter_context(Gallery.open(path)) for _ in range(3))
             self._opened = opened.pop_all()
@@ -59,11 +63,20 @@ class Galleries:
             self._requests.append(request)
             self.waiting += len(pictures)
             self._some.notify()
+        began = time.perf_counter()
         try:
-            return await asyncio.wrap_future(request.done)
+            found = await asyncio.wrap_future(request.done)
+            decisions = [each for answers in found for each in answers if isinstance(each, Decision)]
+            self.tell(decisions, time.perf_counter() - began)
+            return found
         finally:
             with self._some:
                 self.waiting -= len(pictures)
+
+    def tell(self, decisions: Sequence[Decision], seconds: float) -> None:
+        """Tell those who count or publish answers."""
+        for told in self._told:
+            told(decisions, seconds)
 
     def _answer(self) -> None:
         while requests := self._next():
