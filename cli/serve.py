@@ -6,7 +6,7 @@ import logging
 import socket
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,6 +36,9 @@ def serve(
     compat: Annotated[
         str | None, typer.Option(metavar="<compreface>", help="Also the routes that clients of CompreFace call.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes that answer; several neither train nor speak CompreFace.", min=1, max=64)
+    ] = 1,
     mqtt: Annotated[
         str | None,
         typer.Option(
@@ -58,6 +61,7 @@ def serve(
         from siamese_index.server.app import service
         from siamese_index.server.guard import is_loopback
         from siamese_index.server.keys import Keys
+        from siamese_index.server.workers import run as several
     except ModuleNotFoundError as error:
         raise NotInstalled(
             f"The service is not installed: there is no {error.name}.",
@@ -75,25 +79,37 @@ def serve(
     if known is not None and not known.all():
         raise BadInput(f"{keys}: there is no key in it.", remedy=f"Make one: sidx keys add NAME --file {keys}")
     logging.basicConfig(format="%(levelname)s %(message)s")
-    app = service(gallery, known, hosts=allow_host or (), read_only=read_only, compat=compat is not None, mqtt=mqtt)
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # whom a request is from is never asked
-        timeout_keep_alive=30,
-        backlog=1024,
-        timeout_graceful_shutdown=5,
-    )
+    if compat is not None and workers > 1:
+        raise BadInput(
+            "--compat and --workers exclude each other.", "A subject without pictures is known to one process."
+        )
+    options: dict[str, Any] = {
+        "hosts": allow_host or (),
+        "read_only": read_only,
+        "compat": compat is not None,
+        "mqtt": mqtt,
+    }
+    config: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # whom a request is from is never asked
+        "timeout_keep_alive": 30,
+        "backlog": 1024,
+        "timeout_graceful_shutdown": 5,
+    }
+    app = service(gallery, known, **options) if workers == 1 else None
     listening = _listening(host, port)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
     note(f"Listening:  {url}   (Ctrl-C ends it)")
     if open_ and not webbrowser.open(url):  # it waits until the service runs: the socket listens already
         note("No browser was found to open it.")
-    uvicorn.Server(config).run(sockets=[listening])
+    if app is not None:
+        uvicorn.Server(uvicorn.Config(app, **config)).run(sockets=[listening])
+    else:
+        several(listening, workers, config, gallery, keys, **options)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -22,6 +22,7 @@ from siamese_index import SiameseIndexError, __version__
 
 from . import answers, compreface, enrolled, problems, whole
 from .access import Access
+from .alarm import StrangerAlarm
 from .figures import Figures
 from .galleries import Galleries
 from .guard import Guard
@@ -45,17 +46,19 @@ def service(
     read_only: bool = False,
     compat: bool = False,
     mqtt: str | None = None,
+    alone: bool = True,
 ) -> ASGIApp:
     """Return the service of a gallery as an ASGI application, which opens it and closes it with its lifespan.
 
     Without `keys` everybody may do everything, and requests must name a loopback host, or one of `hosts`. `compat` adds
     the routes that clients of CompreFace call. `mqtt` is the address of a broker that answers are published to. Raises
-    what `Gallery.open` does, and `Publisher`.
+    what `Gallery.open` does, and `Publisher`. `alone` is False for one of several processes, which trains nothing.
     """
     publisher, figures = None if mqtt is None else Publisher(mqtt), Figures()
     told = [figures.answered, *([lambda decisions, _: publisher.publish(decisions)] if publisher else [])]
     served = Galleries(gallery, told)
-    trainings, access = Trainings(str(gallery)), Access(keys, read_only)
+    alarm = StrangerAlarm(served.read)
+    trainings, access = Trainings(str(gallery), alone), Access(keys, read_only)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -112,7 +115,7 @@ def service(
     def metrics() -> Response:
         """Return what is counted, for Prometheus."""
         return Response(
-            figures.text(served.waiting, len(served.read.identities())),
+            figures.text(served.waiting, len(served.read.identities()), alarm.rings()),
             media_type="text/plain; version=0.0.4; charset=utf-8",
         )
 

@@ -51,22 +51,25 @@ class Job:
 class Trainings:
     """The trainings of a service."""
 
-    def __init__(self, gallery: str) -> None:
-        self._gallery, self._jobs = gallery, dict[str, Job]()
+    def __init__(self, gallery: str, alone: bool) -> None:
+        self._gallery, self._alone, self._jobs = gallery, alone, dict[str, Job]()
         self._one = threading.Lock()
 
     def all(self) -> list[Job]:
-        """Return the trainings, the newest first."""
+        """Return the trainings, the newest first. Raises Refused in one of several processes."""
+        self._refuse_many()
         return [*self._jobs.values()][::-1]
 
     def job(self, id_: str) -> Job:
         """Return a training. Raises Missing."""
+        self._refuse_many()
         if id_ not in self._jobs:
             raise Missing(f"There is no training {id_!r}.", remedy="See: GET /api/v1/trainings")
         return self._jobs[id_]
 
     def start(self, settings: dict[str, Any]) -> Job:
         """Begin a retraining. Raises Refused while another one runs."""
+        self._refuse_many()
         with self._one:
             if any(job.state == "running" for job in self._jobs.values()):
                 raise Refused(409, "running", "A training runs already.", "Wait for it, or cancel it.")
@@ -99,6 +102,15 @@ class Trainings:
                 quiet = 0.0
                 yield ": it goes on\n\n"
             await asyncio.sleep(LOOKED_EVERY)
+
+    def _refuse_many(self) -> None:
+        if not self._alone:
+            raise Refused(
+                501,
+                "one_process",
+                "A service of several processes trains nothing.",
+                "sidx retrain, or leave out --workers.",
+            )
 
     def close(self) -> None:
         """Ask what runs to end."""

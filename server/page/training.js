@@ -12,13 +12,17 @@ export async function training(place, signal) {
     place.replaceChildren();
     return training(place, signal);
   };
-  const [towers, jobs] = await Promise.all([api.get("towers"), api.get("trainings")]);
+  const [towers, jobs] = await Promise.all([
+    api.get("towers"),
+    api.get("trainings").catch((error) => ({ error })), // a service of several processes has none
+  ]);
   if (signal.aborted) return;
   put(place, h("h1", {}, "Training"), h("p", { class: "lead" }, "A retraining learns a better tower from what is enrolled. It is a candidate until it is promoted; then every sample is embedded anew, and the threshold is learned anew."));
-  const running = jobs.find((job) => job.state === "running");
-  if (running) put(place, progress(running, signal, again));
+  const ended = jobs.error ? [] : jobs.filter((job) => job.state !== "running");
+  const running = jobs.error ? null : jobs.find((job) => job.state === "running");
+  if (jobs.error) put(place, h("p", { class: "notice" }, `${jobs.error.message} ${jobs.error.remedy}`));
+  else if (running) put(place, progress(running, signal, again));
   else if (may("admin") && state.gallery.takes === "pictures") put(place, start(again));
-  const ended = jobs.filter((job) => job.state !== "running");
   if (ended.length) {
     put(place, h("h2", {}, "Trainings since the service was started"), ...ended.map((job) => h("p", { class: job.state === "failed" ? "error" : null }, `${when(job.began)}: ${STATES[job.state]}.`, job.problem ? ` ${job.problem.detail} ${job.problem.remedy ?? ""}` : "", job.tower ? ` Candidate ${job.tower.slice(0, 12)}.` : "")));
   }

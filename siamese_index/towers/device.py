@@ -17,6 +17,9 @@ _CPU = "CPUExecutionProvider"
 _CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})  # full float32: templates of both are compared with each other
 
 
+most_threads = 4  # of a network; a service of several processes shares the cores
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -74,7 +77,7 @@ def _opened(network: bytes, providers: list[Any]) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = min(4, cores())
+    options.intra_op_num_threads = min(most_threads, cores())
     # Threads wait for work at full speed while it runs, a tenth faster; after it they burn no core.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
