@@ -37,7 +37,7 @@ def serve(
         str | None, typer.Option(metavar="<compreface>", help="Also the routes that clients of CompreFace call.")
     ] = None,
     workers: Annotated[
-        int, typer.Option(help="Processes that answer; several neither train nor speak CompreFace.", min=1, max=64)
+        int, typer.Option(help="Processes that answer; several do not train, watch or speak CompreFace.", min=1, max=64)
     ] = 1,
     mqtt: Annotated[
         str | None,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,8 @@ from .output import as_line, complain, for_a_person, interrupted, note, printabl
 
 if TYPE_CHECKING:
     from siamese_index.analysis.visits import Visit
+
+    from .remote import RemoteVisits
 
 EXAMPLE = "sidx watch shots --once -g people.gallery"
 
@@ -33,6 +36,13 @@ def watch(
     strict: Annotated[
         bool, typer.Option("--strict", help="Unknown instead of a match while too few strangers support the threshold.")
     ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="http://HOST:PORT", help="Ask a service that knows the gallery (sidx serve); none is needed here."
+        ),
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option(help="A file with the key for that service.", readable=False)] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     as_json: JsonOption = None,
 ) -> None:
@@ -44,26 +54,33 @@ def watch(
     from siamese_index.analysis.visits import Visits
     from siamese_index.samples.video import shots
 
+    from .remote import RemoteVisits
+
     if as_json is False:
         raise BadInput("--csv is for results that end.", remedy="Leave it out: a line of JSON each.")
+    if to is not None and enroll is not None:
+        raise BadInput(
+            "--to and --enroll exclude each other.", "Nobody is enrolled from here.", "Use the service's page."
+        )
+    if to is None and key_file is not None:
+        raise BadInput("--key-file is for the service of --to.", remedy="Give --to http://HOST:PORT")
     asked: Asked = {"fpir": fpir, "threshold": threshold, "strict": strict, "tags": tags(tag)}
-    with Gallery.open(gallery) as opened:
-        visits = Visits(opened, Question.of(asked), every=every, keep=enroll is not None)
-        tell_unboxed(opened.embedder().frame, boxed=False)
-        count = unreadable = 0
+    question = Question.of(asked)
+    count = unreadable = 0
 
-        def told(text: str) -> None:
-            nonlocal unreadable
-            unreadable += 1
-            complain(text)
+    def told(text: str) -> None:
+        nonlocal unreadable
+        unreadable += 1
+        complain(text)
 
-        def over(found: list[Visit]) -> bool:
+    def run(visits: Visits | RemoteVisits, opened: Gallery | None) -> None:
+        def over(found: Sequence[Visit | dict[str, Any]]) -> bool:
             """Print visits; return whether nothing more is to come."""
             nonlocal count
             for visit in found:
                 count += 1
-                _tell(visit, as_json)
-                if enroll is not None:
+                _tell(visit if isinstance(visit, dict) else visit.to_dict(), as_json)
+                if enroll is not None and opened is not None and not isinstance(visit, dict):
                     _enroll(opened, enroll, visit)
                     return True
             return False
@@ -81,11 +98,19 @@ def watch(
             over(visits.end())  # what was seen before the source went away
             raise
         over(visits.end())
-    if visits.dropped:
-        note(f"Not answered: {describe.counted(visits.dropped, 'visit')} while the tower was swapped.")
-    note(f"{describe.counted(count, 'visit')}.")
-    if once and unreadable:
-        raise typer.Exit(3)
+        if isinstance(visits, Visits) and visits.dropped:
+            note(f"Not answered: {describe.counted(visits.dropped, 'visit')} while the tower was swapped.")
+        note(f"{describe.counted(count, 'visit')}.")
+        if once and unreadable:
+            raise typer.Exit(3)
+
+    if to is not None:
+        run(RemoteVisits(to, key_file, asked, every, told), None)
+        return
+    with Gallery.open(gallery) as opened:
+        visits = Visits(opened, question, every=every, keep=enroll is not None)
+        tell_unboxed(opened.embedder().frame, boxed=False)
+        run(visits, opened)
 
 
 def _enroll(opened: Gallery, name: str, visit: Visit) -> None:
@@ -117,14 +142,15 @@ def _ended_by_signal() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tell(visit: Visit, as_json: bool | None) -> None:
+def _tell(visit: dict[str, Any], as_json: bool | None) -> None:
     """Print a visit: a line of JSON, or one to read."""
     if not for_a_person(as_json):
-        typer.echo(as_line(visit.to_dict()))
+        typer.echo(as_line(visit))
         return
-    answer = visit.decision
-    who = answer.identity if answer.matched else answer.verdict
-    near = "" if answer.distance is None else f", distance {answer.distance:.3f}"
-    limit = "" if answer.threshold is None else f" of {answer.threshold:.3f}"
-    pictures = describe.counted(visit.frames, "picture")
-    typer.echo(printable(f"{answer.probe}: {who}{near}{limit}, {pictures} in {visit.ended - visit.began:.1f} s"))
+    who = visit["identity"] if visit["verdict"] == "match" else visit["verdict"]
+    near = "" if visit["distance"] is None else f", distance {visit['distance']:.3f}"
+    limit = "" if visit["threshold"] is None else f" of {visit['threshold']:.3f}"
+    pictures = describe.counted(visit["frames"], "picture")
+    typer.echo(
+        printable(f"{visit['probe']}: {who}{near}{limit}, {pictures} in {visit['ended'] - visit['began']:.1f} s")
+    )

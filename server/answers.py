@@ -16,7 +16,7 @@ from siamese_index.curation.correcting import LoggedAnswer
 from siamese_index.thresholds.question import LEAST, Asked, Question
 
 from .access import Access
-from .bodies import FORM, PICTURE, Body, Identification, Name, RefusedPicture, Row, pictures_of
+from .bodies import FORM, PICTURE, Body, Identification, Name, RefusedPicture, Row, pairs_of, pictures_of
 from .galleries import Galleries
 from .problems import Refused
 
@@ -65,9 +65,6 @@ def routes(served: Galleries, access: Access) -> APIRouter:
 
         With Accept: application/x-ndjson a line of JSON each, as `sidx identify --json` prints them.
         """
-        tags = dict(_pair(each) for each in tag)
-        if len(tags) != len(tag):
-            raise Refused(400, "tag", "A tag is given twice.")
         asked: Asked = {
             "k": k,
             "fpir": fpir,
@@ -75,7 +72,7 @@ def routes(served: Galleries, access: Access) -> APIRouter:
             "exact": exact,
             "strict": strict,
             "largest": largest,
-            "tags": tags,
+            "tags": pairs_of(tag),
             "exclude": tuple(exclude),
         }
         Question.of(asked)  # what cannot be asked is refused before a picture is read
@@ -166,13 +163,6 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         return {"on": now, "answers": count}
 
     return router
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise Refused(400, "tag", f"{text[:60]!r} is no tag.", "Expected KEY=VALUE.")
-    return key, value
 
 
 def picture_response(data: bytes, tag: str | None = None) -> Response:

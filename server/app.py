@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from siamese_index import SiameseIndexError, __version__
 
-from . import answers, compreface, enrolled, problems, whole
+from . import answers, cameras, compreface, enrolled, problems, whole
 from .access import Access
 from .alarm import StrangerAlarm
 from .figures import Figures
@@ -84,6 +84,7 @@ def service(
         answers.routes(served, access),
         enrolled.routes(served, access),
         whole.routes(served, access, trainings),
+        cameras.routes(served, access, alone),
     ):
         app.include_router(router, prefix=API)
 

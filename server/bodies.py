@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import Request
@@ -118,6 +118,17 @@ async def pictures_of(request: Request) -> list[NamedSample]:
     found = [sample for each in found for sample in _rows(each)]
     if not found:
         raise Refused(400, "no_picture", "There is no picture in the request.", "Send it as a file of a form.")
+    return found
+
+
+def pairs_of(tags: Sequence[str]) -> dict[str, str]:
+    """Return tags that are given as KEY=VALUE. Raises Refused."""
+    lost = next((each for each in tags if "=" not in each), None)
+    if lost is not None:
+        raise Refused(400, "tag", f"{lost[:60]!r} is no tag.", "Expected KEY=VALUE.")
+    found = {each.partition("=")[0]: each.partition("=")[2] for each in tags}
+    if len(found) != len(tags):
+        raise Refused(400, "tag", "A tag is given twice.")
     return found
 
 

@@ -32,11 +32,12 @@ class Figures:
         self._identities = self._gauge("sidx_identities", "Who is enrolled.", "mostrecent")
         self._alarm = self._gauge("sidx_stranger_alarm", "1: those who ask differ from the strangers.", "mostrecent")
 
-    def answered(self, decisions: Sequence[Decision], seconds: float) -> None:
+    def answered(self, decisions: Sequence[Decision], seconds: float | None) -> None:
         """Count the answers of a request."""
         for decision in decisions:
             self._answers.labels(decision.verdict).inc()
-        self._seconds.observe(seconds)
+        if seconds is not None:
+            self._seconds.observe(seconds)
 
     def refused(self, status: int) -> None:
         """Count a request that was refused."""

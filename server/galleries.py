@@ -21,7 +21,7 @@ from .problems import Refused
 
 WAITING = 128  # pictures of all requests that wait for the tower; beyond it 429
 Answers = list[Decision | Refusal]  # of one picture
-Told = Callable[[Sequence[Decision], float], None]
+Told = Callable[[Sequence[Decision], float | None], None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Galleries:
     """One gallery, open three times. Whoever writes takes turns; whoever asks is answered with others, in batches."""
 
     def __init__(self, path: str | Path, told: Sequence[Told] = ()) -> None:
-        """`told` are called with the answers of each request, and the seconds that they took."""
+        """`told` are called with answers, and the seconds that they took, None for those of a visit."""
         self._told = told
         with contextlib.ExitStack() as opened:
             self.ask, self.read, self.write = (opened.enter_context(Gallery.open(path)) for _ in range(3))
@@ -73,7 +73,7 @@ class Galleries:
             with self._some:
                 self.waiting -= len(pictures)
 
-    def tell(self, decisions: Sequence[Decision], seconds: float) -> None:
+    def tell(self, decisions: Sequence[Decision], seconds: float | None) -> None:
         """Tell those who count or publish answers."""
         for told in self._told:
             told(decisions, seconds)

@@ -1,0 +1,123 @@
+"""Sends the pictures of a camera here to a service elsewhere, which knows the gallery."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from siamese_index import BadInput, Missing
+from siamese_index.files import refused
+from siamese_index.samples import images
+from siamese_index.samples.video import Shot
+from siamese_index.thresholds.question import Asked
+
+_QUALITY = 95  # of the JPEG that is sent
+_WAITS = (1, 2, 4, 8, 15, 30)  # seconds until a service that is away is asked again
+_SECONDS = 60  # for an answer
+_BUSY = (429, 503)
+
+
+class RemoteVisits:
+    """A service that follows who is in sight. While it is away the last picture is sent again and again."""
+
+    def __init__(self, address: str, key: Path | None, asked: Asked, every: float, told: Callable[[str], None]) -> None:
+        """Raises BadInput for what is no address, and Missing where no such service answers."""
+        at = urlsplit(address)
+        if at.scheme not in ("http", "https") or not at.hostname or at.query or at.username:
+            raise BadInput(f"--to {address}: this is no address of a service.", "Expected http://HOST:PORT.")
+        kind = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
+        try:
+            self._service = kind(at.hostname, at.port, timeout=_SECONDS)
+        except ValueError:
+            raise BadInput(f"--to {address}: the port is no number.") from None
+        self._address, self._told = address, told
+        self._base = f"{at.path.rstrip('/')}/api/v1"
+        self._camera = f"{self._base}/cameras/{quote(secrets.token_hex(8))}"
+        self._headers = {} if key is None else {"x-api-key": _read(key)}
+        self._query: list[tuple[str, str]] = [("every", str(every)), ("strict", str(bool(asked.get("strict"))).lower())]
+        for name in ("fpir", "threshold"):
+            if asked.get(name) is not None:
+                self._query.append((name, str(asked.get(name))))
+        self._query += [("tag", f"{key}={value}") for key, value in (asked.get("tags") or {}).items()]
+        self.unreadable = 0  # pictures that the service could not read
+        self._ask("GET", f"{self._base}/gallery", patient=False)
+
+    def see(self, shot: Shot) -> list[dict[str, Any]]:
+        """Send a picture; return the visits that are over, as `Visit.to_dict` does. Raises BadInput when refused."""
+        data = b"" if shot.pixels is None else _jpeg(shot.pixels)
+        query = urlencode([("at", repr(shot.at)), ("name", shot.name[:255]), *self._query])
+        return self._visits(self._ask("POST", f"{self._camera}/shots?{query}", data))
+
+    def end(self) -> list[dict[str, Any]]:
+        """Return the visits that go on, as if they were over."""
+        return self._visits(self._ask("DELETE", self._camera, patient=False))
+
+    def _visits(self, answer: dict[str, Any]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = answer.get("visits", [])
+        return found
+
+    def _ask(self, method: str, path: str, data: bytes = b"", *, patient: bool = True) -> dict[str, Any]:
+        tries = 0
+        while True:
+            status, body = self._answer(method, path, data)
+            if status == 200:
+                return body
+            if status == 404 and method == "DELETE":
+                return {}  # it was started anew, and has forgotten who was in sight
+            said = str(body.get("detail") or f"The service answered {status}.")
+            if status == 422 and data:
+                self.unreadable += 1
+                self._told(said)
+                return {}
+            if status not in (0, *_BUSY):
+                remedy = str(body.get("remedy", ""))
+                raise BadInput(f"{self._address}: {said}", remedy=remedy or "Is it a siamese-index service?")
+            if not patient:
+                raise Missing(f"{self._address}: {said}", remedy="Is the service running?  sidx serve")
+            wait = _WAITS[min(tries, len(_WAITS) - 1)]
+            self._told(f"{self._address}: {said} Asking again in {wait} s.")
+            time.sleep(wait)
+            tries += 1
+
+    def _answer(self, method: str, path: str, data: bytes) -> tuple[int, dict[str, Any]]:
+        """Return the status, 0 where nobody answers, and what was said."""
+        for again in (True, False):  # a connection that was kept open may have been closed there
+            try:
+                self._service.request(method, path, data, {**self._headers, "Content-Type": "image/jpeg"})
+                answer = self._service.getresponse()
+                said = answer.read()
+                break
+            except (OSError, http.client.HTTPException) as error:
+                self._service.close()
+                if not again:
+                    return 0, {"detail": f"{getattr(error, 'strerror', None) or type(error).__name__}."}
+        try:
+            body = json.loads(said)
+        except ValueError:
+            body = {}
+        return answer.status, body if isinstance(body, dict) else {}
+
+
+def _jpeg(pixels: images.Pixels) -> bytes:
+    import cv2
+
+    return cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
+
+
+def _read(path: Path) -> str:
+    """Return the key in a file. Raises Missing, BadInput."""
+    try:
+        key = path.read_text("ascii").strip()
+    except OSError as error:
+        raise refused(path, error) from None
+    except UnicodeDecodeError:
+        key = ""
+    if not key or not key.isprintable() or " " in key:
+        raise BadInput(f"{path}: this is no key.", "Expected the key alone, as `sidx keys add` printed it.")
+    return key
