@@ -64,6 +64,8 @@ class Guard:
 
         try:
             self._refuse_host(headers)
+            if "\ufffd" in scope["path"] and b"%ef%bf%bd" not in scope.get("raw_path", b"").lower():
+                raise Refused(400, "address", "The address is not UTF-8.", "Encode names as UTF-8, then by percent.")
             _refuse_other_pages(method, headers)
             await self._app(scope, self._measured(headers, receive), sending)
         except Refused as error:

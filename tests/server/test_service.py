@@ -143,6 +143,11 @@ def test_head_and_the_methods_that_an_address_has(service):
         assert answer.headers["allow"] == allowed
 
 
+def test_an_address_that_is_no_text_is_refused(service):
+    refused(service.get(f"{API}/identities/%ff"), 400, "address")
+    refused(service.get(f"{API}/identities/%EF%BF%BD"), 404, "missing")  # the character itself is a name
+
+
 def test_where_all_pictures_are_refused_nothing_looks_well(service):
     bad = [("file", (f"{n}.png", b"no picture")) for n in range(2)]
     refused(service.post(f"{API}/samples?identity=nobody", files=bad), 422, "unreadable")
