@@ -3,8 +3,8 @@
     SIAMESE_INDEX_DATA=… SIAMESE_INDEX_MODELS=… python -m benchmarks.service [load] [slow]
 
 `load`: for each tower its bare rate (one picture after the other, nothing but the network, on the service's core); one
-request alone; then requests that come at random (exponential gaps) at a share of that rate, 20 s each. `slow`: the same
-while 200 connections are half open and 50 bodies come in at 10 bytes a second.
+request alone; then requests that come at random (exponential gaps) at a share of that rate, 20 s each, and at the
+largest share evenly, too. `slow`: the same while 200 connections are half open and 50 bodies come in at 10 bytes a second.
 """
 
 from __future__ import annotations
@@ -121,12 +121,14 @@ async def alone(client: Client, pictures: list[bytes]) -> float:
     return float(np.median([(await client.ask(picture))[0] for picture in pictures]))
 
 
-async def under(client: Client, pictures: list[bytes], rate: float) -> list[tuple[float, int, str]]:
-    """Ask at random times, `rate` times a second on average; return what came of each."""
+async def under(
+    client: Client, pictures: list[bytes], rate: float, even: bool = False
+) -> list[tuple[float, int, str]]:
+    """Ask at random times, or evenly, `rate` times a second on average; return what came of each."""
     rng, asked = np.random.default_rng(0), []
     due = time.perf_counter()
     for number in range(int(rate * SECONDS)):
-        due += float(rng.exponential(1 / rate))
+        due += 1 / rate if even else float(rng.exponential(1 / rate))
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         asked.append(asyncio.create_task(client.ask(pictures[number % len(pictures)])))
     return list(await asyncio.gather(*asked))
@@ -170,6 +172,9 @@ async def measured(name: str, gallery: Path, pictures: list[bytes], rate: float,
         )
         for share in SHARES if "load" in parts else ():
             told({"tower": name, "share": share}, await under(client, pictures, share * rate), one)
+        if "load" in parts:
+            found = await under(client, pictures, SHARES[-1] * rate, even=True)
+            told({"tower": name, "share": SHARES[-1], "even": True}, found, one)
         if "slow" in parts:
             stop = asyncio.Event()
             others = asyncio.create_task(half_open(service.port, stop))
