@@ -121,9 +121,7 @@ async def alone(client: Client, pictures: list[bytes]) -> float:
     return float(np.median([(await client.ask(picture))[0] for picture in pictures]))
 
 
-async def under(
-    client: Client, pictures: list[bytes], rate: float, even: bool = False
-) -> list[tuple[float, int, str]]:
+async def under(client: Client, pictures: list[bytes], rate: float, even: bool = False) -> list[tuple[float, int, str]]:
     """Ask at random times, or evenly, `rate` times a second on average; return what came of each."""
     rng, asked = np.random.default_rng(0), []
     due = time.perf_counter()

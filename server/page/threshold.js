@@ -1,7 +1,7 @@
 // Threshold: how far mated and non-mated searches lie apart, and what another target would cost.
 
 import * as api from "./api.js";
-import { button, changed, count, distance, h, interval, may, number, percent, put, svg } from "./elements.js";
+import { button, changed, count, distance, h, interval, may, number, percent, put, question, state, svg } from "./elements.js";
 
 const WIDTH = 720;
 const HEIGHT = 240;
@@ -11,10 +11,16 @@ export async function threshold(place, signal) {
   const found = await api.get("operating-point");
   if (signal.aborted) return;
   put(place, h("h1", {}, "Threshold"), h("p", { class: "lead" }, found.says));
+  const again = () => {
+    if (signal.aborted) return null;
+    place.replaceChildren();
+    return threshold(place, signal);
+  };
+  if (may("enroll") && state.gallery.takes === "pictures") put(place, h("div", { class: "row" }, button("Add pictures of strangers …", () => addStrangers(again))));
   for (const suspect of found.suspects) put(place, h("p", { class: "notice" }, suspect));
   const points = found.others.filter((each) => each.threshold !== null);
   if (!points.length) {
-    put(place, h("p", { class: "notice" }, "There is no threshold yet: too little is known of strangers. Give pictures of somebody who is not enrolled: sidx calibrate --strangers FOLDER."));
+    put(place, h("p", { class: "notice" }, "There is no threshold yet: too little is known of strangers, who are not enrolled."));
     return;
   }
   const at = nearest(points, found.target_fpir);
@@ -41,11 +47,6 @@ export async function threshold(place, signal) {
       !same && may("admin")
         ? button(`Set the target to ${percent(target)}`, async () => {
             await api.put("operating-point", { json: { target_fpir: target } });
-            const again = () => {
-              if (signal.aborted) return null;
-              place.replaceChildren();
-              return threshold(place, signal);
-            };
             await changed(`The target is ${percent(target)} of strangers now.`, again);
             await again();
           }, "main")
@@ -64,6 +65,30 @@ export async function threshold(place, signal) {
   );
   if (Math.abs(points[at].target_fpir - found.target_fpir) > 1e-9) put(place, h("p", { class: "soft" }, `The target that is set, ${percent(found.target_fpir)}, lies between two places of the slider; its threshold is ${distance(found.threshold)}.`));
   move();
+}
+
+/** Let the threshold learn from pictures of those who are not enrolled. */
+async function addStrangers(again) {
+  const given = await question({
+    title: "Add pictures of strangers",
+    text: "Pictures of those who are not enrolled, and are like those who will ask: the threshold is learned from them.",
+    fields: [
+      { label: "Pictures", name: "files", type: "file", accept: "image/*", multiple: true, required: true },
+      { label: "Name, if all show the same one; else each is called after its file", name: "name", maxlength: 255 },
+    ],
+    action: "Add",
+  });
+  if (!given || !given.files.length) return;
+  const groups = given.name ? [[given.name, given.files]] : given.files.map((file) => [file.name, [file]]);
+  let taken = 0;
+  const refused = [];
+  for (const [name, files] of groups) {
+    const done = await api.post("strangers", { query: { name: name.slice(0, 255) }, form: api.formOf(files) });
+    taken += done.count;
+    refused.push(...done.refused.map((each) => each.detail));
+  }
+  await changed([`${count(taken, "picture")} of strangers added.`, ...refused].join(" "), groups.length === 1 ? again : undefined);
+  await again();
 }
 
 const share = (some, all) => (all ? some / all : null);

@@ -202,6 +202,21 @@ def test_the_threshold_is_moved_by_keyboard_and_set(page):
     assert page.service.get("/api/v1/operating-point").json()["target_fpir"] == 0.1
 
 
+def test_strangers_are_added_from_the_page(page, tmp_path):
+    paths = []
+    for n in range(2):
+        paths.append(tmp_path / f"stranger {n}.png")
+        paths[-1].write_bytes(images.encode(glyph(800 + n, 0)))
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    seen(page, "threshold")
+    page.get_by_role("button", name="Add pictures of strangers …").click()
+    page.get_by_label("Pictures", exact=True).set_input_files([*paths, tmp_path / "bad.png"])
+    page.get_by_role("button", name="Add", exact=True).click()
+    message(page, "2 pictures of strangers added. bad.png:")
+    given = [row["name"] for row in page.service.get("/api/v1/strangers").json() if row["source"] == "given"]
+    assert given[-2:] == ["stranger 0.png", "stranger 1.png"] and len(given) == 42
+
+
 def test_what_is_wrong_is_mended_with_one_click(page):
     seen(page, "health")
     wrong = page.locator("article.finding").filter(has_text="of 'glyph 3' is nearer to 'glyph 9'")
