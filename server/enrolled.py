@@ -113,6 +113,14 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         found = [{**asdict(row), "sample": first.get(row.id)} for row in rows]
         return {"identities": found, "next": rows[-1].name if more else None}
 
+    @router.post("/identities", dependencies=enroll, openapi_extra=FORM, status_code=201)
+    async def create_identity(request: Request, name: Name, conflict: bool = False) -> dict[str, Any]:
+        """Enroll a new identity from its first pictures; one that is there already is refused."""
+        called = clean_name(name)
+        if any(row.name == called for row in await asyncio.to_thread(read.identities)):
+            raise Refused(409, "exists", f"{called!r} is enrolled already.", "POST /api/v1/samples adds pictures.")
+        return await added(called, await pictures_of(request), conflict, None)
+
     @router.get("/removed", dependencies=ask)
     def removed() -> dict[str, Any]:
         """Return who was removed and can be restored, and single samples."""

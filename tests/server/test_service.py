@@ -148,6 +148,15 @@ def test_an_address_that_is_no_text_is_refused(service):
     refused(service.get(f"{API}/identities/%EF%BF%BD"), 404, "missing")  # the character itself is a name
 
 
+def test_an_identity_is_created_from_its_first_pictures_once(service):
+    made = service.post(f"{API}/identities?name=created", files=shown(60, 0))
+    assert made.status_code == 201 and made.json()["enrolled"][0]["identity"] == "created"
+    refused(service.post(f"{API}/identities?name=created", files=shown(60, 1)), 409, "exists")
+    refused(service.post(f"{API}/identities?name=empty"), 400, "no_picture")
+    assert service.delete(f"{API}/identities/created").json() == {"count": 1}
+    service.post(f"{API}/undo", params={"count": 2})
+
+
 def test_where_all_pictures_are_refused_nothing_looks_well(service):
     bad = [("file", (f"{n}.png", b"no picture")) for n in range(2)]
     refused(service.post(f"{API}/samples?identity=nobody", files=bad), 422, "unreadable")
