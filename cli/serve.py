@@ -61,6 +61,7 @@ def serve(
         from siamese_index.server.app import service
         from siamese_index.server.guard import is_loopback
         from siamese_index.server.keys import Keys
+        from siamese_index.server.workers import check
         from siamese_index.server.workers import run as several
     except ModuleNotFoundError as error:
         raise NotInstalled(
@@ -101,6 +102,8 @@ def serve(
         "timeout_graceful_shutdown": 5,
     }
     app = service(gallery, known, **options) if workers == 1 else None
+    if app is None:
+        check(gallery, mqtt)
     listening = _listening(host, port)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
     note(f"Listening:  {url}   (Ctrl-C ends it)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from siamese_index import BadInput, Decision, NotInstalled
@@ -16,6 +17,33 @@ _WAITING = 1000  # answers that wait while the broker is away; later ones are dr
 log = logging.getLogger("siamese_index.server")
 
 
+class Broker(NamedTuple):
+    """Where a broker is, and who calls it."""
+
+    host: str
+    port: int
+    prefix: str
+    user: str | None
+    password: str
+    tls: bool
+
+    @classmethod
+    def at(cls, address: str) -> Broker:
+        """Return the broker at mqtt://[USER:PASSWORD@]HOST[:PORT][/PREFIX]; mqtts:// is by TLS. Raises BadInput."""
+        try:
+            at = urlsplit(address)
+            host, port = at.hostname, at.port or _PORTS.get(at.scheme, 0)
+        except ValueError:
+            host, port = None, 0
+        if not host or not port or at.scheme not in _PORTS or "?" in address or "#" in address:
+            raise BadInput("This is no address of an MQTT broker.", "Expected mqtt://HOST:PORT/PREFIX, or mqtts://.")
+        prefix = at.path.strip("/") or PREFIX
+        if any(sign in prefix for sign in "+#\0"):
+            raise BadInput(f"{prefix!r} is no topic.", "+ and # stand for others there.")
+        user = None if at.username is None else unquote(at.username)
+        return cls(host, port, prefix, user, unquote(at.password or ""), at.scheme == "mqtts")
+
+
 class Publisher:
     """Publishes each answer to PREFIX/match, PREFIX/unknown or PREFIX/ambiguous; it delays no answer.
 
@@ -23,10 +51,7 @@ class Publisher:
     """
 
     def __init__(self, address: str) -> None:
-        """`address` is mqtt://[USER:PASSWORD@]HOST[:PORT][/PREFIX]; mqtts:// is by TLS.
-
-        Raises BadInput, NotInstalled.
-        """
+        """`address` is as for `Broker.at`. Raises BadInput, NotInstalled."""
         try:
             from paho.mqtt import client as paho
             from paho.mqtt.enums import CallbackAPIVersion
@@ -34,28 +59,19 @@ class Publisher:
             raise NotInstalled(
                 "MQTT is not installed: there is no paho.", remedy='In the folder of its source: pip install ".[serve]"'
             ) from None
-        try:
-            at = urlsplit(address)
-            host, port = at.hostname, at.port or _PORTS.get(at.scheme, 0)
-        except ValueError:
-            host, port = None, 0
-        if not host or not port:
-            raise BadInput("This is no address of an MQTT broker.", "Expected mqtt://HOST:PORT/PREFIX, or mqtts://.")
-        self.prefix = at.path.strip("/") or PREFIX
-        if any(sign in self.prefix for sign in "+#\0"):
-            raise BadInput(f"{self.prefix!r} is no topic.", "+ and # stand for others there.")
-        self._shown, self._dropped = f"{host}:{port}", 0
+        at = Broker.at(address)
+        self._prefix, self._shown, self._dropped = at.prefix, f"{at.host}:{at.port}", 0
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
         self._full = paho.MQTT_ERR_QUEUE_SIZE
         self._client.max_queued_messages_set(_WAITING)
         self._client.reconnect_delay_set(1, 30)
-        if at.username is not None:
-            self._client.username_pw_set(unquote(at.username), unquote(at.password or ""))
-        if at.scheme == "mqtts":
+        if at.user is not None:
+            self._client.username_pw_set(at.user, at.password)
+        if at.tls:
             self._client.tls_set()
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
-        self._client.connect_async(host, port)
+        self._client.connect_async(at.host, at.port)
         self._client.loop_start()
 
     def close(self) -> None:
@@ -68,7 +84,7 @@ class Publisher:
         for answer in answers:
             if answer.verdict in VERDICTS:
                 data = json.dumps(answer.to_dict(), ensure_ascii=False).encode("utf-8", "replace")
-                if self._client.publish(f"{self.prefix}/{answer.verdict}", data, qos=1).rc == self._full:
+                if self._client.publish(f"{self._prefix}/{answer.verdict}", data, qos=1).rc == self._full:
                     self._dropped += 1
 
     def _on_connect(self, *given: object) -> None:

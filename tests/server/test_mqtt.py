@@ -89,7 +89,9 @@ def test_each_verdict_has_a_topic_and_a_broker_that_is_away_delays_nothing(progr
         assert ask(service, one)["verdict"] == "match"
 
 
-@pytest.mark.parametrize("address", ["", "localhost", "http://localhost", "mqtt://", "mqtt://h:x/", "mqtt://h/a/+/b"])
+@pytest.mark.parametrize(
+    "address", ["", "localhost", "http://localhost", "mqtt://", "mqtt://h:x/", "mqtt://h/a/+/b", "mqtt://h/a/#"]
+)
 def test_what_is_no_broker_is_refused(address):
     with pytest.raises(BadInput):
         Publisher(address)

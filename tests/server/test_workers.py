@@ -80,5 +80,7 @@ def test_compreface_takes_one_process(sidx, tower_path, tmp_path):
     Gallery.create(tmp_path / "g.gallery", tower_path).close()
     done = sidx("serve", "--workers", "2", "--compat", "compreface", "-g", "g.gallery")
     assert done.returncode == 2 and "exclude each other" in done.stderr
-    done = sidx("serve", "--workers", "2", "-g", "missing.gallery")
-    assert done.returncode == 4 and "Traceback" not in done.stderr
+    for wrong, code in (("-g", "missing.gallery"), 4), (("-g", "g.gallery", "--mqtt", "mqtt://u:secret@:1/x"), 2):
+        done = sidx("serve", "--workers", "2", *wrong)
+        assert done.returncode == code and "Listening" not in done.stderr
+        assert "Traceback" not in done.stderr and "secret" not in done.stderr
