@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import unicodedata
 from collections import OrderedDict
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -63,6 +64,12 @@ class Move(Body):
     new: bool = False
 
 
+class Samples(Body):
+    """Some samples."""
+
+    samples: Annotated[list[Row], Field(min_length=1)]
+
+
 class Restoration(Body):
     """Who, or which samples, are enrolled again."""
 
@@ -104,7 +111,8 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         """Return identities by name, some at a time."""
         rows = read.identities()
         wanted = [tuple(each.partition("=")[::2]) for each in tag]
-        rows = [row for row in rows if (q or "").casefold() in row.name.casefold()]
+        part = unicodedata.normalize("NFC", q or "").casefold()  # as names are stored
+        rows = [row for row in rows if part in row.name.casefold()]
         rows = [row for row in rows if all(row.tags.get(key) == value for key, value in wanted)]
         rows = sorted((row for row in rows if after is None or row.name > after), key=lambda row: row.name)
         more, rows = len(rows) > limit, rows[:limit]
@@ -254,6 +262,11 @@ def routes(served: Galleries, access: Access) -> APIRouter:
     def remove_sample(sample: Row) -> dict[str, Any]:
         """Take a sample out of use; it can be restored."""
         return asdict(write.curation.remove_samples([sample]))
+
+    @router.post("/removals", dependencies=enroll)
+    def remove_samples(what: Samples) -> dict[str, Any]:
+        """Take samples out of use, as one change; they can be restored."""
+        return asdict(write.curation.remove_samples(what.samples))
 
     # -- strangers --------------------------------------------------------------------------------
 

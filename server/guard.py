@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from siamese_index.store.event_rows import MADE
+
 from .problems import URN, Problem, Refused, response
 
 MAX_BODY = 64_000_000  # bytes of a request
@@ -54,10 +56,15 @@ class Guard:
         if method == "HEAD":
             scope = {**scope, "method": "GET"}  # of which the server leaves out the body
 
+        made: list[int] = []
+        MADE.set(made)
+
         async def sending(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                if made:
+                    message["headers"] = [*message.get("headers", []), (b"x-revision", str(made[-1]).encode())]
                 named = {name for name, _ in message.get("headers", [])}
                 message["headers"] = [*message.get("headers", []), *(h for h in _HEADERS if h[0] not in named)]
             await send(message)

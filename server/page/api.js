@@ -11,21 +11,23 @@ export class Problem extends Error {
   }
 }
 
+/** The revision that the last request of this tab has made, or null. */
+export let made = null;
+
 let askForKey = async () => null;
 
-/** Set what asks the user for a key: an async function that returns it, or null. */
+/** Set what asks the user for a key: an async function that is told whether one was refused, and returns another or null. */
 export function onKeyNeeded(ask) {
   askForKey = ask;
 }
 
-export function forgetKey() {
-  sessionStorage.removeItem("siamese-index key");
-}
-
 function headers() {
   const key = sessionStorage.getItem("siamese-index key");
-  return key ? { "x-api-key": key } : {};
+  return isKey(key) ? { "x-api-key": key } : {};
 }
+
+/** Whether a text can be a key: a header holds no other characters. */
+export const isKey = (text) => /^[!-~]+$/.test(text ?? "");
 
 async function refusal(answer) {
   let told = {};
@@ -38,7 +40,8 @@ async function refusal(answer) {
 }
 
 /** Ask the service; return the Response. Asks for a key where one is needed. Throws Problem. */
-export async function ask(method, path, { query = {}, json, form } = {}) {
+export async function ask(method, path, { query = {}, json, text, form } = {}) {
+  made = method === "GET" ? made : null;
   const url = new URL(path, BASE);
   for (const [key, value] of Object.entries(query)) {
     for (const each of [value].flat()) if (each !== null && each !== undefined) url.searchParams.append(key, each);
@@ -48,20 +51,21 @@ export async function ask(method, path, { query = {}, json, form } = {}) {
     try {
       answer = await fetch(url, {
         method,
-        headers: { ...headers(), ...(json === undefined ? {} : { "content-type": "application/json" }) },
-        body: json === undefined ? form : JSON.stringify(json),
+        headers: { ...headers(), ...(form ? {} : { "content-type": "application/json" }) },
+        body: form ?? text ?? (json === undefined ? undefined : JSON.stringify(json)),
       });
     } catch {
       throw new Problem(0, { detail: "The service does not answer.", remedy: "Is it still running?" });
     }
     if (answer.status === 401) {
-      const key = await askForKey();
+      const key = await askForKey("x-api-key" in headers());
       if (key) {
         sessionStorage.setItem("siamese-index key", key);
         continue;
       }
     }
     if (!answer.ok) throw await refusal(answer);
+    if (method !== "GET") made = Number(answer.headers.get("x-revision")) || null;
     return answer;
   }
 }

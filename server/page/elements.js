@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 
 /** Who may do what here, and what the gallery is; read again after each change. */
-export const state = { gallery: null };
+export const state = { gallery: null, show: async () => {} }; // `show` shows the view as it is now
 const ROLES = ["ask", "enroll", "admin"];
 
 export function may(role) {
@@ -41,16 +41,19 @@ export function button(text, onclick, kind = "") {
   return made;
 }
 
-/** Run what a button or a form does; it is disabled meanwhile, and what is refused is said. */
+/** Run what a button or a form does, once at a time; what is refused is said. The focus stays where it was. */
 export async function busy(element, work) {
-  if (element.disabled) return;
-  element.disabled = true;
+  if (element.ariaDisabled) return;
+  element.ariaDisabled = "true"; // `disabled` would take the focus away
   try {
     await work();
   } catch (error) {
     fail(error);
   } finally {
-    element.disabled = false;
+    element.ariaDisabled = null;
+    if (!document.activeElement || document.activeElement === document.body) {
+      (element.isConnected ? element : document.querySelector("main h1"))?.focus();
+    }
   }
 }
 
@@ -94,8 +97,9 @@ export function picture(path, alt) {
 async function load(element) {
   try {
     show(element, await (await api.ask("GET", element[WAY])).blob());
-  } catch {
-    element.replaceWith(h("div", { class: "picture" }, "no picture kept"));
+  } catch (error) {
+    if (error.status === 404) element.replaceWith(h("div", { class: "picture" }, "no picture kept"));
+    else element.alt = `${element.alt} (not loaded)`;
   }
 }
 
@@ -112,8 +116,8 @@ export const thumbnail = (sample, alt) => picture(sample === null || sample === 
 
 // -- messages ------------------------------------------------------------------------------------
 
-/** Say something at the foot of the page, with what can be done about it. */
-export function say(text, action = null) {
+/** Say something at the foot of the page, with what can be done about it. What it makes pointless is not shown any more. */
+export function say(text, action = null, all = false) {
   const close = () => shown.remove();
   const does = action && button(action.label, async () => {
     await action.run();
@@ -122,7 +126,7 @@ export function say(text, action = null) {
   const shown = h("div", { class: action ? "message with-action" : "message" }, h("span", {}, text), does, h("button", { type: "button", "aria-label": "Close this message", onclick: close }, "✕"));
   const place = document.getElementById("messages");
   // What could be undone before can be no more; and two at most, so that they do not hide the page.
-  place.querySelectorAll(action ? ".message" : ".message:not(.with-action)").forEach((older) => older.remove());
+  place.querySelectorAll(action || all ? ".message" : ".message:not(.with-action)").forEach((older) => older.remove());
   place.append(shown);
   if (!action) setTimeout(close, 12000);
 }
@@ -132,30 +136,41 @@ export function fail(error) {
   say(error instanceof api.Problem ? [error.message, error.remedy].filter(Boolean).join(" ") : `Something is wrong in this page: ${error.message}`);
 }
 
-/** Say what was changed, with a button that takes it back as long as nobody has changed something else. */
-export async function changed(text, undone) {
-  await refresh();
-  const [last] = await api.get("history", { query: { limit: 1 } });
-  const undo = may("admin") && last?.can_be_undone && {
-    label: "Undo",
-    async run() {
-      await api.post("undo", { query: { revision: last.revision } });
-      await refresh();
-      say("Taken back.");
-      undone?.();
-    },
-  };
-  say(text, undo || null);
+/** Say what the last request has changed, with a button that takes just that back; `undone` is called then. */
+export async function changed(text, undone = () => state.show()) {
+  const revision = api.made;
+  let undo = null;
+  try {
+    await refresh();
+    const [last] = await api.get("history", { query: { limit: 1 } });
+    if (revision !== null && may("admin") && last?.revision === revision && last.can_be_undone) {
+      undo = {
+        label: "Undo",
+        async run() {
+          await api.post("undo", { query: { revision } });
+          await refresh();
+          say("Taken back.");
+          await undone();
+        },
+      };
+    }
+  } catch {
+    // it is changed, whether that can be undone is not known
+  }
+  say(text, undo, revision !== null);
 }
 
 /** Read the gallery's facts again. */
 export async function refresh() {
   state.gallery = await api.get("gallery");
   document.getElementById("gallery").textContent = state.gallery.name;
+  document.dispatchEvent(new Event("gallery"));
   document.title = `${state.gallery.name} – siamese-index`;
 }
 
 // -- questions -----------------------------------------------------------------------------------
+
+const SEEN = { pattern: ".*\\S.*", title: "Something that can be seen" }; // blanks alone are no name
 
 let lists = 0;
 
@@ -163,7 +178,7 @@ let lists = 0;
 export function nameField(attributes = {}) {
   const id = `names-${(lists += 1)}`;
   const list = h("datalist", { id });
-  const field = h("input", { type: "text", list: id, autocomplete: "off", maxlength: 255, ...attributes });
+  const field = h("input", { type: "text", list: id, autocomplete: "off", ...SEEN, ...attributes });
   let waiting;
   const propose = async () => {
     try {
@@ -182,10 +197,13 @@ export function nameField(attributes = {}) {
 }
 
 /** Ask in a dialog; return the values of its fields by name, or null when it was closed. */
-export function question({ title, text = [], fields = [], action, grave = false }) {
+export function question({ title, text = [], fields = [], action, grave = false, stays = false }) {
+  const before = document.activeElement;
   return new Promise((resolve) => {
     const inputs = fields.map(({ label, name, names, ...attributes }) => {
-      const [field, list] = names ? nameField({ name, ...attributes }) : [h("input", { name, type: "text", ...attributes }), null];
+      if (attributes.required && !attributes.type) Object.assign(attributes, SEEN);
+      const [field, list] = names ? nameField({ name, ...attributes }) : [h(attributes.lines ? "textarea" : "input", { name, type: attributes.lines ? null : "text", rows: attributes.lines, ...attributes }), null];
+      if (attributes.lines) field.value = attributes.value;
       return { field, shown: h("label", {}, label, " ", field, list) };
     });
     const form = h(
@@ -196,10 +214,11 @@ export function question({ title, text = [], fields = [], action, grave = false 
       inputs.map((each) => each.shown),
       h("div", { class: "row" }, h("button", { class: grave ? "grave" : "main", value: "yes" }, action), h("button", { value: "no", formnovalidate: true }, "Cancel")),
     );
-    const dialog = h("dialog", { "aria-labelledby": "question" }, form);
+    const dialog = h("dialog", { "aria-labelledby": "question", class: stays ? "stays" : null }, form);
     dialog.addEventListener("close", () => {
       const given = Object.fromEntries(inputs.map(({ field }) => [field.name, field.type === "file" ? [...field.files] : field.type === "checkbox" ? field.checked : field.value.trim()]));
       dialog.remove();
+      if (before?.isConnected) before.focus();
       resolve(dialog.returnValue === "yes" ? given : null);
     });
     document.body.append(dialog);

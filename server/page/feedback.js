@@ -19,9 +19,9 @@ export function feedback(identity, send, reopened = () => {}) {
   const settle = async (truth) => {
     const told = said(await send(truth));
     place.replaceChildren(h("p", {}, h("strong", {}, told)));
-    await changed(told, () => {
+    await changed(told, async () => {
       open();
-      reopened();
+      await reopened();
     });
   };
   open();

@@ -22,11 +22,6 @@ export async function findings(fresh) {
 }
 
 export async function health(place, signal) {
-  const again = () => {
-    if (signal.aborted) return null;
-    place.replaceChildren();
-    return health(place, signal);
-  };
   put(place, h("h1", {}, "Health"));
   const files = h("section", { id: "files" });
   const content = h("section", { id: "content" });
@@ -55,9 +50,12 @@ export async function health(place, signal) {
   const others = examined.findings.filter((each) => !each.can_be_applied);
   const probable = open.filter((each) => each.probability === null || each.probability >= 0.5);
   const apply = async (which) => {
-    const done = await api.post("audit", { json: { findings: which.map((each) => each.id) } });
-    await changed([...done.done, done.change].filter(Boolean).join(" "), again);
-    await again();
+    try {
+      const done = await api.post("audit", { json: { findings: which.map((each) => each.id) } });
+      await changed([...done.done, done.change].filter(Boolean).join(" "));
+    } finally {
+      await state.show(); // also where it does not stand any more
+    }
   };
   put(content,
     h("h2", {}, "What is enrolled"),

@@ -6,15 +6,17 @@ import { feedback, teller } from "./feedback.js";
 
 const WORDS = { match: "Match", unknown: "Unknown", ambiguous: "Ambiguous", no_subject: "Nobody in the picture" };
 
+// They stay while other views are looked at, and those that still come join them.
+const answers = h("section", { "aria-label": "Answers", "aria-live": "polite", id: "answers" });
+
 export async function identify(place, signal) {
-  const answers = h("section", { "aria-label": "Answers", "aria-live": "polite", id: "answers" });
-  const take = (files) => answer([...files].filter(Boolean), answers);
+  const take = (files) => answer([...files].filter(Boolean));
   const pick = h("input", { type: "file", accept: "image/*", multiple: true, class: "hidden-input", id: "pictures" });
   pick.addEventListener("change", () => {
     take(pick.files);
     pick.value = "";
   });
-  const drop = h("label", { class: "drop", for: "pictures" }, h("strong", {}, "Drop pictures here"), "or paste them, or click to choose files", pick);
+  const drop = h("label", { class: "drop", for: "pictures" }, h("strong", {}, state.gallery.takes === "vectors" ? "Drop arrays here" : "Drop pictures here"), "or paste them, or click to choose files", pick);
   drop.addEventListener("dragover", () => drop.classList.add("over"));
   drop.addEventListener("dragleave", () => drop.classList.remove("over"));
   drop.addEventListener("drop", (event) => {
@@ -22,15 +24,21 @@ export async function identify(place, signal) {
     take(event.dataTransfer.files);
   });
   document.addEventListener("paste", (event) => event.clipboardData.files.length && take(event.clipboardData.files), { signal });
-  const empty = state.gallery.identities === 0;
+  const facts = h("div", {});
+  const tell = () => {
+    const { identities, says } = state.gallery;
+    facts.replaceChildren(h("p", { class: "lead" }, `${count(identities, "identity", "identities")} enrolled. ${says}`));
+    if (!identities) put(facts, h("p", { class: "notice" }, "Nobody is enrolled yet: every answer is unknown. ", h("a", { href: "#people" }, "Enroll somebody")));
+  };
+  tell();
+  document.addEventListener("gallery", tell, { signal });
   const vectors = state.gallery.takes === "vectors";
   put(place,
     h("h1", {}, "Who or what is this?"),
-    h("p", { class: "lead" }, `${count(state.gallery.identities, "identity", "identities")} enrolled. ${state.gallery.says}`),
-    empty ? h("p", { class: "notice" }, "Nobody is enrolled yet: every answer is unknown. ", h("a", { href: "#people" }, "Enroll somebody")) : null,
+    facts,
     vectors ? h("p", { class: "notice" }, "This gallery takes vectors of an embedder outside, no pictures: a file here is an array (.npy).") : null,
     drop,
-    h("div", { class: "row" }, camera(take, signal)),
+    vectors ? null : h("div", { class: "row" }, camera(take, signal)),
     answers,
   );
   if (vectors) pick.removeAttribute("accept");
@@ -79,10 +87,16 @@ function camera(take, signal) {
 }
 
 /** Ask about pictures one by one, and put each answer above the ones before. */
-async function answer(files, answers) {
+async function answer(files) {
   for (const [number, file] of files.entries()) {
     const waiting = h("article", { class: "card" }, h("p", { class: "soft" }, `${file.name}: it is being searched …`));
     answers.prepend(waiting);
+    try {
+      await file.slice(0, 1).arrayBuffer();
+    } catch {
+      waiting.replaceWith(h("article", { class: "card" }, h("p", { class: "error" }, `${file.name} cannot be read.`)));
+      continue;
+    }
     try {
       const found = await api.post("identifications", { query: { k: 5 }, form: api.formOf([file]) });
       waiting.replaceWith(...found.answers.map((each) => card(each, file, found.answers.length > 1)), ...found.refused.map((each) => problem(file, each.detail, each.remedy)));

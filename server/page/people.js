@@ -1,7 +1,7 @@
 // People: who is enrolled, found by name and tag; each with its samples, and everything that mends it.
 
 import * as api from "./api.js";
-import { button, changed, count, distance, h, may, put, question, state, thumbnail, when } from "./elements.js";
+import { button, changed, count, distance, fail, h, may, put, question, state, thumbnail, when } from "./elements.js";
 import { findings } from "./health.js";
 
 const LARGE = 3000; // samples above which marks are made only when Health was looked at
@@ -21,14 +21,15 @@ export async function people(place, signal) {
     if (mine !== asked || signal.aborted) return;
     if (after === null) list.replaceChildren();
     list.append(...page.identities.map((each) => tile(each, marks)));
-    found.textContent = `${count(list.children.length, "identity", "identities")} shown${page.next === null ? "." : ", there are more."}`;
+    const ignored = tag.value.trim() && !wanted ? " The tag is not looked for: write key=value." : "";
+    found.textContent = `${count(list.children.length, "identity", "identities")} shown${page.next === null ? "." : ", there are more."}${ignored}`;
     more.replaceChildren(page.next === null ? "" : button("Show more", () => look(page.next)));
   };
   let waiting;
   for (const field of [search, tag]) {
     field.addEventListener("input", () => {
       clearTimeout(waiting);
-      waiting = setTimeout(() => look().catch(() => {}), 200);
+      waiting = setTimeout(() => look().catch(fail), 200);
     });
   }
   put(place,
@@ -38,7 +39,7 @@ export async function people(place, signal) {
     found,
     list,
     more,
-    may("enroll") ? removed(place, signal) : null,
+    may("enroll") ? removed() : null,
   );
   await look();
   if (may("enroll") && state.gallery.identities > 1) {
@@ -76,7 +77,7 @@ const tagList = (tags) => Object.entries(tags).map(([key, value]) => h("span", {
 /** Enroll pictures under a name; return it, or null. */
 async function enroll(name) {
   const fields = [
-    ...(name ? [] : [{ label: "Name", name: "name", names: true, required: true, maxlength: 255 }]),
+    ...(name ? [] : [{ label: "Name", name: "name", names: true, required: true }]),
     { label: "Pictures", name: "files", type: "file", accept: state.gallery.takes === "pictures" ? "image/*" : null, multiple: true, required: true },
     { label: "Also what looks like somebody else", name: "conflict", type: "checkbox" },
   ];
@@ -84,47 +85,47 @@ async function enroll(name) {
   if (!given || !given.files.length) return null;
   const whose = name || given.name;
   const done = await api.post("samples", { query: { identity: whose, conflict: given.conflict }, form: api.formOf(given.files) });
-  const refused = done.refused.map((each) => `${each.source}: ${each.detail}`).join(" ");
+  const refused = done.refused.map((each) => each.detail).join(" ");
   const already = done.already.length ? ` ${count(done.already.length, "picture")} enrolled already.` : "";
   await changed(`${count(done.enrolled.length, "new sample")} of ${whose}.${already} ${refused}`.trim());
   return done.enrolled.length || done.already.length ? whose : null;
 }
 
 /** List who was removed, once it is opened. */
-function removed(place, signal) {
+function removed() {
   const list = h("div", {});
   const shown = h("details", {}, h("summary", {}, "Removed: can be restored"), list);
-  shown.addEventListener("toggle", async () => {
-    if (!shown.open) return;
+  const fillIn = async () => {
     const { identities, samples } = await api.get("removed");
     const restore = (json, text) => button("Restore", async () => {
       await api.post("restorations", { json });
       await changed(text);
-      if (!signal.aborted) {
-        place.replaceChildren();
-        await people(place, signal);
-      }
+      await state.show();
     });
     list.replaceChildren(
       identities.length + samples.length ? "" : h("p", {}, "Nobody was removed."),
       ...identities.map((each) => h("div", { class: "row" }, each.name, restore({ identity: each.name }, `${each.name} is enrolled again.`))),
       ...samples.map((each) => h("div", { class: "row" }, `sample ${each.id} of ${each.identity}`, restore({ samples: [each.id] }, `Sample ${each.id} is in use again.`))),
     );
-  });
+  };
+  shown.addEventListener("toggle", () => shown.open && fillIn().catch(fail));
   return shown;
 }
 
 // -- one identity --------------------------------------------------------------------------------
 
 export async function person(place, signal, name) {
-  const found = await api.get(api.named("identities", name), { query: { quality: true } });
+  const found = await api.get(api.named("identities", name), { query: { quality: true } }).catch((error) => {
+    if (error.status !== 404) throw error;
+    return null; // it was renamed, merged, removed: nothing to look at any more
+  });
   if (signal.aborted) return;
+  if (!found) {
+    put(place, h("p", {}, h("a", { href: "#people" }, "← People")), h("h1", {}, name), h("p", { class: "notice" }, "Nobody of this name is enrolled."));
+    return;
+  }
   const picked = new Set();
-  const again = () => {
-    if (signal.aborted) return null;
-    place.replaceChildren();
-    return person(place, signal, name);
-  };
+  const again = () => state.show();
   const go = (to) => {
     location.hash = to === null ? "#people" : `#people/${encodeURIComponent(to)}`;
   };
@@ -142,21 +143,21 @@ export async function person(place, signal, name) {
               if (!given) return;
               const { identities } = await api.get("identities", { query: { q: given.name, limit: 1000 } });
               await api.post("moves", { json: { samples: ids, identity: given.name, new: !identities.some((each) => each.name === given.name) } });
-              await changed(`${what} moved to ${given.name}.`, again);
+              await changed(`${what} moved to ${given.name}.`);
               await (ids.length === samples.length ? go(given.name) : again());
             }),
             ids.length < samples.length
               ? button("Split off as …", async () => {
-                  const given = await question({ title: `Split off ${what}`, fields: [{ label: "Name of the new identity", name: "name", required: true, maxlength: 255 }], action: "Split off" });
+                  const given = await question({ title: `Split off ${what}`, fields: [{ label: "Name of the new identity", name: "name", required: true }], action: "Split off" });
                   if (!given) return;
                   await api.post("splits", { json: { identity: name, new: given.name, samples: ids } });
-                  await changed(`${what} split off as ${given.name}.`, again);
+                  await changed(`${what} split off as ${given.name}.`);
                   await again();
                 })
               : null,
             button("Remove", async () => {
-              for (const id of ids) await api.remove(`samples/${id}`);
-              await changed(`${what} removed.`, ids.length === 1 ? again : undefined);
+              await api.post("removals", { json: { samples: ids } });
+              await changed(`${what} removed.`);
               await (ids.length === samples.length ? go(null) : again());
             }),
           ].filter(Boolean)
@@ -174,7 +175,7 @@ export async function person(place, signal, name) {
           { class: "row" },
           button("Add pictures", async () => (await enroll(name)) && again(), "main"),
           button("Rename …", async () => {
-            const given = await question({ title: `Rename ${name}`, fields: [{ label: "New name", name: "name", value: name, required: true, maxlength: 255 }], action: "Rename" });
+            const given = await question({ title: `Rename ${name}`, fields: [{ label: "New name", name: "name", value: name, required: true }], action: "Rename" });
             if (!given || given.name === name) return;
             await api.patch(api.named("identities", name), { json: { name: given.name } });
             await changed(`${name} is called ${given.name} now.`, () => go(name));
@@ -242,19 +243,21 @@ function sampleTile(sample, picked, change) {
 }
 
 async function tags(name, now, again) {
-  const text = Object.entries(now).map(([key, value]) => `${key}=${value}`).join(", ");
-  const given = await question({ title: `Tags of ${name}`, text: "As key=value, with commas between them; an empty field takes all away.", fields: [{ label: "Tags", name: "tags", value: text }], action: "Save" });
+  const text = Object.entries(now).map(([key, value]) => `${key}=${value}`).join("\n");
+  const given = await question({ title: `Tags of ${name}`, text: "One in each line, as key=value; what is not there any more is taken away.", fields: [{ label: "Tags", name: "tags", value: text, lines: 5 }], action: "Save" });
   if (!given) return;
-  const wanted = {};
-  for (const each of given.tags.split(",").map((part) => part.trim()).filter(Boolean)) {
-    const at = each.indexOf("=");
-    if (at < 1) throw new api.Problem(0, { detail: `"${each}" is no tag.`, remedy: "Write key=value." });
-    wanted[each.slice(0, at).trim()] = each.slice(at + 1).trim();
+  const wanted = new Map(Object.keys(now).map((key) => [key, null]));
+  for (const line of given.tags.split("\n").filter((each) => each.trim())) {
+    const at = line.indexOf("=");
+    const key = line.slice(0, at).trim();
+    if (at < 1 || !key) throw new api.Problem(0, { detail: `"${line}" is no tag.`, remedy: "Write key=value." });
+    if (wanted.get(key)) throw new api.Problem(0, { detail: `The tag "${key}" is there twice.` });
+    wanted.set(key, line.slice(at + 1).trim());
   }
-  for (const key of Object.keys(now)) if (!(key in wanted)) wanted[key] = null;
-  if (!Object.keys(wanted).length) return;
-  await api.patch(api.named("identities", name), { json: { tags: wanted } });
-  await changed(`The tags of ${name} are set.`, again);
+  if (!wanted.size) return;
+  // As JSON text: an object would take some names, as __proto__, for its own.
+  const pairs = [...wanted].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
+  await api.patch(api.named("identities", name), { text: `{"tags":{${pairs.join(",")}}}` });
+  await changed(`The tags of ${name} are set.`);
   await again();
 }
-

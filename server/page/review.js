@@ -1,20 +1,17 @@
 // Review: unknown answers in groups that look like one, to be named or noted as strangers; and the last answers.
 
 import * as api from "./api.js";
-import { busy, button, changed, count, distance, h, may, nameField, picture, put, when } from "./elements.js";
+import { busy, button, changed, count, distance, h, may, nameField, picture, put, state, when } from "./elements.js";
 import { feedback, said, teller } from "./feedback.js";
 
 const SHOWN = 10; // pictures of a group
 
 export async function review(place, signal) {
-  const again = async () => {
-    if (signal.aborted) return;
-    const fresh = h("div", {});
-    await fill(fresh, again);
-    if (!signal.aborted) place.replaceChildren(...fresh.childNodes);
-  };
-  put(place, h("p", { class: "soft" }, "Unknown answers are being grouped …"));
-  await again();
+  const waiting = h("p", { class: "soft" }, "Unknown answers are being grouped …");
+  const fresh = h("div", {});
+  put(place, waiting);
+  await fill(fresh, () => state.show());
+  if (!signal.aborted) place.replaceChildren(...fresh.childNodes);
 }
 
 async function fill(place, again) {
@@ -32,7 +29,7 @@ async function fill(place, again) {
         h("p", {}, "Answers are not kept: there is nothing to review. While they are, each answer is stored with its picture until you delete it."),
         may("admin") ? button("Keep answers from now on", async () => {
           await api.put("log", { query: { on: true } });
-          await changed("Answers are kept from now on.", again);
+          await changed("Answers are kept from now on.");
           await again();
         }) : null,
       ),
@@ -53,8 +50,11 @@ function group(cluster, again) {
   const [field, list] = nameField({ placeholder: "Name", "aria-label": "Who this group shows", required: true });
   const form = h("form", { class: "row" }, "They are", field, list, h("button", { class: "main" }, "Save"), button("Nobody we know", () => settle({ groups: [answers] })));
   const settle = async (json) => {
-    await changed(said(await api.post("review", { json })), again);
-    await again();
+    try {
+      await changed(said(await api.post("review", { json })));
+    } finally {
+      await again(); // also where another tab was faster
+    }
   };
   form.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -11,11 +11,7 @@ export async function threshold(place, signal) {
   const found = await api.get("operating-point");
   if (signal.aborted) return;
   put(place, h("h1", {}, "Threshold"), h("p", { class: "lead" }, found.says));
-  const again = () => {
-    if (signal.aborted) return null;
-    place.replaceChildren();
-    return threshold(place, signal);
-  };
+  const again = () => state.show();
   if (may("enroll") && state.gallery.takes === "pictures") put(place, h("div", { class: "row" }, button("Add pictures of strangers …", () => addStrangers(again))));
   for (const suspect of found.suspects) put(place, h("p", { class: "notice" }, suspect));
   const points = found.others.filter((each) => each.threshold !== null);
@@ -47,7 +43,7 @@ export async function threshold(place, signal) {
       !same && may("admin")
         ? button(`Set the target to ${percent(target)}`, async () => {
             await api.put("operating-point", { json: { target_fpir: target } });
-            await changed(`The target is ${percent(target)} of strangers now.`, again);
+            await changed(`The target is ${percent(target)} of strangers now.`);
             await again();
           }, "main")
         : "",
@@ -74,7 +70,7 @@ async function addStrangers(again) {
     text: "Pictures of those who are not enrolled, and are like those who will ask: the threshold is learned from them.",
     fields: [
       { label: "Pictures", name: "files", type: "file", accept: "image/*", multiple: true, required: true },
-      { label: "Name, if all show the same one; else each is called after its file", name: "name", maxlength: 255 },
+      { label: "Name, if all show the same one; else each is called after its file", name: "name" },
     ],
     action: "Add",
   });
@@ -87,7 +83,7 @@ async function addStrangers(again) {
     taken += done.count;
     refused.push(...done.refused.map((each) => each.detail));
   }
-  await changed([`${count(taken, "picture")} of strangers added.`, ...refused].join(" "), groups.length === 1 ? again : undefined);
+  await changed([`${count(taken, "picture")} of strangers added.`, ...refused].join(" "));
   await again();
 }
 

@@ -7,11 +7,7 @@ const VERDICTS = { better: "proved better", worse: "proved worse", "no proof": "
 const STATES = { done: "done", failed: "failed", cancelled: "cancelled", running: "running" };
 
 export async function training(place, signal) {
-  const again = () => {
-    if (signal.aborted) return null;
-    place.replaceChildren();
-    return training(place, signal);
-  };
+  const again = () => state.show();
   const [towers, jobs] = await Promise.all([
     api.get("towers"),
     api.get("trainings").catch((error) => ({ error })), // a service of several processes has none
@@ -32,7 +28,7 @@ export async function training(place, signal) {
     may("admin") && active > 0
       ? h("div", { class: "row" }, button("Go back to the tower before", async () => {
           await api.post("towers/rollback");
-          await changed("The tower before is active again.", again);
+          await changed("The tower before is active again.");
           await again();
         }))
       : null,
@@ -70,7 +66,10 @@ function progress(job, signal, again) {
     else if (said.stage === "export") text.textContent = "The best weights are exported, then both towers are compared …";
     else if (said.done && said.of) bar.value = said.done / said.of;
   };
-  api.listen(`trainings/${job.id}/events`, signal, tell).then(again, () => !signal.aborted && setTimeout(again, 2000));
+  api.listen(`trainings/${job.id}/events`, signal, tell).then(
+    () => !signal.aborted && again(),
+    () => !signal.aborted && setTimeout(() => !signal.aborted && again(), 2000),
+  );
   return h("section", { class: "card", id: "running" }, h("h2", {}, "A training runs"), bar, text, may("admin") ? button("Cancel it", () => api.remove(`trainings/${job.id}`)) : null);
 }
 
@@ -104,7 +103,7 @@ function tower(each, candidate, again) {
           const given = await question({ title: `Make ${each.tower.slice(0, 12)} active`, text: ["Every sample is embedded anew, and the threshold is learned anew.", compared && report.verdict !== "better" ? "It is not proved that this tower is better." : ""], action: "Promote" });
           if (!given) return;
           const done = await api.post(`towers/${each.tower}/promotion`);
-          await changed(`Active now: ${each.tower.slice(0, 12)}. ${count(done.count, "sample")} embedded.`, again);
+          await changed(`Active now: ${each.tower.slice(0, 12)}. ${count(done.count, "sample")} embedded.`);
           await again();
         })
       : null,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ CHANGING = {
         for column in ("generation_id", "target_fpir", "fusion", "log", "confidence", "strict", "shift")
     },
 }
+# Whoever sets a list in it is told of the events that are recorded: of its own, whoever else writes meanwhile.
+MADE: ContextVar[list[int] | None] = ContextVar("MADE", default=None)
 TAG, CORRECTION, TOWER = "tag", "correction", "tower"  # these have their own ways
 CREATED = (  # what an event adds: table, and the column that says by which event
     ("identity", "enrolled"),
@@ -74,6 +77,8 @@ class Events:
             "INSERT INTO event (verb, detail) VALUES (?, ?) RETURNING id", (verb, json.dumps(detail))
         ).fetchone()
         self._event = int(row[0])
+        if (made := MADE.get()) is not None:
+            made.append(self._event)
         return self._event
 
     def change(self, item: str, new: Mapping[int, Any]) -> None:

@@ -1,6 +1,7 @@
 """The page, walked through in a real browser as a person would."""
 
 import base64
+import json
 import shutil
 
 import pytest
@@ -120,7 +121,7 @@ def test_from_unknown_to_named_to_corrected_to_reviewed_to_undone(page, enrolled
 def test_an_undo_does_not_take_back_what_another_did(page):
     seen(page, "people/glyph 1")
     page.get_by_role("button", name="Tags …").click()
-    page.get_by_label("Tags", exact=True).fill("site=north, shift = night")
+    page.get_by_label("Tags", exact=True).fill("site=north\nshift = night")
     page.get_by_role("button", name="Save").click()
     message(page, "The tags of glyph 1 are set.")
     assert page.service.get("/api/v1/identities/glyph 1").json()["tags"] == {"site": "north", "shift": "night"}
@@ -129,6 +130,84 @@ def test_an_undo_does_not_take_back_what_another_did(page):
     message(page, "the newest change is not revision")
     assert page.service.get("/api/v1/identities/glyph 7").status_code == 404
     page.faults[:] = [each for each in page.faults if "409" not in each]  # the browser tells of it, too
+
+
+def test_an_undo_is_of_the_own_change_alone(page):
+    """Whatever comes between the change and its message, and where nothing was changed there is none."""
+    rename = lambda name, new: page.service.patch(f"/api/v1/identities/{name}", json={"name": new}).json()["name"]  # noqa: E731
+    undos = page.locator("#messages").get_by_role("button", name="Undo")
+    rename("glyph 5", "of others")
+    seen(page, "health")
+    page.get_by_role("button", name="Write a backup beside the gallery").click()
+    message(page, "Written: ")
+    expect(undos).to_have_count(0)
+    seen(page, "people/glyph 1")
+    page.route("**/api/v1/history?limit=1", lambda route: (rename("glyph 7", "also of others"), route.continue_()))
+    page.get_by_role("button", name="Tags …").click()
+    page.get_by_label("Tags", exact=True).fill("site=north")
+    page.get_by_role("button", name="Save").click()
+    message(page, "The tags of glyph 1 are set.")
+    expect(undos).to_have_count(0)
+    page.unroute("**/api/v1/history?limit=1")
+    for box in page.get_by_label("Choose sample").all()[:2]:
+        box.check()
+    page.get_by_role("button", name="Remove", exact=True).last.click()
+    message(page, "2 samples removed.")
+    expect(page.locator("#samples li")).to_have_count(1)
+    undo(page)
+    expect(page.locator("#samples li")).to_have_count(3)
+    for box in page.get_by_label("Choose sample").all():
+        box.check()
+    page.get_by_role("button", name="Move to …").click()
+    page.get_by_label("Whose are they?").fill("elsewhere")
+    page.get_by_role("button", name="Move", exact=True).click()
+    page.get_by_role("heading", name="elsewhere").wait_for()
+    undo(page)
+    page.get_by_text("Nobody of this name is enrolled.").wait_for()
+    page.faults[:] = [each for each in page.faults if "404" not in each]
+
+
+def test_tags_come_back_as_they_were(page):
+    given = {"note": "tall, k=v", "constructor": "x", "__proto__": "y"}
+    pairs = ",".join(f'"{key}":"{value}"' for key, value in given.items())
+    body, kind = f'{{"tags":{{{pairs}}}}}', {"Content-Type": "application/json"}
+    done = page.service.patch("/api/v1/identities/glyph 1", content=body, headers=kind)
+    assert done.status_code == 200, done.text
+    known = page.service.get("/api/v1/identities/glyph 1").json()["tags"]
+    assert known == given
+    seen(page, "people/glyph 1")
+    page.get_by_role("button", name="Tags …").click()
+    page.get_by_role("button", name="Save").click()
+    message(page, "The tags of glyph 1 are set.")
+    assert page.service.get("/api/v1/identities/glyph 1").json()["tags"] == known
+    assert page.evaluate("document.activeElement.textContent") in ("Tags …", "glyph 1")  # the focus is not lost
+    page.get_by_role("button", name="Tags …").click()
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.textContent") == "Tags …"
+    page.get_by_role("button", name="Tags …").click()
+    page.get_by_label("Tags", exact=True).fill("")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("main .lead .badge")).to_have_count(0)
+    assert page.service.get("/api/v1/identities/glyph 1").json()["tags"] == {}
+
+
+@pytest.mark.parametrize("address", ["toString", "__proto__", "nothing", "people/%", "people/nobody", ""])
+def test_no_address_shows_a_blank_page(page, address):
+    page.evaluate("address => { location.hash = address }", address)
+    page.locator("main h1").wait_for()
+    if address == "people/nobody":
+        page.get_by_text("Nobody of this name is enrolled.").wait_for()
+        page.faults[:] = [each for each in page.faults if "404" not in each]
+
+
+def test_answers_stay_while_other_views_are_looked_at(page, enrolled):
+    seen(page, "identify")
+    drop(page, enrolled[1])
+    seen(page, "people")
+    page.get_by_label("Search by name").fill("glyph 11".replace("1", "1\u0301"))  # nobody: a letter of two signs
+    expect(page.locator("#identities li")).to_have_count(0)
+    seen(page, "identify")
+    expect(page.locator("article.answer")).to_have_count(1)
 
 
 def test_people_are_found_renamed_merged_split_and_restored(page):
@@ -266,6 +345,33 @@ def test_all_is_reached_by_keyboard(page):
         "Skip to the content", "Identify", "People", "Review", "Threshold", "Health", "Training", "pictures",
         "Use the camera",
     ]  # fmt: skip
+
+
+def test_another_key_shows_what_that_one_may(browser, enrolled, tmp_path, sidx):
+    place = tmp_path / "glyphs.gallery"
+    shutil.copy(enrolled[0], place)
+    keys = {
+        role: sidx("keys", "add", role, "--role", role, "--file", "keys.json").stdout.split()[-1]
+        for role in ("ask", "admin")
+    }
+    serve = serving(place, "--api-key-file", tmp_path / "keys.json")
+    with serve as service, looking(browser, str(service.base_url)) as page:
+        for wrong in ("schl€ssel", "wrong"):
+            page.get_by_label("Key", exact=True).fill(wrong)
+            page.get_by_role("button", name="Use it").click()
+        page.get_by_text("This key is not known").wait_for()
+        page.get_by_label("Key", exact=True).fill(keys["admin"])
+        page.get_by_role("button", name="Use it").click()
+        seen(page, "people/glyph 1")
+        page.get_by_role("button", name="Delete for good …").wait_for()
+        known = [json.loads(line) for line in sidx("keys", "list", "--file", "keys.json", "--json").stdout.splitlines()]
+        sidx("keys", "revoke", next(row["id"] for row in known if row["role"] == "admin"), "--file", "keys.json")
+        page.evaluate("location.hash = 'people/glyph 2'")
+        page.get_by_label("Key", exact=True).fill(keys["ask"])
+        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("heading", name="glyph 2").wait_for()
+        expect(page.get_by_role("button", name="Tags …")).to_have_count(0)
+        page.faults[:] = [each for each in page.faults if "401" not in each]
 
 
 def test_the_browser_is_opened(enrolled, tmp_path):
