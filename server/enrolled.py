@@ -64,7 +64,7 @@ class Move(Body):
     new: bool = False
 
 
-class Samples(Body):
+class SampleIds(Body):
     """Some samples."""
 
     samples: Annotated[list[Row], Field(min_length=1)]
@@ -264,7 +264,7 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         return asdict(write.curation.remove_samples([sample]))
 
     @router.post("/removals", dependencies=enroll)
-    def remove_samples(what: Samples) -> dict[str, Any]:
+    def remove_samples(what: SampleIds) -> dict[str, Any]:
         """Take samples out of use, as one change; they can be restored."""
         return asdict(write.curation.remove_samples(what.samples))
 
