@@ -19,7 +19,7 @@ from siamese_index.thresholds.question import Asked
 
 _QUALITY = 95  # of the JPEG that is sent
 _WAITS = (1, 2, 4, 8, 15, 30)  # seconds until a service that is away is asked again
-_SECONDS = 60  # for an answer
+_SECONDS, _END_SECONDS = 60, 5  # for an answer
 _BUSY = (429, 503)
 
 
@@ -30,12 +30,12 @@ class RemoteVisits:
         """Raises BadInput for what is no address, and Missing where no such service answers."""
         at = urlsplit(address)
         if at.scheme not in ("http", "https") or not at.hostname or at.query or at.username:
-            raise BadInput(f"--to {address}: this is no address of a service.", "Expected http://HOST:PORT.")
+            raise BadInput("--to: this is no address of a service.", "Expected http://HOST:PORT.")  # it may hold a key
         kind = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
         try:
             self._service = kind(at.hostname, at.port, timeout=_SECONDS)
         except ValueError:
-            raise BadInput(f"--to {address}: the port is no number.") from None
+            raise BadInput("--to: the port is no number from 1 to 65535.") from None
         self._address, self._told = address, told
         self._base = f"{at.path.rstrip('/')}/api/v1"
         self._camera = f"{self._base}/cameras/{quote(secrets.token_hex(8))}"
@@ -55,7 +55,9 @@ class RemoteVisits:
         return self._visits(self._ask("POST", f"{self._camera}/shots?{query}", data))
 
     def end(self) -> list[dict[str, Any]]:
-        """Return the visits that go on, as if they were over."""
+        """Return the visits that go on, as if they were over. Whoever ends it does not wait long."""
+        self._service.close()
+        self._service.timeout = _END_SECONDS
         return self._visits(self._ask("DELETE", self._camera, patient=False))
 
     def _visits(self, answer: dict[str, Any]) -> list[dict[str, Any]]:
