@@ -21,6 +21,8 @@ _QUALITY = 95  # of the JPEG that is sent
 _WAITS = (1, 2, 4, 8, 15, 30)  # seconds until a service that is away is asked again
 _SECONDS, _END_SECONDS = 60, 5  # for an answer
 _BUSY = (429, 503)
+_LONGEST = 10_000_000  # bytes of an answer
+_TOLD = {"verdict", "identity", "distance", "threshold", "frames", "began", "ended", "probe"}
 
 
 class RemoteVisits:
@@ -28,12 +30,16 @@ class RemoteVisits:
 
     def __init__(self, address: str, key: Path | None, asked: Asked, every: float, told: Callable[[str], None]) -> None:
         """Raises BadInput for what is no address, and Missing where no such service answers."""
-        at = urlsplit(address)
-        if at.scheme not in ("http", "https") or not at.hostname or at.query or at.username:
+        try:
+            at = urlsplit(address)
+            host = (at.hostname or "").encode("idna").decode("ascii")
+        except ValueError:  # also UnicodeError
+            at, host = urlsplit(""), ""
+        if at.scheme not in ("http", "https") or not host or at.query or "@" in at.netloc or not at.path.isascii():
             raise BadInput("--to: this is no address of a service.", "Expected http://HOST:PORT.")  # it may hold a key
         kind = http.client.HTTPSConnection if at.scheme == "https" else http.client.HTTPConnection
         try:
-            self._service = kind(at.hostname, at.port, timeout=_SECONDS)
+            self._service = kind(host, at.port, timeout=_SECONDS)
         except ValueError:
             raise BadInput("--to: the port is no number from 1 to 65535.") from None
         self._address, self._told = address, told
@@ -46,12 +52,13 @@ class RemoteVisits:
                 self._query.append((name, str(asked.get(name))))
         self._query += [("tag", f"{key}={value}") for key, value in (asked.get("tags") or {}).items()]
         self.unreadable = 0  # pictures that the service could not read
-        self._ask("GET", f"{self._base}/gallery", patient=False)
+        if "revision" not in self._ask("GET", f"{self._base}/gallery", patient=False):
+            raise _other(address)
 
     def see(self, shot: Shot) -> list[dict[str, Any]]:
         """Send a picture; return the visits that are over, as `Visit.to_dict` does. Raises BadInput when refused."""
         data = b"" if shot.pixels is None else _jpeg(shot.pixels)
-        query = urlencode([("at", repr(shot.at)), ("name", shot.name[:255]), *self._query])
+        query = urlencode([("at", repr(shot.at)), ("name", shot.name[:255]), *self._query], errors="replace")
         return self._visits(self._ask("POST", f"{self._camera}/shots?{query}", data))
 
     def end(self) -> list[dict[str, Any]]:
@@ -61,7 +68,9 @@ class RemoteVisits:
         return self._visits(self._ask("DELETE", self._camera, patient=False))
 
     def _visits(self, answer: dict[str, Any]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = answer.get("visits", [])
+        found = answer.get("visits", [])
+        if not isinstance(found, list) or not all(isinstance(each, dict) and each.keys() >= _TOLD for each in found):
+            raise _other(self._address)
         return found
 
     def _ask(self, method: str, path: str, data: bytes = b"", *, patient: bool = True) -> dict[str, Any]:
@@ -78,7 +87,7 @@ class RemoteVisits:
                 self._told(said)
                 return {}
             if status not in (0, *_BUSY):
-                remedy = str(body.get("remedy", ""))
+                remedy = "Give a key: --key-file FILE" if status in (401, 403) else str(body.get("remedy", ""))
                 raise BadInput(f"{self._address}: {said}", remedy=remedy or "Is it a siamese-index service?")
             if not patient:
                 raise Missing(f"{self._address}: {said}", remedy="Is the service running?  sidx serve")
@@ -93,7 +102,7 @@ class RemoteVisits:
             try:
                 self._service.request(method, path, data, {**self._headers, "Content-Type": "image/jpeg"})
                 answer = self._service.getresponse()
-                said = answer.read()
+                said = answer.read(_LONGEST)
                 break
             except (OSError, http.client.HTTPException) as error:
                 self._service.close()
@@ -101,9 +110,13 @@ class RemoteVisits:
                     return 0, {"detail": f"{getattr(error, 'strerror', None) or type(error).__name__}."}
         try:
             body = json.loads(said)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = {}
         return answer.status, body if isinstance(body, dict) else {}
+
+
+def _other(address: str) -> BadInput:
+    return BadInput(f"{address}: this is another service.", "It answers, but not as sidx serve does.")
 
 
 def _jpeg(pixels: images.Pixels) -> bytes:

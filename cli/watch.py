@@ -91,7 +91,10 @@ def watch(
                     if over(visits.see(shot)):
                         return
         except KeyboardInterrupt:
-            over(visits.end())
+            try:
+                over(visits.end())
+            except SiameseIndexError as error:  # the service is away: it is ended all the same
+                complain(str(error))
             interrupted(f"\nInterrupted after {describe.counted(count, 'visit')}.")
             raise typer.Exit(130) from None
         except SiameseIndexError:

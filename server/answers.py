@@ -85,7 +85,8 @@ def routes(served: Galleries, access: Access) -> APIRouter:
         rows = [answer.to_dict() for answer in answers]
         if "application/x-ndjson" in request.headers.get("accept", ""):
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            return Response(lines.encode("utf-8", "replace"), media_type="application/x-ndjson")
+            left = {"X-Refused": str(len(refused))} if refused else None
+            return Response(lines.encode("utf-8", "replace"), media_type="application/x-ndjson", headers=left)
         body = {"answers": rows, "refused": [each.model_dump() for each in refused]}
         return Response(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"), media_type="application/json")
 
@@ -105,7 +106,7 @@ def routes(served: Galleries, access: Access) -> APIRouter:
 
         return asdict(await asyncio.to_thread(verified))
 
-    @router.get("/answers", dependencies=ask)
+    @router.get("/answers", dependencies=enroll)
     def answers(limit: Annotated[int, Query(ge=1, le=10_000)] = 50) -> list[LoggedAnswer]:
         """Return the last answers on record, the newest first. They are kept where the log is on."""
         return served.read.curation.answers(limit)

@@ -35,7 +35,15 @@ class Broker(NamedTuple):
             host, port = at.hostname, at.port or _PORTS.get(at.scheme, 0)
         except ValueError:
             host, port = None, 0
-        if not host or not port or at.scheme not in _PORTS or "?" in address or "#" in address:
+        if (
+            not host
+            or len(host) > 253
+            or len(address) > 1000
+            or not port
+            or at.scheme not in _PORTS
+            or "?" in address
+            or "#" in address
+        ):
             raise BadInput("This is no address of an MQTT broker.", "Expected mqtt://HOST:PORT/PREFIX, or mqtts://.")
         prefix = at.path.strip("/") or PREFIX
         if any(sign in prefix for sign in "+#\0"):

@@ -41,7 +41,7 @@ def run(
         os.environ[SHARED] = shared
         threads = max(1, device.cores() // workers)
         app = partial(_app, gallery, keys, os.getpid(), threads, **options)
-        made = uvicorn.Config(app, factory=True, workers=workers, timeout_worker_healthcheck=30, **config)
+        made = uvicorn.Config(app, factory=True, workers=workers, **config)
         supervisor = Multiprocess(made, sockets=[listening])
         supervisor.run()
     if any(each.exitcode == STARTUP_FAILURE for each in supervisor.processes):

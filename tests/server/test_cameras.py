@@ -5,6 +5,7 @@ import json
 import threading
 
 import httpx
+import pytest
 
 from siamese_index import Gallery
 from siamese_index.samples import images
@@ -44,6 +45,9 @@ def test_visits_are_those_of_watching_here(tower_path, tmp_path, sidx):
         assert refused.returncode == 2 and "no key" in refused.stderr
         counted = service.get("/metrics", headers={"x-api-key": key}).text
         assert f'sidx_answers_total{{verdict="{there["verdict"]}"}} 1.0' in counted
+    for odd in ("http://[h", "http://127.0.0.1:1/ä", "http://a..b/", f"http://{'h' * 300}/", "http://u:secret@h"):
+        done = sidx("watch", "shots", "--once", "--to", odd)
+        assert done.returncode == 2 and "no address" in done.stderr and "secret" not in done.stderr, odd
     away = sidx("watch", "shots", "--once", "--to", url)
     assert away.returncode == 4 and "Is the service running?" in away.stderr
     assert sidx("watch", "shots", "--to", "ftp://x").returncode == 2
@@ -70,6 +74,34 @@ def test_what_a_camera_sends_is_checked(tower_path, tmp_path):
         for n in range(64):
             assert service.post(f"/api/v1/cameras/{n}/shots?at=1", content=b"").status_code == 200
         assert service.post("/api/v1/cameras/more/shots?at=1", content=b"").status_code == 429
+
+
+@pytest.mark.parametrize(
+    "said", [b"hello", b'{"visits": null}', b"[" * 100_000, b'{"revision": 1, "visits": [{"verdict": "match"}]}']
+)
+def test_another_server_is_not_taken_for_the_service(said, tower_path, tmp_path, sidx):
+    made(tower_path, tmp_path)
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(said)
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        done = sidx("watch", "shots", "--once", "--to", f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 2 and "another service" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_service_that_goes_away_is_waited_for(tower_path, tmp_path, sidx):

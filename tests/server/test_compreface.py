@@ -156,3 +156,15 @@ def test_an_empty_gallery_knows_no_face_and_everything_can_be_deleted(tower_path
         assert clients.delete(f"{RECOGNITION}/subjects").json() == {"deleted": 3}
         assert clients.get(f"{RECOGNITION}/subjects").json() == {"subjects": []}
     assert sidx("serve", "--compat", "other", "-g", "g.gallery").returncode == 2
+
+
+def test_a_key_to_enroll_removes_one_subjects_pictures_and_not_all(tower_path, tmp_path, sidx):
+    place = tmp_path / "g.gallery"
+    with Gallery.create(place, tower_path) as gallery:
+        gallery.enroll_many([(f"g{n}", images.encode(glyph(300 + n, 0))) for n in range(3)])
+    key = sidx("keys", "add", "door", "--role", "enroll", "--file", "keys.json").stdout.split()[-1]
+    with serving(place, "--compat", "compreface", "--api-key-file", tmp_path / "keys.json") as service:
+        faces, headers = "/api/v1/recognition/faces", {"x-api-key": key}
+        assert service.delete(faces, headers=headers).status_code == 403
+        assert service.delete(faces, params={"subject": "g1"}, headers=headers).json() == {"deleted": 1}
+        assert service.get("/api/v1/gallery", headers=headers).json()["identities"] == 2
