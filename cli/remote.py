@@ -17,6 +17,8 @@ from siamese_index.samples import images
 from siamese_index.samples.video import Shot
 from siamese_index.thresholds.question import Asked
 
+from .output import complain
+
 _QUALITY = 95  # of the JPEG that is sent
 _WAITS = (1, 2, 4, 8, 15, 30)  # seconds until a service that is away is asked again
 _SECONDS, _END_SECONDS = 60, 5  # for an answer
@@ -29,7 +31,7 @@ class RemoteVisits:
     """A service that follows who is in sight. While it is away the last picture is sent again and again."""
 
     def __init__(self, address: str, key: Path | None, asked: Asked, every: float, told: Callable[[str], None]) -> None:
-        """Raises BadInput for what is no address, and Missing where no such service answers."""
+        """`told` is called with what the service could not read. Raises BadInput for what is no address; Missing."""
         try:
             at = urlsplit(address)
             host = (at.hostname or "").encode("idna").decode("ascii")
@@ -51,7 +53,6 @@ class RemoteVisits:
             if asked.get(name) is not None:
                 self._query.append((name, str(asked.get(name))))
         self._query += [("tag", f"{key}={value}") for key, value in (asked.get("tags") or {}).items()]
-        self.unreadable = 0  # pictures that the service could not read
         if "revision" not in self._ask("GET", f"{self._base}/gallery", patient=False):
             raise _other(address)
 
@@ -83,7 +84,6 @@ class RemoteVisits:
                 return {}  # it was started anew, and has forgotten who was in sight
             said = str(body.get("detail") or f"The service answered {status}.")
             if status == 422 and data:
-                self.unreadable += 1
                 self._told(said)
                 return {}
             if status not in (0, *_BUSY):
@@ -92,7 +92,7 @@ class RemoteVisits:
             if not patient:
                 raise Missing(f"{self._address}: {said}", remedy="Is the service running?  sidx serve")
             wait = _WAITS[min(tries, len(_WAITS) - 1)]
-            self._told(f"{self._address}: {said} Asking again in {wait} s.")
+            complain(f"{self._address}: {said} Asking again in {wait} s.")
             time.sleep(wait)
             tries += 1
 
